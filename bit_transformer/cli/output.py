@@ -1,0 +1,58 @@
+"""Tables and JSON, the same way for every command."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+Arguments = TypeVar("Arguments")
+
+
+def parse(
+    kind: type[Arguments],
+    words: Sequence[str],
+    *,
+    command: str,
+    default: Arguments | None = None,
+) -> Arguments:
+    """The command's arguments from its words; exits with code 2 on a usage error."""
+    settings: dict[str, Any] = {} if default is None else {"default": default}
+    arguments: Arguments = tyro.cli(
+        kind,
+        prog=f"bit-transformer {command}",
+        args=list(words),
+        config=(tyro.conf.OmitArgPrefixes,),
+        **settings,
+    )
+    return arguments
+
+
+def print_json(report: Mapping[str, Any] | Sequence[Any]) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(report, indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; the first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=sys.stdout)
+    console.print(table)
+
+
+def print_comparison(ours: float, rivals: Mapping[str, float], data_bytes: int) -> None:
+    """Bits per byte of the model and of general compressors on the same bytes, best first."""
+    entries = sorted([("this model", ours), *rivals.items()], key=lambda entry: entry[1])
+    rows = [
+        (name, f"{value:.3f}", "" if name == "this model" else f"{ours / value:.2f}")
+        for name, value in entries
+    ]
+    title = f"Bits per byte on {data_bytes:,} held-out bytes (lower is better)"
+    print_table(title, ("", "bits/byte", "model / it"), rows)

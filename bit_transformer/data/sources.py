@@ -1,0 +1,140 @@
+"""What the user names as data (files, folders, globs, stdin, hf://) to a list of readable files."""
+
+import glob
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from bit_transformer.data.huggingface import SCHEME, spool_hub_source
+from bit_transformer.data.spool import spool_atomically
+from bit_transformer.errors import SourceError
+
+STDIN = "-"
+_CHUNK = 1 << 20
+_NOT_LIBRARY = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "__pycache__",
+}
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """What is read of standard input."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def resolve_sources(
+    specs: Sequence[str], *, spool: Path, stdin: ByteStream | None = None
+) -> list[Path]:
+    """The non-empty files that `specs` name, in the order named; the standard library for none.
+
+    A spec is a file, a folder (recursive, sorted, hidden files skipped), a glob (`**` crosses
+    folders), `-` for `stdin` (streamed to `spool`/stdin.bin; sys.stdin by default) or
+    `hf://OWNER/NAME?...` (see huggingface.py). A file that several specs name counts once, at its
+    first place: twice, it could land on both sides of the held-out split.
+
+    Raises SourceError for a missing path, a folder or glob without a non-empty file, an empty file
+    or stdin, and whatever cannot be read.
+    """
+    if not specs:
+        return standard_library_files()
+    found: dict[Path, Path] = {}
+    for spec in dict.fromkeys(specs):
+        try:
+            for path in _resolve(spec, spool, stdin):
+                found.setdefault(path.resolve(), path.absolute())
+        except OSError as error:
+            raise SourceError(
+                f"cannot read {error.filename or spec}: {error.strerror or error}; "
+                "check its permissions or leave it out"
+            ) from error
+    return list(found.values())
+
+
+def standard_library_files() -> list[Path]:
+    """The .py files of this interpreter's standard library, sorted, without its tests."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = [
+        path for path in _walk(root, skip=_NOT_LIBRARY) if path.suffix == ".py" and _is_data(path)
+    ]
+    if not files:
+        raise SourceError(f"no standard library source under {root}; name files to train on")
+    return files
+
+
+def _resolve(spec: str, spool: Path, stdin: ByteStream | None) -> list[Path]:
+    if spec == STDIN:
+        return [_spool_stdin(spool / "stdin.bin", stdin)]
+    if spec.startswith(SCHEME):
+        return [spool_hub_source(spec, spool)]
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _non_empty(_walk(path), f"folder {spec}")
+    if path.exists():
+        return [_named_file(path)]
+    if glob.has_magic(spec):
+        return _non_empty(_matches(str(path)), f"glob {spec}")
+    raise SourceError(f"{spec} does not exist; name a file, a folder, a glob, - or {SCHEME}...")
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    return (Path(match) for match in sorted(glob.glob(pattern, recursive=True)))
+
+
+def _named_file(path: Path) -> Path:
+    if not path.is_file():
+        raise SourceError(f"{path} is not a regular file; pipe it in and name {STDIN} instead")
+    if not _is_data(path):
+        raise SourceError(f"{path} is empty; name a file with data")
+    return path
+
+
+def _non_empty(paths: Iterable[Path], what: str) -> list[Path]:
+    files = [path for path in paths if path.is_file() and _is_data(path)]
+    if not files:
+        raise SourceError(f"{what} holds no file with data (hidden files are skipped)")
+    return files
+
+
+def _walk(root: Path, *, skip: Iterable[str] = ()) -> Iterator[Path]:
+    """Files below `root`, sorted folder by folder, without hidden ones and the folders to skip."""
+    for folder, folders, files in os.walk(root, onerror=_raise):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in skip)
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_data(path: Path) -> bool:
+    """Whether the file holds a byte; OSError when it cannot be opened."""
+    with path.open("rb") as file:
+        return bool(file.read(1))
+
+
+def _raise(error: OSError) -> None:
+    """os.walk skips what it cannot list unless told otherwise."""
+    raise error
+
+
+def _spool_stdin(path: Path, stdin: ByteStream | None) -> Path:
+    stream = stdin if stdin is not None else getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise SourceError(f"{STDIN} was named, but there is no standard input; name a file")
+    if not spool_atomically(path, _chunks(stream)):
+        raise SourceError("standard input is empty; pipe data in or name a file")
+    return path
+
+
+def _chunks(stream: ByteStream) -> Iterator[bytes]:
+    try:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+    except OSError as error:
+        raise SourceError(f"cannot read standard input: {error}; pipe the data in again") from error

@@ -1,0 +1,113 @@
+"""Every error this project raises on purpose, as one tree.
+
+    BitTransformerError
+    ├── UsageError                 the request cannot be meant: exit code 2
+    │   ├── ConfigError            a setting outside its limits
+    │   ├── UnsupportedCombination two features that do not work together
+    │   ├── InvalidBitsError       bits that are not 0/1, or of a wrong shape
+    │   ├── ContextLengthError     more bits than the model's context holds
+    │   └── MissingExtraError      an optional dependency that is not installed
+    ├── DataError                  the data cannot be used: exit code 1
+    │   ├── SourceError            missing, unreadable, empty or too short sources
+    │   ├── ParityError            a byte whose parity bit is wrong
+    │   └── DecodeError            bytes that are not what they claim to be
+    ├── CheckpointError            exit code 1
+    │   ├── CheckpointNotFoundError
+    │   ├── CheckpointCorruptError truncated, tampered with or half a checkpoint
+    │   ├── CheckpointMismatchError a checkpoint of another shape
+    │   └── CheckpointVersionError written by a newer format
+    ├── StorageError               the disk is full or cannot be written: exit code 1
+    └── TrainingError              exit code 1
+        └── NonFiniteLossError     NaN or infinity in loss or gradients
+
+A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
+command line returns.
+"""
+
+
+class BitTransformerError(Exception):
+    """Base of all errors raised on purpose; anything else that escapes is a bug of ours."""
+
+    exit_code = 1
+
+
+class UsageError(BitTransformerError, ValueError):
+    """The request contradicts itself or a documented limit."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting lies outside its limits."""
+
+
+class UnsupportedCombination(UsageError):
+    """Two features that do not work together; the message names both and the way out."""
+
+
+class InvalidBitsError(UsageError):
+    """A bit tensor holds something other than 0 and 1, or has the wrong shape."""
+
+
+class ContextLengthError(UsageError):
+    """A sequence is longer than the context of the model."""
+
+
+class MissingExtraError(UsageError, ImportError):
+    """An optional dependency is needed; the message names the extra that installs it."""
+
+
+class DataError(BitTransformerError):
+    """The data cannot be used."""
+
+
+class SourceError(DataError):
+    """A source is missing, unreadable, empty or too short."""
+
+
+class ParityError(DataError):
+    """A parity bit contradicts its byte; `byte_index` is the first such byte."""
+
+    def __init__(self, message: str, byte_index: int) -> None:
+        super().__init__(message)
+        self.byte_index = byte_index
+
+
+class DecodeError(DataError):
+    """Bytes are not what they claim to be; `byte_index` is the first bad byte."""
+
+    def __init__(self, message: str, byte_index: int) -> None:
+        super().__init__(message)
+        self.byte_index = byte_index
+
+
+class CheckpointError(BitTransformerError):
+    """A checkpoint cannot be used."""
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """No checkpoint where one was expected."""
+
+
+class CheckpointCorruptError(CheckpointError):
+    """A file of the checkpoint is missing, truncated or not the file that was written."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """The checkpoint describes another model than the one it is loaded into."""
+
+
+class CheckpointVersionError(CheckpointError):
+    """The checkpoint was written by a newer version of this project."""
+
+
+class StorageError(BitTransformerError):
+    """Writing failed; what was there before is untouched."""
+
+
+class TrainingError(BitTransformerError):
+    """Training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss or a gradient became NaN or infinite."""

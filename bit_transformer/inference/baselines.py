@@ -1,0 +1,56 @@
+"""General compressors on the same bytes: what a model's bits per byte have to be better than."""
+
+import bz2
+import gzip
+import importlib
+import lzma
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bit_transformer.errors import ConfigError, MissingExtraError, SourceError
+
+Compressor = Callable[[bytes], bytes]
+
+
+def _zstd(data: bytes) -> bytes:
+    compressed: bytes = _library("zstandard").ZstdCompressor(level=22).compress(data)
+    return compressed
+
+
+def _brotli(data: bytes) -> bytes:
+    compressed: bytes = _library("brotli").compress(data, quality=11, lgwin=24)
+    return compressed
+
+
+COMPRESSORS: dict[str, tuple[str, Compressor]] = {
+    "gzip": ("gzip -9", lambda data: gzip.compress(data, 9)),
+    "bzip2": ("bzip2 -9", lambda data: bz2.compress(data, 9)),
+    "xz": ("xz -9e", lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
+    "zstd": ("zstd -22", _zstd),
+    "brotli": ("brotli -11", _brotli),
+}
+"""By name: the setting that is used, the strongest of each program, and the function."""
+
+
+def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str, float]:
+    """Compressed bits per byte of `data` by the setting's name; all compressors when none are
+    named.
+
+    Each compresses the whole of `data` as one file, its own header and checksum included.
+    Raises `ConfigError` for an unknown name, `MissingExtraError` for one that is not installed.
+    """
+    if unknown := [name for name in names if name not in COMPRESSORS]:
+        raise ConfigError(f"no compressor named {unknown[0]!r}; there are {', '.join(COMPRESSORS)}")
+    if not data:
+        raise SourceError("there is nothing to compress: 0 bytes given, at least 1 is needed")
+    chosen = [COMPRESSORS[name] for name in names or COMPRESSORS]
+    return {label: 8 * len(compress(data)) / len(data) for label, compress in chosen}
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"comparing with this compressor needs {name}; install bit-transformer[compare]"
+        ) from error

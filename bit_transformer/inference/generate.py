@@ -1,0 +1,119 @@
+"""Prompt in, sampled bits out, whole or as a stream of patches."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from bit_transformer.errors import ConfigError, ContextLengthError
+from bit_transformer.inference.constraints import Constraint, decodable
+from bit_transformer.inference.predictor import Predictor
+from bit_transformer.inference.sampling import (
+    SamplingConfig,
+    draw_patch,
+    patch_log_probabilities,
+)
+from bit_transformer.model.patches import patch_bits
+from bit_transformer.model.transformer import BitTransformer
+
+
+def stream_bits(
+    network: BitTransformer,
+    prompt_bits: Int[Tensor, "B T"],
+    max_new_bits: int,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+) -> Iterator[Int[Tensor, "B r"]]:
+    """Yield new bits patch by patch, r <= P at a time, `max_new_bits` per sequence in all.
+
+    The prompt may end inside a patch: only patches that begin with its last bits are drawn. Parity
+    bits are right when the model has parity; `valid_utf8` keeps the text whole. Checks its
+    arguments
+    at the call, before the first patch is asked for.
+
+    Raises `ContextLengthError` for a prompt longer than the context, `ConfigError` when no sequence
+    of that length is decodable, `DecodeError` when the prompt is not.
+    """
+    limit = network.config.max_seq_len
+    if prompt_bits.shape[1] > limit:
+        raise ContextLengthError(
+            f"the context holds {limit} bits, the prompt has {prompt_bits.shape[1]}; shorten it or "
+            "use a model with a larger max_seq_len"
+        )
+    if max_new_bits < 0:
+        raise ConfigError(f"max_new_bits must be at least 0, got {max_new_bits}")
+    constraint = _constraint(network, prompt_bits, max_new_bits, sampling)
+    return _stream(network, prompt_bits, max_new_bits, sampling, generator, constraint)
+
+
+def generate_bits(
+    network: BitTransformer,
+    prompt_bits: Int[Tensor, "B T"],
+    max_new_bits: int,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "B T_total"]:
+    """The prompt with `max_new_bits` new bits after it; arguments and errors of `stream_bits`."""
+    stream = stream_bits(network, prompt_bits, max_new_bits, sampling, generator)
+    return torch.cat((prompt_bits.to(torch.uint8), *(bits.cpu() for bits in stream)), dim=1)
+
+
+def _constraint(
+    network: BitTransformer, prompt_bits: Tensor, max_new_bits: int, sampling: SamplingConfig
+) -> Constraint | None:
+    parity = network.config.parity
+    if not (parity or sampling.valid_utf8):
+        return None
+    automaton = decodable(utf8=sampling.valid_utf8, parity=parity)
+    constraint = Constraint(automaton, prompt_bits.cpu().numpy())
+    constraint.require_end_after(max_new_bits)
+    return constraint
+
+
+@torch.inference_mode()
+def _stream(
+    network: BitTransformer,
+    prompt_bits: Tensor,
+    remaining: int,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None,
+    constraint: Constraint | None,
+) -> Iterator[Tensor]:
+    predictor = Predictor(network, len(prompt_bits))
+    predictor.read(prompt_bits.to(predictor.device))
+    while remaining:
+        known = predictor.prefix.shape[1]
+        taken = min(network.config.patch_size - known, remaining)
+        remaining -= taken
+        patch = draw_patch(
+            patch_log_probabilities(predictor.node_logits),
+            sampling,
+            _allowed(predictor, constraint, known + taken, remaining),
+            generator,
+        )
+        bits = patch_bits(patch, network.config.patch_size)[:, known : known + taken]
+        if constraint is not None:
+            constraint.advance(bits.cpu().numpy())
+        yield bits
+        if remaining and known == 0:
+            predictor.push(patch)
+        elif remaining:
+            predictor.read(bits)
+
+
+def _allowed(
+    predictor: Predictor, constraint: Constraint | None, stop: int, remaining: int
+) -> Bool[Tensor, "B values"] | None:
+    """Patch values that begin with the bits already known and keep the sequence decodable."""
+    patch_size, known = predictor.patch_size, predictor.prefix.shape[1]
+    allowed = None
+    if known:
+        weights = 2 ** torch.arange(known - 1, -1, -1, device=predictor.device)
+        begins = (predictor.prefix.long() * weights).sum(-1, keepdim=True)
+        values = torch.arange(2**patch_size, device=predictor.device)
+        allowed = (values >> (patch_size - known)) == begins
+    if constraint is not None:
+        decodes = constraint.allowed(patch_size, known, stop, remaining).to(predictor.device)
+        allowed = decodes if allowed is None else allowed & decodes
+    return allowed

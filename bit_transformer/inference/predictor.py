@@ -1,0 +1,89 @@
+"""Reads bits and knows the odds of the next ones: the single path below generate, score and
+codecs."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from bit_transformer.model.patches import patch_values, path_logits
+from bit_transformer.model.transformer import BitTransformer
+
+
+def log2_likelihood(logits: Float[Tensor, "B T"], bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """log2 of the probability that each bit had, from its log-odds of being one."""
+    nats = functional.binary_cross_entropy_with_logits(
+        logits, bits.to(logits.dtype), reduction="none"
+    )
+    return nats / -math.log(2)
+
+
+class Predictor:
+    """A batch of sequences being read by a network, any number of bits at a time.
+
+    Reading a patch costs one trunk position. When the context is full, the predictor starts over
+    from
+    the newest half of it, so a sequence may be of any length. How the bits are cut into calls of
+    `read` changes nothing but rounding.
+    """
+
+    def __init__(self, network: BitTransformer, batch_size: int = 1) -> None:
+        self.network = network
+        self.patch_size = network.config.patch_size
+        self.device = network.embedding.nodes.device
+        self.prefix: Int[Tensor, "B r"] = torch.zeros(
+            batch_size, 0, dtype=torch.uint8, device=self.device
+        )
+        """The bits read of the current, unfinished patch; r < P."""
+        self._read_patches: list[Tensor] = []
+        nothing = torch.zeros(batch_size, 0, dtype=torch.int64, device=self.device)
+        self.node_logits: Float[Tensor, "B nodes"] = self._begin(nothing)
+        """Logit of a one at each inner node of the current patch; entry 0 is meaningless."""
+
+    @torch.inference_mode()
+    def _begin(self, patches: Tensor) -> Tensor:
+        self._cache = self.network.new_cache(len(patches))
+        self._read_patches = [patches]
+        logits: Tensor = self.network(patches, self._cache)
+        return logits[:, -1]
+
+    @torch.inference_mode()
+    def push(self, patch: Int[Tensor, "B 1"]) -> None:
+        """Read one whole patch value per sequence; the current patch must be empty."""
+        assert self.prefix.shape[1] == 0, "push() reads whole patches; finish this one with read()"
+        self.node_logits = self._advance(patch)[:, -1]
+
+    @torch.inference_mode()
+    def read(self, bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """Read bits; return log2 of the probability that each had, given all read before it."""
+        joined = torch.cat((self.prefix, bits.to(self.prefix.dtype)), dim=1)
+        known, length = self.prefix.shape[1], joined.shape[1]
+        padded = functional.pad(joined, (0, -length % self.patch_size))
+        patches = patch_values(padded, self.patch_size)
+        whole = length // self.patch_size
+        after = self._advance(patches[:, :whole])
+        nodes = torch.cat((self.node_logits[:, None], after), dim=1)
+        logits = path_logits(nodes[:, : patches.shape[1]], patches, self.patch_size)
+        self.node_logits, self.prefix = nodes[:, -1], joined[:, whole * self.patch_size :]
+        return log2_likelihood(logits.flatten(1)[:, known:length], joined[:, known:])
+
+    def _advance(self, patches: Tensor) -> Tensor:
+        """Run the trunk over whole patches; node logits after each, (B, N, nodes)."""
+        parts = []
+        while patches.shape[1]:
+            room = self._cache.capacity - self._cache.length
+            if room == 0:
+                self._begin(self._newest_half())
+                continue
+            parts.append(self.network(patches[:, :room], self._cache))
+            self._read_patches.append(patches[:, :room])
+            patches = patches[:, room:]
+        batch, nodes = self.node_logits.shape
+        return torch.cat(parts, dim=1) if parts else self.node_logits.new_zeros(batch, 0, nodes)
+
+    def _newest_half(self) -> Tensor:
+        kept = (self._cache.capacity - 1) // 2
+        read = torch.cat(self._read_patches, dim=1)
+        return read[:, read.shape[1] - kept :]

@@ -1,0 +1,90 @@
+"""Bits per byte and surprisal per byte of any data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.inference.predictor import Predictor
+from bit_transformer.model.transformer import BitTransformer
+
+_WINDOWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model thinks of some data, every byte counted, the first included."""
+
+    surprisal: Float[np.ndarray, " bytes"]
+    """Bits of information in each byte, given what the model had read before it."""
+    window_bytes: int
+    """Length of the windows that were read."""
+    overlap_bytes: int
+    """Bytes of context that each window but the first begins with, read but not counted."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Mean surprisal: the length of the data under the model over its length in bytes."""
+        return float(self.surprisal.mean(dtype=np.float64))
+
+
+def score_bytes(
+    network: BitTransformer,
+    data: bytes | UInt8[np.ndarray, " bytes"],
+    *,
+    window_bytes: int | None = None,
+    overlap_bytes: int | None = None,
+) -> Score:
+    """Surprisal of each byte of `data`, read in windows that overlap.
+
+    By default windows fill the context and overlap by half, so that every byte after the first
+    window
+    has at least half a context before it. With no overlap each window starts cold.
+
+    Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context.
+    """
+    values = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
+    window, overlap = _window(network, window_bytes, overlap_bytes)
+    if not len(values):
+        raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
+    surprisal = np.empty(len(values), dtype=np.float32)
+    starts = np.arange(0, max(1, len(values) - overlap), window - overlap)
+    whole = starts[starts + window <= len(values)]
+    for group in np.split(whole, range(_WINDOWS_AT_ONCE, len(whole), _WINDOWS_AT_ONCE)):
+        if len(group):
+            rows = values[group[:, None] + np.arange(window)]
+            for start, row in zip(group, _row_surprisals(network, rows), strict=True):
+                skip = overlap if start else 0
+                surprisal[start + skip : start + window] = row[skip:]
+    for start in starts[len(whole) :]:
+        skip = overlap if start else 0
+        (row,) = _row_surprisals(network, values[None, start:])
+        surprisal[start + skip :] = row[skip:]
+    return Score(surprisal, window, overlap)
+
+
+def _window(
+    network: BitTransformer, window_bytes: int | None, overlap_bytes: int | None
+) -> tuple[int, int]:
+    config = network.config
+    most = config.max_seq_len // config.bits_per_byte
+    window = most if window_bytes is None else window_bytes
+    overlap = window // 2 if overlap_bytes is None else overlap_bytes
+    if not 1 <= window <= most:
+        raise ConfigError(f"a window must have 1 to {most} bytes to fit the context, got {window}")
+    if not 0 <= overlap < window:
+        raise ConfigError(f"the overlap must be in [0, {window}) bytes, got {overlap}")
+    return window, overlap
+
+
+def _row_surprisals(
+    network: BitTransformer, rows: UInt8[np.ndarray, "B n"]
+) -> Float[np.ndarray, "B n"]:
+    bits = torch.from_numpy(unpack_bytes(rows, parity=network.config.parity))
+    predictor = Predictor(network, len(rows))
+    log2_likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
+    per_byte = log2_likelihood.reshape(*rows.shape, -1).sum(-1)
+    return np.asarray(-per_byte)

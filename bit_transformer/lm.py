@@ -1,0 +1,184 @@
+"""The public face of a model: one class that joins network, telemetry, inference and files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
+from bit_transformer.checkpoint.locate import locate_checkpoint
+from bit_transformer.errors import CheckpointMismatchError, ContextLengthError, InvalidBitsError
+from bit_transformer.inference.generate import generate_bits
+from bit_transformer.inference.predictor import log2_likelihood
+from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.score import Score, score_bytes
+from bit_transformer.model.config import ModelConfig
+from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.telemetry.lazy import LazyReadings
+from bit_transformer.telemetry.metrics import negentropy
+
+
+class BitTransformerLM(nn.Module):
+    """A bit-native language model.
+
+    Built from the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
+    Bits are
+    0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Raises `ConfigError` for a setting that does not exist or cannot be built."""
+        super().__init__()
+        self.config = ModelConfig.from_dict(settings)
+        self.network = BitTransformer(self.config)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "BitTransformerLM":
+        """A model with fresh weights."""
+        return cls(**config.to_dict())
+
+    def forward(
+        self, bits: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T 2"], Mapping[str, Tensor]]:
+        """`logits[:, t]` scores bit t + 1 given bits 0 to t; softmax over the last axis gives
+        p(0), p(1).
+
+        The telemetry is computed as it is read: `negentropy_logits` (B,), K of the predictions.
+        """
+        self._check_bits(bits)
+        ones = bit_logits(self.network, functional.pad(bits, (0, 1)))[:, 1:]
+        readings = LazyReadings(negentropy_logits=lambda: negentropy(ones.detach()))
+        return torch.stack((torch.zeros_like(ones), ones), dim=-1), readings
+
+    def log2_likelihood(self, bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """log2 p(bit t | bits before t), the first bit included; its sum is minus the code length.
+
+        Differentiable. The code length of parity bits is 0.
+        """
+        self._check_bits(bits)
+        return log2_likelihood(bit_logits(self.network, bits), bits)
+
+    def generate(
+        self,
+        prompt_bits: Int[Tensor, "B T"],
+        max_new_bits: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        valid_utf8: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> UInt8[Tensor, "B total"]:
+        """The prompt and `max_new_bits` sampled bits; see `SamplingConfig` for the filters.
+
+        The prompt may be empty (T = 0) and may end inside a patch. Dropout is off meanwhile.
+        """
+        self._check_bits(prompt_bits)
+        sampling = SamplingConfig(temperature, top_k, top_p, min_p, valid_utf8)
+        with evaluating(self):
+            return generate_bits(self.network, prompt_bits, max_new_bits, sampling, generator)
+
+    def score(
+        self,
+        data: bytes | UInt8[np.ndarray, " n"],
+        *,
+        window_bytes: int | None = None,
+        overlap_bytes: int | None = None,
+    ) -> Score:
+        """Bits per byte and surprisal per byte of any data; see `score_bytes`."""
+        with evaluating(self):
+            return score_bytes(
+                self.network, data, window_bytes=window_bytes, overlap_bytes=overlap_bytes
+            )
+
+    def save_pretrained(self, folder: str | Path, **metadata: Any) -> Path:
+        """Write weights and config to a new folder, atomically; `metadata` is JSON for the
+        manifest."""
+        target = Path(folder)
+        save_checkpoint(
+            target,
+            weights=self.network.state_dict(),
+            config=self.config.to_dict(),
+            training_state=None,
+            metadata=metadata,
+        )
+        return target
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, device: torch.device | str = "cpu"
+    ) -> "BitTransformerLM":
+        """The model of a run folder, a checkpoint folder or a `save_pretrained` folder, ready to
+        infer.
+
+        Raises `CheckpointError` when there is none, it is damaged, or its weights do not fit its
+        config.
+        """
+        checkpoint = load_checkpoint(locate_checkpoint(Path(folder)), device=device)
+        model = cls.from_config(ModelConfig.from_dict(dict(checkpoint.config)))
+        load_weights(model.network, checkpoint.weights, where=folder)
+        return model.to(device).eval()
+
+    def _check_bits(self, bits: Tensor) -> None:
+        if bits.ndim != 2 or bits.is_floating_point() or bits.is_complex():
+            raise InvalidBitsError(
+                f"bits must be an integer tensor of shape (batch, length), got {bits.dtype} of "
+                f"shape {tuple(bits.shape)}; use bytes_to_bits to make one"
+            )
+        if bits.shape[1] > self.config.max_seq_len:
+            raise ContextLengthError(
+                f"the context holds {self.config.max_seq_len} bits, got {bits.shape[1]}; shorten "
+                "the input or build the model with a larger max_seq_len"
+            )
+        if bits.numel() and (int(bits.min()) < 0 or int(bits.max()) > 1):
+            row, column = ((bits < 0) | (bits > 1)).nonzero()[0].tolist()
+            raise InvalidBitsError(
+                f"bits must be 0 or 1, got {int(bits[row, column])} in row {row} at {column}; "
+                "use bytes_to_bits to turn bytes into bits"
+            )
+
+
+def score(
+    model: BitTransformerLM,
+    data: bytes | UInt8[np.ndarray, " n"],
+    *,
+    window_bytes: int | None = None,
+    overlap_bytes: int | None = None,
+) -> Score:
+    """Bits per byte and surprisal per byte of any data under a model; see `score_bytes`."""
+    return model.score(data, window_bytes=window_bytes, overlap_bytes=overlap_bytes)
+
+
+class evaluating:
+    """Context in which a module is in evaluation mode; afterwards it is as it was."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._was_training = module, module.training
+
+    def __enter__(self) -> None:
+        self._module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self._module.train(self._was_training)
+
+
+def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, where: object) -> None:
+    """Copy weights into a network; `CheckpointMismatchError` names the first one that does not
+    fit."""
+    own = network.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        here, there = own.get(name), weights.get(name)
+        if here is None or there is None or here.shape != there.shape:
+            shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (here, there)]
+            raise CheckpointMismatchError(
+                f"weight {name!r} is {shapes[0]} in the model and {shapes[1]} in {where}; "
+                "load it into a model of the configuration it was saved with"
+            )
+    network.load_state_dict(dict(weights))

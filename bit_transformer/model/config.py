@@ -1,0 +1,160 @@
+"""Every size and switch of a network, validated once, and the presets."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bit_transformer.bits.codec import bits_per_symbol
+from bit_transformer.errors import ConfigError
+
+MAX_PATCH_SIZE = 12
+MAX_MEMORY_SLOTS = 1 << 24
+
+PresetName = Literal["tiny", "small", "medium", "large"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a network is made of. Lengths are in bits, widths in channels.
+
+    Raises `ConfigError` when a field, or two fields together, cannot be built.
+    """
+
+    d_model: int = 128
+    """Width D of the residual stream."""
+    nhead: int = 4
+    """Attention heads H; each is d_model / nhead wide, an even number."""
+    num_layers: int = 4
+    """Blocks in the trunk."""
+    dim_feedforward: int = 512
+    """Hidden width F of the feed-forward branch."""
+    max_seq_len: int = 4096
+    """Context in bits: the longest sequence one forward pass takes."""
+    patch_size: int = 8
+    """Bits P that enter the trunk as one position: 1 to 12, 9 with parity."""
+    parity: bool = False
+    """The bits carry an even parity bit after each byte (9 bits a byte)."""
+    dropout: float = 0.0
+    """Rate at which channels of each residual branch are dropped in training."""
+    memory_bits: tuple[int, ...] = (16, 24, 32, 48)
+    """Spans of recent bits that the context memory looks up; empty: no memory."""
+    memory_slots: int = 1 << 16
+    """Rows per span in the memory's hash table, a power of two."""
+    memory_width: int = 32
+    """Channels per row of the memory."""
+    memory_dropout: float = 0.0
+    """Rate at which channels of looked-up rows are dropped in training."""
+    rotary_base: float = 10_000.0
+    """Longest wavelength of the rotary positions, in patches / 2 pi."""
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "nhead", "num_layers", "dim_feedforward", "memory_width"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        self._check_heads()
+        self._check_patches()
+        self._check_memory()
+        for name in ("dropout", "memory_dropout"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(self.rotary_base > 1, "rotary_base", self.rotary_base, "above 1")
+
+    def _check_heads(self) -> None:
+        if self.d_model % self.nhead:
+            raise ConfigError(
+                f"d_model must be divisible by nhead, got {self.d_model} and {self.nhead}; "
+                f"try nhead={_largest_divisor(self.d_model, self.nhead)}"
+            )
+        if self.head_width % 2:
+            raise ConfigError(
+                f"d_model / nhead must be even for rotary positions, got {self.head_width}; "
+                "change d_model or nhead"
+            )
+
+    def _check_patches(self) -> None:
+        limit = f"1 to {MAX_PATCH_SIZE}"
+        _require(1 <= self.patch_size <= MAX_PATCH_SIZE, "patch_size", self.patch_size, limit)
+        if self.parity and self.patch_size != bits_per_symbol(True):
+            raise ConfigError(
+                f"parity needs patch_size=9 (eight bits and their parity), got {self.patch_size}"
+            )
+        if self.max_seq_len < self.patch_size:
+            raise ConfigError(
+                f"max_seq_len must hold a patch of {self.patch_size} bits, got {self.max_seq_len}; "
+                "it counts bits, not bytes"
+            )
+
+    def _check_memory(self) -> None:
+        slots = self.memory_slots
+        power_of_two = 1 <= slots <= MAX_MEMORY_SLOTS and slots & (slots - 1) == 0
+        limit = f"a power of two up to {MAX_MEMORY_SLOTS}"
+        _require(power_of_two, "memory_slots", slots, limit)
+        for span in self.memory_bits:
+            _require(span >= 1, "memory_bits", span, "spans of at least 1 bit")
+
+    @property
+    def head_width(self) -> int:
+        """Width K of one attention head."""
+        return self.d_model // self.nhead
+
+    @property
+    def memory_orders(self) -> tuple[int, ...]:
+        """The memory's spans in whole patches, ascending, each once."""
+        return tuple(sorted({max(1, span // self.patch_size) for span in self.memory_bits}))
+
+    @property
+    def context_patches(self) -> int:
+        """Patches that a full context starts, the last one perhaps in part."""
+        return -(-self.max_seq_len // self.patch_size)
+
+    @property
+    def bits_per_byte(self) -> int:
+        """Bits that stand for one byte of data: 8, or 9 with parity."""
+        return bits_per_symbol(self.parity)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return dataclasses.asdict(self) | {"memory_bits": list(self.memory_bits)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "ModelConfig":
+        """The config that `to_dict` described; an unknown field is a `ConfigError`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ConfigError(f"unknown model settings {unknown}; known are {sorted(known)}")
+        spans = tuple(fields.get("memory_bits", cls.memory_bits))
+        return cls(**{**fields, "memory_bits": spans})
+
+
+def _require(holds: bool, name: str, value: object, limit: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} must be {limit}, got {value}")
+
+
+def _largest_divisor(width: int, at_most: int) -> int:
+    return next(n for n in range(min(width, at_most), 0, -1) if width % n == 0)
+
+
+_PRESETS: dict[PresetName, ModelConfig] = {
+    "tiny": ModelConfig(d_model=128, nhead=2, num_layers=6, dim_feedforward=512, max_seq_len=2048),
+    "small": ModelConfig(
+        d_model=256, nhead=4, num_layers=6, dim_feedforward=1024, max_seq_len=4096
+    ),
+    "medium": ModelConfig(
+        d_model=512, nhead=8, num_layers=8, dim_feedforward=2048, max_seq_len=8192
+    ),
+    "large": ModelConfig(
+        d_model=1024,
+        nhead=16,
+        num_layers=16,
+        dim_feedforward=4096,
+        max_seq_len=16384,
+        memory_slots=1 << 18,
+        memory_width=64,
+    ),
+}
+
+
+def preset(name: PresetName) -> ModelConfig:
+    """A ready configuration by name: tiny (1.5 M trunk parameters) to large (200 M)."""
+    if name not in _PRESETS:
+        raise ConfigError(f"no preset named {name!r}; presets are {', '.join(_PRESETS)}")
+    return _PRESETS[name]

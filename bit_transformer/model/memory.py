@@ -1,0 +1,77 @@
+"""Context memory: hashed embeddings of the last whole patches, added to what the trunk reads.
+
+It gives a small network the reach of a context-mixing compressor: what followed the same 2, 3, 4,
+...
+bytes before is looked up instead of computed (hash n-gram embeddings: Pagnoni et al. 2024,
+arXiv:2412.09871). The tables are narrow and receive sparse gradients, so that their size costs
+neither time nor optimizer work.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bit_transformer.model.config import ModelConfig
+
+_HASH_SHIFT = 40
+_MASK64 = (1 << 64) - 1
+
+
+def _hash_multipliers(orders: tuple[int, ...]) -> Int[Tensor, "O order"]:
+    """One odd multiplier per order and distance, zero beyond the order; the same on every machine.
+
+    Multilinear hashing (Lemire & Kaser 2014, arXiv:1202.4961) over splitmix64's output.
+    """
+    table = torch.zeros(len(orders), orders[-1], dtype=torch.int64)
+    for row, order in enumerate(orders):
+        for distance in range(order):
+            value = _splitmix64(row << 32 | distance) | 1
+            table[row, distance] = value - (1 << 64) if value >> 63 else value
+    return table
+
+
+def _splitmix64(index: int) -> int:
+    """The index-th output of splitmix64 (Steele, Lea & Flood 2014), an unsigned 64-bit integer."""
+    z = ((index + 1) * 0x9E3779B97F4A7C15) & _MASK64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return z ^ (z >> 31)
+
+
+class ContextMemory(nn.Module):
+    """One hash table per order; the rows found for all orders are joined and projected to D."""
+
+    multipliers: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        orders = config.memory_orders
+        self.longest, self.slots = orders[-1], config.memory_slots
+        self.register_buffer("multipliers", _hash_multipliers(orders), persistent=False)
+        offsets = torch.arange(len(orders)) * self.slots
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.rows = nn.Embedding(len(orders) * self.slots, config.memory_width, sparse=True)
+        self.project = nn.Linear(len(orders) * config.memory_width, config.d_model, bias=False)
+        self.dropout = nn.Dropout(config.memory_dropout)
+        nn.init.normal_(self.rows.weight, std=0.1)
+
+    def row_indices(self, recent: Int[Tensor, "B M"], count: int) -> Int[Tensor, "B S O"]:
+        """Rows for the last `count` positions; `recent` ends with the newest patch, -1 is 'none'.
+
+        A position's context of order k is the k patches up to and including its own.
+        """
+        symbols = recent + 1
+        key = torch.zeros((), dtype=torch.int64, device=recent.device)
+        for distance in range(self.longest):
+            stop = symbols.shape[1] - distance
+            key = key + symbols[:, stop - count : stop, None] * self.multipliers[:, distance]
+        return ((key >> _HASH_SHIFT) & (self.slots - 1)) + self.get_buffer("offsets")
+
+    def forward(self, recent: Int[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
+        """What the memory holds for each of the last `count` positions; M >= count + longest -
+        1."""
+        rows = functional.embedding(
+            self.row_indices(recent, count), self.rows.weight, sparse=True
+        ).flatten(2)
+        return self.project(self.dropout(rows) if self.training else rows)

@@ -1,0 +1,5 @@
+"""What a network is trained for. An objective is a function `(network, bits) -> loss in bits per
+byte`.
+
+next_bit  the code length of each bit given all bits before it
+"""

@@ -1,0 +1,23 @@
+"""The causal objective: the mean code length of the data in bits per byte."""
+
+import math
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.model.transformer import BitTransformer
+
+
+def next_bit_loss(network: BitTransformer, bits: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Cross-entropy of every bit, the first included, in bits per byte of original data.
+
+    An untrained network gives 8. Parity bits cost nothing and are not in the denominator.
+    """
+    logits = bit_logits(network, bits)
+    nats = functional.binary_cross_entropy_with_logits(
+        logits, bits.to(logits.dtype), reduction="sum"
+    )
+    data_bytes = bits.numel() / network.config.bits_per_byte
+    return nats / (math.log(2) * data_bytes)

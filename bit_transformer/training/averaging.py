@@ -1,0 +1,46 @@
+"""Exponential moving average of the weights: the averaged model is what is evaluated and saved."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class WeightAverage:
+    """An average of a network's weights over training; with decay 0 there is none and nothing is
+    kept."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._network = network
+        self._average = None
+        if decay > 0:
+            move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(network, multi_avg_fn=move)
+
+    def update(self) -> None:
+        """Take in the weights after an optimizer step."""
+        if self._average is not None:
+            self._average.update_parameters(self._network)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the network has the averaged weights; afterwards its own, bit for bit."""
+        if self._average is None:
+            yield
+            return
+        own = {name: weight.clone() for name, weight in self._network.state_dict().items()}
+        self._network.load_state_dict(self._average.module.state_dict())
+        try:
+            yield
+        finally:
+            self._network.load_state_dict(own)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights and how many updates they hold; empty without averaging."""
+        return {} if self._average is None else self._average.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`'s value."""
+        if self._average is not None:
+            self._average.load_state_dict(state)

@@ -1,0 +1,71 @@
+"""Saves the whole state of a run, rotates old ones away, keeps the best."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from bit_transformer.checkpoint.rotation import CheckpointFolder
+from bit_transformer.training.callbacks.base import (
+    Callback,
+    EvaluationRecord,
+    RunningTrainer,
+    StepRecord,
+)
+
+
+class Checkpoints(Callback):
+    """Saves every so many steps, when a stop was asked for, and at the end.
+
+    The newest `keep` checkpoints stay, and beside them the one nearest to the best evaluation.
+    """
+
+    def __init__(self, folder: CheckpointFolder, every: int, keep: int) -> None:
+        self._folder, self._every, self._keep = folder, every, keep
+        self._best, self._best_step = math.inf, 0
+        self._held_out: float | None = None
+
+    def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
+        """Remember the best; only evaluations of the same sample compare."""
+        self._held_out = record.bits_per_byte
+        if not record.final and record.bits_per_byte < self._best:
+            self._best, self._best_step = record.bits_per_byte, record.step
+
+    def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
+        """Save when it is time or the run is about to stop."""
+        due = self._every > 0 and record.step % self._every == 0
+        if due or trainer.stop_requested:
+            self._save(trainer)
+
+    def on_end(self, trainer: RunningTrainer) -> None:
+        """Save the final state with its result."""
+        self._save(trainer)
+
+    def _save(self, trainer: RunningTrainer) -> None:
+        with trainer.average.applied():
+            weights = {
+                name: tensor.clone() for name, tensor in trainer.network.state_dict().items()
+            }
+        path = self._folder.save(
+            trainer.progress.step,
+            weights=weights,
+            config=trainer.network.config.to_dict(),
+            training_state=trainer.state_dict(),
+            metadata={"step": trainer.progress.step, "held_out_bits_per_byte": self._held_out},
+        )
+        self._folder.prune(self._keep, protect=self._best_checkpoint())
+        trainer.emit("on_checkpoint", path)
+
+    def _best_checkpoint(self) -> set[Path]:
+        """The first checkpoint at or after the best evaluation."""
+        after = [step for step in self._folder.steps() if step >= self._best_step > 0]
+        return {self._folder.path_of(min(after))} if after else set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best evaluation so far."""
+        return {"best": self._best, "best_step": self._best_step, "held_out": self._held_out}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on comparing with it."""
+        self._best = state.get("best", math.inf)
+        self._best_step = state.get("best_step", 0)
+        self._held_out = state.get("held_out")

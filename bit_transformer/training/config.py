@@ -1,0 +1,173 @@
+"""Every setting of a run, as frozen dataclasses behind flags, TOML files and what a run folder
+records."""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from bit_transformer.data.config import DataConfig
+from bit_transformer.errors import ConfigError
+from bit_transformer.model.config import ModelConfig
+from bit_transformer.training.precision import Precision
+from bit_transformer.training.schedule import ScheduleName
+
+OptimizerName = Literal["muon", "adamw", "lion", "adafactor"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Who updates which weights, and how fast."""
+
+    optimizer: OptimizerName = "muon"
+    """Optimizer of the trunk's matrices; embeddings and head always have AdamW."""
+    lr: float | None = None
+    """Peak learning rate of the matrices; None: the optimizer's own default."""
+    embedding_lr: float = 3e-3
+    """Peak learning rate of embeddings, head and projections (AdamW)."""
+    memory_lr: float = 1e-2
+    """Peak learning rate of the context memory's rows (SparseAdam)."""
+    weight_decay: float = 0.0
+    """Decoupled decay of the matrices per step, times the learning rate."""
+    momentum: float = 0.95
+    """Momentum of Muon."""
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_lr", "memory_lr"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        _require(self.lr is None or self.lr > 0, "lr", self.lr, "above 0")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, in what steps, and what happens beside them."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch_size: int = 32
+    """Windows per optimizer step, over all micro-batches."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step; more of them need less memory."""
+    window_bytes: int | None = None
+    """Bytes per training window; None fills the context."""
+    schedule: ScheduleName = "wsd"
+    """Warmup-stable-decay, one-cycle, or constant learning rate."""
+    warmup: float = 0.02
+    """Share of the steps over which the learning rate rises."""
+    decay: float = 0.6
+    """Share of the steps over which warmup-stable-decay falls to zero."""
+    clip_norm: float = 0.0
+    """Largest joint norm of the dense gradients; 0 does not clip."""
+    weight_average: float = 0.0
+    """Decay of the exponential moving average of the weights; 0: none."""
+    precision: Precision = "fp32"
+    """bf16 runs matrix products in bfloat16."""
+    compile: bool = False
+    """Compile the branches of each block; pays on a GPU, not on a CPU."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    seed: int = 0
+    """Of weights, order of windows and dropout."""
+    evaluate_every: int = 200
+    """Steps between evaluations on held-out data; 0: only at the end."""
+    evaluate_bytes: int = 65_536
+    """Held-out bytes read by the evaluations along the way; the last one reads all."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints; 0: only at the end."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept; the best one by held-out bits per byte is kept beside them."""
+    patience: int = 0
+    """Evaluations without a better result before the run stops early; 0: never."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files into the run folder."""
+    trackio: bool = False
+    """Also log to a local trackio project."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "keep_checkpoints"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("clip_norm", "evaluate_every", "checkpoint_every", "patience"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        for name in ("warmup", "decay"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
+        _require(0 <= self.weight_average < 1, "weight_average", self.weight_average, "in [0, 1)")
+        _require(self.evaluate_bytes >= 1, "evaluate_bytes", self.evaluate_bytes, "at least 1")
+        if self.window_bytes is not None:
+            _require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"batch_size must be a multiple of accumulate, got {self.batch_size} and "
+                f"{self.accumulate}; each micro-batch takes an equal share"
+            )
+
+
+def _require(holds: bool, name: str, value: object, limit: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} must be {limit}, got {value}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run. The same values give the same run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.window_bytes * self.model.bits_per_byte > self.model.max_seq_len:
+            raise ConfigError(
+                f"window_bytes={self.window_bytes} needs a context of "
+                f"{self.window_bytes * self.model.bits_per_byte} bits, max_seq_len is "
+                f"{self.model.max_seq_len}; lower the one or raise the other"
+            )
+        _require(self.window_bytes >= 1, "max_seq_len in bytes", self.window_bytes, "at least 1")
+
+    @property
+    def window_bytes(self) -> int:
+        """Bytes per training window."""
+        if self.train.window_bytes is not None:
+            return self.train.window_bytes
+        return self.model.max_seq_len // self.model.bits_per_byte
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values, a section each."""
+        sections: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return sections
+
+    @classmethod
+    def from_dict(cls, sections: dict[str, Any]) -> "RunConfig":
+        """Settings from sections `data`, `model`, `optimizer`, `train`, each of them optional.
+
+        Raises `ConfigError` naming the first section and field that is unknown or out of its
+        limits.
+        """
+        try:
+            return _ADAPTER.validate_python(sections)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "settings"
+            raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+
+    @classmethod
+    def from_toml(cls, path: Path, model: ModelConfig | None = None) -> "RunConfig":
+        """Settings from a TOML file with the sections of `from_dict`; model settings that the file
+        leaves out are those of `model`."""
+        try:
+            sections = tomllib.loads(path.read_text(encoding="utf-8"))
+            if model is not None:
+                sections["model"] = model.to_dict() | sections.get("model", {})
+            return cls.from_dict(sections)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"cannot read settings from {path}: {error}") from error
+
+
+# Unknown names must not pass in silence: a misspelt setting would train with its default.
+for _section in (DataConfig, ModelConfig, OptimizerConfig, TrainConfig, RunConfig):
+    with_config(ConfigDict(extra="forbid"))(_section)
+_ADAPTER = TypeAdapter(RunConfig)

@@ -1,0 +1,224 @@
+"""Builds a run from its config and trains it."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bit_transformer.checkpoint.format import load_checkpoint
+from bit_transformer.data.config import DataConfig
+from bit_transformer.data.dataset import Dataset, open_dataset
+from bit_transformer.distributed.compile import compile_branches
+from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundError, ConfigError
+from bit_transformer.lm import BitTransformerLM, load_weights
+from bit_transformer.model.flops import training_flops_per_byte
+from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.training.callbacks.base import Callback, EvaluationRecord, RunningTrainer
+from bit_transformer.training.callbacks.checkpoints import Checkpoints
+from bit_transformer.training.callbacks.early_stop import EarlyStop
+from bit_transformer.training.callbacks.evaluation import Evaluation
+from bit_transformer.training.callbacks.metrics_log import MetricsLog
+from bit_transformer.training.callbacks.nan_guard import NaNGuard
+from bit_transformer.training.callbacks.plots import Plots, can_plot
+from bit_transformer.training.callbacks.progress import ProgressBar
+from bit_transformer.training.callbacks.tensorboard import TensorBoardWriter
+from bit_transformer.training.callbacks.trackio import TrackioWriter
+from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+from bit_transformer.training.optimizer import build_optimizer
+from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    folder: Path
+    """The run folder, with checkpoints, metrics and report."""
+    model: BitTransformerLM
+    """The trained model (averaged weights when the run averages), in evaluation mode."""
+    steps: int
+    """Optimizer steps done, those before a resume included."""
+    data_bytes: int
+    """Bytes of data trained on."""
+    training_flops: float
+    """By the ledger of `model/flops.py`."""
+    seconds: float
+    """Time in training steps."""
+    held_out_bits_per_byte: float | None
+    """On all held-out data; None when nothing was held out."""
+    held_out_bytes: int
+    """Bytes of held-out data."""
+
+
+def fit(
+    model: BitTransformerLM,
+    data: bytes | str | Path | Sequence[str | Path],
+    train: TrainConfig | None = None,
+    *,
+    optimizer: OptimizerConfig | None = None,
+    held_out_fraction: float = 0.05,
+    out: str | Path | None = None,
+    progress: bool = True,
+    callbacks: Iterable[Callback] = (),
+) -> RunResult:
+    """Train `model` in place on bytes or on files, folders and globs; the result holds the same
+    model.
+
+    `out` names the run folder; left out, a new one under the system's temporary folder.
+    """
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="bit-transformer-"))
+    if isinstance(data, bytes):
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / "data.bin"
+        source.write_bytes(data)
+        data = source
+    paths = (data,) if isinstance(data, str | Path) else tuple(data)
+    config = RunConfig(
+        data=DataConfig(tuple(str(path) for path in paths), held_out_fraction=held_out_fraction),
+        model=model.config,
+        optimizer=optimizer or OptimizerConfig(),
+        train=train or TrainConfig(),
+    )
+    run = RunFolder(folder)
+    run.create(config)
+    return _run(config, run, model, None, progress=progress, callbacks=callbacks)
+
+
+def train_run(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    callbacks: Iterable[Callback] = (),
+) -> RunResult:
+    """Train a new model as `config` says into the run folder `out`, or go on with the run in it.
+
+    A resumed run takes the same batches, masks and learning rates as one that was never
+    interrupted.
+    """
+    run = RunFolder(out)
+    checkpoint = run.checkpoints.latest() if resume else None
+    if not resume:
+        run.create(config)
+    elif run.config().model != config.model:
+        raise CheckpointMismatchError(
+            f"{out} holds a model of another configuration than the one asked for; leave the model "
+            "settings out to resume it, or train a new run with --out"
+        )
+    torch.manual_seed(config.train.seed)
+    model = BitTransformerLM.from_config(config.model)
+    return _run(config, run, model, checkpoint, progress=progress, callbacks=callbacks)
+
+
+def _run(
+    config: RunConfig,
+    run: RunFolder,
+    model: BitTransformerLM,
+    checkpoint: Path | None,
+    *,
+    progress: bool,
+    callbacks: Iterable[Callback],
+) -> RunResult:
+    model.to(pick_device(config.train.device))
+    dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run.data)
+    last = _LastEvaluation()
+    beside = [*_callbacks(config, run, dataset, progress=progress), last, *callbacks]
+    trainer = _trainer(config, model, dataset, beside)
+    if checkpoint is not None:
+        _restore(trainer, model, checkpoint, dataset)
+    if config.train.compile:
+        compile_branches(model.network)
+    done = trainer.fit()
+    with trainer.average.applied():
+        weights = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    model.network.load_state_dict(weights)
+    result = RunResult(
+        folder=run.path,
+        model=model.eval(),
+        steps=done.step,
+        data_bytes=done.data_bytes,
+        training_flops=done.data_bytes * training_flops_per_byte(config.model, config.window_bytes),
+        seconds=done.seconds,
+        held_out_bits_per_byte=last.record.bits_per_byte if last.record else None,
+        held_out_bytes=last.record.data_bytes if last.record else 0,
+    )
+    run.write_report(_report(result))
+    return result
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first GPU, or the CPU where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {name!r}; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} was asked for and no GPU is usable; use auto or cpu")
+    return device
+
+
+class _LastEvaluation(Callback):
+    """Keeps the newest evaluation for the result."""
+
+    record: EvaluationRecord | None = None
+
+    def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
+        self.record = record
+
+
+def _trainer(
+    config: RunConfig, model: BitTransformerLM, dataset: Dataset, callbacks: list[Callback]
+) -> Trainer:
+    loader = dataset.loader(
+        config.train.batch_size // config.train.accumulate,
+        parity=config.model.parity,
+        seed=config.train.seed,
+    )
+    optimizer = build_optimizer(model.network, config.optimizer)
+    return Trainer(model.network, next_bit_loss, loader, optimizer, config.train, callbacks)
+
+
+def _callbacks(
+    config: RunConfig, run: RunFolder, dataset: Dataset, *, progress: bool
+) -> list[Callback]:
+    """In the order in which they hear of each moment: guards first, what saves and draws last."""
+    train = config.train
+    beside: list[Callback] = [NaNGuard()]
+    if progress:
+        beside.append(ProgressBar())
+    beside.append(MetricsLog(run.metrics))
+    beside.append(Evaluation(dataset.held_out_bytes, train.evaluate_every, train.evaluate_bytes))
+    if train.patience:
+        beside.append(EarlyStop(train.patience))
+    if train.tensorboard:
+        beside.append(TensorBoardWriter(run.path / "tensorboard"))
+    if train.trackio:
+        beside.append(TrackioWriter(run.path.name, config.to_dict()))
+    beside.append(Checkpoints(run.checkpoints, train.checkpoint_every, train.keep_checkpoints))
+    if can_plot():
+        beside.append(Plots(run.metrics, run.picture))
+    return beside
+
+
+def _restore(trainer: Trainer, model: BitTransformerLM, path: Path, dataset: Dataset) -> None:
+    checkpoint = load_checkpoint(path, training=True)
+    if checkpoint.training_state is None:
+        raise CheckpointNotFoundError(
+            f"{path} holds weights for inference only; train a new run or name one with its state"
+        )
+    load_weights(model.network, checkpoint.weights, where=path)
+    trainer.load_state_dict(checkpoint.training_state)
+
+
+def _report(result: RunResult) -> dict[str, Any]:
+    fields = dataclasses.asdict(dataclasses.replace(result, model=None))  # type: ignore[arg-type]
+    del fields["model"], fields["folder"]
+    return fields

@@ -1,0 +1,151 @@
+"""Muon for matrices, AdamW for the rest, SparseAdam for the memory tables, and the others on
+request.
+
+Every optimizer is torch's own or from a kept library; this module only decides who gets which
+weight.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adafactor, AdamW, Muon, Optimizer, SparseAdam
+
+from bit_transformer.errors import CheckpointMismatchError, MissingExtraError
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.training.config import OptimizerConfig, OptimizerName
+from bit_transformer.training.schedule import Schedule, one_cycle
+
+_MATRIX_RATES: dict[OptimizerName, float] = {
+    "muon": 0.02,
+    "adamw": 3e-3,
+    "lion": 5e-4,
+    "adafactor": 1e-2,
+}
+
+
+class CombinedOptimizer:
+    """Several optimizers that step as one, each over its own weights."""
+
+    def __init__(self, parts: dict[str, Optimizer]) -> None:
+        self.parts = parts
+        for group in self.param_groups:
+            group["base_lr"] = group["lr"]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all parts; `base_lr` is what a schedule's factor multiplies."""
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    def scale_rates(self, factor: float) -> None:
+        """Set every learning rate to `factor` times its base."""
+        for group in self.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def step(self) -> None:
+        """One update of all weights that have a gradient."""
+        for part in self.parts.values():
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for part in self.parts.values():
+            part.zero_grad(set_to_none=True)
+
+    def dense_parameters(self) -> list[Tensor]:
+        """The weights whose gradients can be clipped together; sparse ones cannot."""
+        return [
+            weight
+            for name, part in self.parts.items()
+            if name != "memory"
+            for group in part.param_groups
+            for weight in group["params"]
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every part by name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`'s value; `CheckpointMismatchError` when the parts are others."""
+        if state.keys() != self.parts.keys():
+            raise CheckpointMismatchError(
+                f"the checkpoint was trained with {sorted(state)}, this run uses "
+                f"{sorted(self.parts)}; resume with the optimizer it was saved with"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+def build_optimizer(network: BitTransformer, config: OptimizerConfig) -> CombinedOptimizer:
+    """One optimizer for all weights of a network.
+
+    Matrices of the trunk go to the named optimizer; embeddings, head and projections to AdamW; rows
+    of the memory to SparseAdam, which touches only those that were looked up.
+    """
+    matrices = list(network.stack.parameters())
+    rows = [] if network.memory is None else [network.memory.rows.weight]
+    special = {id(weight) for weight in (*matrices, *rows)}
+    rest = [weight for weight in network.parameters() if id(weight) not in special]
+    parts = {"matrices": _matrix_optimizer(matrices, config), "rest": _rest_optimizer(rest, config)}
+    if rows:
+        parts["memory"] = SparseAdam(rows, lr=config.memory_lr, betas=(0.9, 0.95))
+    return CombinedOptimizer(parts)
+
+
+def _matrix_optimizer(weights: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:
+    lr = _MATRIX_RATES[config.optimizer] if config.lr is None else config.lr
+    decay = config.weight_decay
+    if config.optimizer == "muon":
+        return Muon(weights, lr=lr, weight_decay=decay, momentum=config.momentum)
+    if config.optimizer == "lion":
+        return _lion()(weights, lr=lr, weight_decay=decay)
+    if config.optimizer == "adafactor":
+        return Adafactor(weights, lr=lr, weight_decay=decay)
+    return AdamW(weights, lr=lr, weight_decay=decay, betas=(0.9, 0.95), fused=True)
+
+
+def _rest_optimizer(weights: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:
+    return AdamW(weights, lr=config.embedding_lr, weight_decay=0, betas=(0.9, 0.95), fused=True)
+
+
+def _lion() -> Callable[..., Optimizer]:
+    try:
+        library = importlib.import_module("pytorch_optimizer")
+    except ImportError as error:
+        raise MissingExtraError(
+            "the optimizer 'lion' needs the package pytorch-optimizer; "
+            "install bit-transformer[optimizers]"
+        ) from error
+    lion: Callable[..., Optimizer] = library.Lion
+    return lion
+
+
+def configure_optimizer(
+    model: nn.Module, lr: float | None = None, weight_decay: float = 0.0, total_steps: int = 1000
+) -> tuple[CombinedOptimizer, Schedule]:
+    """The default optimizer of a model and a one-cycle schedule over `total_steps` optimizer steps.
+
+    Use: `optimizer.scale_rates(schedule(step))` before each `optimizer.step()`.
+    """
+    network = next(module for module in model.modules() if isinstance(module, BitTransformer))
+    config = OptimizerConfig(lr=lr, weight_decay=weight_decay)
+    return build_optimizer(network, config), one_cycle(total_steps, warmup=0.1)
+
+
+def adjust_learning_rate(optimizer: CombinedOptimizer | Optimizer, factor: float) -> float:
+    """Multiply all learning rates, now and for the rest of the schedule; returns the first one."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+        if "base_lr" in group:
+            group["base_lr"] *= factor
+    rate: float = optimizer.param_groups[0]["lr"]
+    return rate
+
+
+def gradient_norm(weights: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Clip dense gradients to a joint norm of `max_norm` (0: do not); returns the norm before."""
+    limit = max_norm if max_norm > 0 else float("inf")
+    return torch.nn.utils.clip_grad_norm_(weights, limit)

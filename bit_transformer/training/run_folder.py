@@ -1,0 +1,99 @@
+"""What a run leaves on disk, and how it is found again.
+
+config.json        every setting of the run
+metrics.jsonl      one line per step and evaluation
+checkpoints/       step-00001000/ ..., `latest` names the newest whole one
+telemetry.png      the course of the run
+report.json        the result, once the run has ended
+data/              streams (stdin, hf://) that had to be written down
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bit_transformer.checkpoint.atomic import atomic_write_json
+from bit_transformer.checkpoint.rotation import CheckpointFolder
+from bit_transformer.errors import CheckpointNotFoundError, UsageError
+from bit_transformer.training.callbacks.metrics_log import read_metrics
+from bit_transformer.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Saved states by step."""
+        return CheckpointFolder(self.path / "checkpoints")
+
+    @property
+    def metrics(self) -> Path:
+        """Records of steps and evaluations."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def picture(self) -> Path:
+        """The course of the run as an image."""
+        return self.path / "telemetry.png"
+
+    @property
+    def data(self) -> Path:
+        """Where streamed sources are written down."""
+        return self.path / "data"
+
+    def create(self, config: RunConfig) -> None:
+        """Make the folder and record the settings; `UsageError` when a run is there already."""
+        if (self.path / "config.json").exists():
+            raise UsageError(
+                f"{self.path} already holds a run; go on with it with --resume, or name another "
+                "folder with --out"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(self.path / "config.json", config.to_dict())
+
+    def config(self) -> RunConfig:
+        """The recorded settings; `CheckpointNotFoundError` where no run was started."""
+        try:
+            sections = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CheckpointNotFoundError(
+                f"{self.path} holds no run: its config.json cannot be read ({error.strerror}); "
+                "name the folder that was given to --out"
+            ) from error
+        return RunConfig.from_dict(sections)
+
+    def write_report(self, report: dict[str, Any]) -> None:
+        """Record the result of the run."""
+        atomic_write_json(self.path / "report.json", report)
+
+    def report(self) -> dict[str, Any] | None:
+        """The recorded result, None while the run has not ended."""
+        path = self.path / "report.json"
+        if not path.exists():
+            return None
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return report
+
+    def summary(self) -> dict[str, Any]:
+        """One line about the run: name, steps done and planned, newest held-out bits per byte."""
+        records = read_metrics(self.metrics)
+        held_out = [r["bits_per_byte"] for r in records if r["kind"] == "evaluation"]
+        steps = [record["step"] for record in records]
+        return {
+            "run": str(self.path),
+            "step": max(steps, default=0),
+            "steps": self.config().train.steps,
+            "bits_per_byte": held_out[-1] if held_out else None,
+            "ended": self.report() is not None,
+        }
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """The runs directly inside `root`, oldest first."""
+    configs = sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    return [RunFolder(path.parent) for path in configs]

@@ -1,0 +1,137 @@
+"""The training loop. It knows steps and gradients; everything else is a callback."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.training.averaging import WeightAverage
+from bit_transformer.training.callbacks.base import Callback, Loader, Progress, StepRecord
+from bit_transformer.training.config import TrainConfig
+from bit_transformer.training.optimizer import CombinedOptimizer, gradient_norm
+from bit_transformer.training.precision import autocast
+from bit_transformer.training.schedule import make_schedule
+
+Objective = Callable[[BitTransformer, Tensor], Tensor]
+"""(network, bits (B, T)) -> loss in bits per byte, a scalar."""
+
+
+class Trainer:
+    """Runs optimizer steps and tells its callbacks at named moments."""
+
+    def __init__(
+        self,
+        network: BitTransformer,
+        objective: Objective,
+        loader: Loader,
+        optimizer: CombinedOptimizer,
+        config: TrainConfig,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self.network, self.objective, self.loader = network, objective, loader
+        self.optimizer, self.config = optimizer, config
+        self.callbacks = list(callbacks)
+        self.schedule = make_schedule(config.schedule, config.steps, config.warmup, config.decay)
+        self.average = WeightAverage(network, config.weight_average)
+        self.progress = Progress()
+        self.stop_requested = False
+        self.device = network.embedding.nodes.device
+
+    def request_stop(self) -> None:
+        """End after the step under way; callbacks still save and report."""
+        self.stop_requested = True
+
+    def fit(self) -> Progress:
+        """Train until the configured steps are done or a callback asks to stop."""
+        self.network.train()
+        self.emit("on_start")
+        try:
+            while self.progress.step < self.config.steps and not self.stop_requested:
+                self.emit("on_step_end", self.step())
+            self.emit("on_end")
+        finally:
+            # Files must be closed and the terminal left whole, whatever ended the run.
+            self.emit("on_close")
+        return self.progress
+
+    def step(self) -> StepRecord:
+        """One optimizer step over `accumulate` micro-batches."""
+        started = time.perf_counter()
+        self.optimizer.scale_rates(self.schedule(self.progress.step))
+        self.optimizer.zero_grad()
+        loss, data_bytes = self._accumulate()
+        norm = gradient_norm(self.optimizer.dense_parameters(), self.config.clip_norm)
+        self.emit("on_gradients", float(loss), float(norm))
+        self.optimizer.step()
+        self.average.update()
+        self.progress.step += 1
+        self.progress.data_bytes += data_bytes
+        self.progress.seconds += time.perf_counter() - started
+        lr = self.optimizer.param_groups[0]["lr"]
+        return StepRecord(
+            step=self.progress.step,
+            loss=float(loss),
+            lr=lr,
+            gradient_norm=float(norm),
+            data_bytes=self.progress.data_bytes,
+            seconds=self.progress.seconds,
+        )
+
+    def _accumulate(self) -> tuple[Float[Tensor, ""], int]:
+        """Gradients of the mean loss over the micro-batches; that loss, and the bytes it saw."""
+        total, bits_seen = torch.zeros((), device=self.device), 0
+        for _ in range(self.config.accumulate):
+            bits = self.loader.next_batch().to(self.device, non_blocking=True)
+            with autocast(self.device, self.config.precision):
+                loss = self.objective(self.network, bits) / self.config.accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            bits_seen += bits.numel()
+        return total, bits_seen // self.network.config.bits_per_byte
+
+    def emit(self, moment: str, *details: Any) -> None:
+        """Tell every callback, in their order, that a moment has come."""
+        for callback in self.callbacks:
+            getattr(callback, moment)(self, *details)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs besides the weights that are saved for inference."""
+        return {
+            "progress": vars(self.progress).copy(),
+            "optimizer": self.optimizer.state_dict(),
+            "loader": self.loader.state_dict(),
+            "average": self.average.state_dict(),
+            "weights": self.network.state_dict() if self.config.weight_average > 0 else {},
+            "random": _random_state(),
+            "callbacks": {
+                type(callback).__name__: callback.state_dict() for callback in self.callbacks
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken; the network must hold the saved weights."""
+        self.progress = Progress(**state["progress"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        self.average.load_state_dict(state["average"])
+        if state["weights"]:
+            self.network.load_state_dict(state["weights"])
+        _restore_random_state(state["random"])
+        for callback in self.callbacks:
+            callback.load_state_dict(state["callbacks"].get(type(callback).__name__, {}))
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    # A run that moves to a machine with other devices keeps its place, not its dropout masks.
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])

@@ -1,0 +1,48 @@
+"""Size budgets of the package: functions, files and names that stay easy to find and to read."""
+
+import ast
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "bit_transformer"
+LONGEST_FUNCTION, LONG_FUNCTION, LONG_SHARE, LONGEST_FILE = 80, 40, 0.1, 400
+CATCH_ALL_NAMES = {"utils", "common", "helpers", "misc"}
+# Documented names of the earlier system, kept as thin imports.
+SHIMS = {PACKAGE / "utils.py"}
+
+
+def function_lengths(path: Path) -> list[tuple[int, str]]:
+    """(lines, place) of every function of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        ((node.end_lineno or node.lineno) - node.lineno + 1, f"{path}:{node.lineno} {node.name}")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def complaints() -> list[str]:
+    """Everything that is over its budget."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    functions = [function for path in files for function in function_lengths(path)]
+    found = [
+        f"{place}: {n} lines, at most {LONGEST_FUNCTION}"
+        for n, place in functions
+        if n > LONGEST_FUNCTION
+    ]
+    long = [place for n, place in functions if n > LONG_FUNCTION]
+    if len(long) > LONG_SHARE * len(functions):
+        found.append(f"more than {LONG_SHARE:.0%} of functions over {LONG_FUNCTION} lines: {long}")
+    for path in files:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        if lines > LONGEST_FILE:
+            found.append(f"{path}: {lines} lines, at most {LONGEST_FILE}; make it a folder")
+        if path.stem in CATCH_ALL_NAMES and path not in SHIMS:
+            found.append(f"{path}: name the file after what it does")
+    return found
+
+
+if __name__ == "__main__":
+    problems = complaints()
+    print("\n".join(problems) or f"size budgets hold in {PACKAGE.name}/")
+    sys.exit(bool(problems))

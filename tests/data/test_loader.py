@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bit_transformer.bits.codec import bits_to_bytes
+from bit_transformer.data.corpus import Corpus
+from bit_transformer.data.loader import WindowLoader
+from bit_transformer.data.split import ByteRange
+from bit_transformer.data.windows import WindowOrder
+from bit_transformer.errors import ConfigError
+
+WINDOW = 16
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    data = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
+    folder = tmp_path_factory.mktemp("corpus")
+    for index in range(3):
+        (folder / str(index)).write_bytes(data[index * 1000 : (index + 1) * 1000])
+    return Corpus([folder / str(index) for index in range(3)])
+
+
+@pytest.fixture(scope="module")
+def make(corpus):
+    order = WindowOrder([ByteRange(100, 1500), ByteRange(1700, 3000)], WINDOW, 5)
+
+    def loader(batch_size=8, **options):
+        return WindowLoader(corpus, order, batch_size=batch_size, **options)
+
+    return loader
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_a_batch_is_the_windows_of_the_order_as_bits(make, corpus, parity):
+    loader = make(parity=parity)
+    order = WindowOrder([ByteRange(100, 1500), ByteRange(1700, 3000)], WINDOW, 5)
+    for batch in range(40):
+        bits = loader.next_batch()
+        assert bits.dtype == torch.uint8
+        assert bits.shape == (8, WINDOW * (9 if parity else 8)) == (8, loader.bits_per_window)
+        offsets = order.offsets(np.arange(8 * batch, 8 * batch + 8))
+        for row, offset in zip(bits, offsets.tolist(), strict=True):
+            expected = corpus.read(offset, WINDOW).tobytes()
+            assert bits_to_bytes(row, parity=parity) == expected
+
+
+@given(
+    st.integers(0, 20),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.booleans(),
+)
+@settings(max_examples=25)
+def test_resuming_at_any_world_size_gives_the_same_batches(make, taken, before, after, parity):
+    """The ranks' rows together are the batch of one rank that never stopped."""
+    whole = make(parity=parity)
+    for _ in range(taken):
+        whole.next_batch()
+    stopped = make(rank=before - 1, world_size=before)
+    for _ in range(taken):
+        stopped.next_batch()
+    ranks = [make(rank=rank, world_size=after, parity=parity) for rank in range(after)]
+    for rank in ranks:
+        rank.load_state_dict(stopped.state_dict())
+    for _ in range(3):
+        shares = [rank.next_batch() for rank in ranks]
+        together = torch.stack(shares, dim=1).flatten(0, 1)
+        assert torch.equal(together, whole.next_batch())
+    assert ranks[0].state_dict() == whole.state_dict() == {"batches": taken + 3}
+
+
+def test_progress_is_in_epochs(make, corpus):
+    order = WindowOrder([ByteRange(0, 3000)], WINDOW, 0)
+    loader = WindowLoader(corpus, order, batch_size=len(order) // 2, rank=0, world_size=1)
+    assert loader.epoch == 0.0
+    loader.next_batch()
+    assert loader.epoch == pytest.approx(0.5, abs=0.01)
+    loader.load_state_dict({"batches": 8})
+    assert loader.epoch == pytest.approx(4, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 6, "world_size": 4}, "multiple of their number 4, got 6"),
+        ({"batch_size": 0}, "positive multiple .* got 0"),
+        ({"rank": 2, "world_size": 2}, "got 2 of 2"),
+        ({"rank": -1, "world_size": 2}, "got -1 of 2"),
+        ({"world_size": 0}, "got 0 of 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(make, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**options)
+
+
+@pytest.mark.parametrize("state", [{}, {"batches": -1}, {"steps": 3}])
+def test_a_state_without_a_count_is_refused(make, state):
+    with pytest.raises(ConfigError, match="at least 0"):
+        make().load_state_dict(state)
