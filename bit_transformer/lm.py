@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,7 +44,7 @@ class BitTransformerLM(nn.Module):
         return cls(**config.to_dict())
 
     def forward(
-        self, bits: Int[Tensor, "B T"]
+        self, bits: Integer[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T 2"], Mapping[str, Tensor]]:
         """`logits[:, t]` scores bit t + 1 given bits 0 to t; softmax over the last axis gives
         p(0), p(1).
@@ -56,7 +56,7 @@ class BitTransformerLM(nn.Module):
         readings = LazyReadings(negentropy_logits=lambda: negentropy(ones.detach()))
         return torch.stack((torch.zeros_like(ones), ones), dim=-1), readings
 
-    def log2_likelihood(self, bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    def log2_likelihood(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """log2 p(bit t | bits before t), the first bit included; its sum is minus the code length.
 
         Differentiable. The code length of parity bits is 0.
@@ -66,7 +66,7 @@ class BitTransformerLM(nn.Module):
 
     def generate(
         self,
-        prompt_bits: Int[Tensor, "B T"],
+        prompt_bits: Integer[Tensor, "B T"],
         max_new_bits: int,
         *,
         temperature: float = 1.0,

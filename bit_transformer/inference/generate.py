@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from bit_transformer.errors import ConfigError, ContextLengthError
@@ -20,11 +20,11 @@ from bit_transformer.model.transformer import BitTransformer
 
 def stream_bits(
     network: BitTransformer,
-    prompt_bits: Int[Tensor, "B T"],
+    prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None = None,
-) -> Iterator[Int[Tensor, "B r"]]:
+) -> Iterator[Integer[Tensor, "B r"]]:
     """Yield new bits patch by patch, r <= P at a time, `max_new_bits` per sequence in all.
 
     The prompt may end inside a patch: only patches that begin with its last bits are drawn. Parity
@@ -49,11 +49,11 @@ def stream_bits(
 
 def generate_bits(
     network: BitTransformer,
-    prompt_bits: Int[Tensor, "B T"],
+    prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None = None,
-) -> Int[Tensor, "B T_total"]:
+) -> Integer[Tensor, "B T_total"]:
     """The prompt with `max_new_bits` new bits after it; arguments and errors of `stream_bits`."""
     stream = stream_bits(network, prompt_bits, max_new_bits, sampling, generator)
     return torch.cat((prompt_bits.to(torch.uint8), *(bits.cpu() for bits in stream)), dim=1)

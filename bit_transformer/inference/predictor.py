@@ -4,7 +4,7 @@ codecs."""
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,7 +12,9 @@ from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 
 
-def log2_likelihood(logits: Float[Tensor, "B T"], bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+def log2_likelihood(
+    logits: Float[Tensor, "B T"], bits: Integer[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
     """log2 of the probability that each bit had, from its log-odds of being one."""
     nats = functional.binary_cross_entropy_with_logits(
         logits, bits.to(logits.dtype), reduction="none"
@@ -33,7 +35,7 @@ class Predictor:
         self.network = network
         self.patch_size = network.config.patch_size
         self.device = network.embedding.nodes.device
-        self.prefix: Int[Tensor, "B r"] = torch.zeros(
+        self.prefix: Integer[Tensor, "B r"] = torch.zeros(
             batch_size, 0, dtype=torch.uint8, device=self.device
         )
         """The bits read of the current, unfinished patch; r < P."""
@@ -50,13 +52,13 @@ class Predictor:
         return logits[:, -1]
 
     @torch.inference_mode()
-    def push(self, patch: Int[Tensor, "B 1"]) -> None:
+    def push(self, patch: Integer[Tensor, "B 1"]) -> None:
         """Read one whole patch value per sequence; the current patch must be empty."""
         assert self.prefix.shape[1] == 0, "push() reads whole patches; finish this one with read()"
         self.node_logits = self._advance(patch)[:, -1]
 
     @torch.inference_mode()
-    def read(self, bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """Read bits; return log2 of the probability that each had, given all read before it."""
         joined = torch.cat((self.prefix, bits.to(self.prefix.dtype)), dim=1)
         known, length = self.prefix.shape[1], joined.shape[1]

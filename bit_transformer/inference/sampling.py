@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,7 +38,7 @@ class SamplingConfig:
 
 
 @functools.lru_cache(maxsize=32)
-def _decision_indices(patch_size: int, device: torch.device) -> Int[Tensor, "values P"]:
+def _decision_indices(patch_size: int, device: torch.device) -> Integer[Tensor, "values P"]:
     """For each patch value, its decisions as indices into (zeros of all nodes, ones of all
     nodes)."""
     values = torch.arange(2**patch_size, device=device)[:, None]
@@ -60,7 +60,7 @@ def draw_patch(
     config: SamplingConfig,
     allowed: Bool[Tensor, "#B values"] | None = None,
     generator: torch.Generator | None = None,
-) -> Int[Tensor, "B 1"]:
+) -> Integer[Tensor, "B 1"]:
     """One patch value per row; `allowed` must leave at least one value in each row."""
     scores = log_probabilities
     if allowed is not None:

@@ -2,7 +2,7 @@
 patches for the context memory. With it, reading one more patch costs one trunk position."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from bit_transformer.model.config import ModelConfig
@@ -39,7 +39,7 @@ class KVCache:
         stores = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self.layers = [LayerCache(store[0], store[1]) for store in stores]
         orders = config.memory_orders
-        self.recent: Int[Tensor, "B order"] = torch.full(
+        self.recent: Integer[Tensor, "B order"] = torch.full(
             (batch_size, orders[-1] if orders else 0), -1, device=device
         )
         self.leaf_table: Tensor | None = None
@@ -49,7 +49,7 @@ class KVCache:
         """Positions stored; 0 means that not even the start position was read."""
         return self.layers[0].length
 
-    def remember(self, patches: Int[Tensor, "B N"]) -> None:
+    def remember(self, patches: Integer[Tensor, "B N"]) -> None:
         """Keep the newest patches for the context memory; -1 stands for 'before the start'."""
         kept = self.recent.shape[1]
         self.recent = torch.cat((self.recent, patches), dim=1)[:, -kept:] if kept else self.recent

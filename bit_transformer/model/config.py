@@ -133,7 +133,7 @@ def _largest_divisor(width: int, at_most: int) -> int:
     return next(n for n in range(min(width, at_most), 0, -1) if width % n == 0)
 
 
-_PRESETS: dict[PresetName, ModelConfig] = {
+_PRESETS: dict[str, ModelConfig] = {
     "tiny": ModelConfig(d_model=128, nhead=2, num_layers=6, dim_feedforward=512, max_seq_len=2048),
     "small": ModelConfig(
         d_model=256, nhead=4, num_layers=6, dim_feedforward=1024, max_seq_len=4096
@@ -153,7 +153,7 @@ _PRESETS: dict[PresetName, ModelConfig] = {
 }
 
 
-def preset(name: PresetName) -> ModelConfig:
+def preset(name: str) -> ModelConfig:
     """A ready configuration by name: tiny (1.5 M trunk parameters) to large (200 M)."""
     if name not in _PRESETS:
         raise ConfigError(f"no preset named {name!r}; presets are {', '.join(_PRESETS)}")

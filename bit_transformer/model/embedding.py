@@ -6,7 +6,7 @@ neighbours; there is no table of whole bytes. The root, the empty prefix, embeds
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +33,7 @@ class BitTreeEmbedding(nn.Module):
         return self.nodes[1].expand(batch_size, 1, -1)
 
     def forward(
-        self, patches: Int[Tensor, "B N"], leaf_table: Float[Tensor, "values D"] | None = None
+        self, patches: Integer[Tensor, "B N"], leaf_table: Float[Tensor, "values D"] | None = None
     ) -> Float[Tensor, "B N D"]:
         """Embeddings of patch values in [0, 2**P); a leaf table built before saves building it."""
         return functional.embedding(

@@ -1,6 +1,6 @@
 """Logits of every bit of a sequence in one pass."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -8,7 +8,7 @@ from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 
 
-def bit_logits(network: BitTransformer, bits: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+def bit_logits(network: BitTransformer, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Logit of a one for each bit given the bits before it, the first bit from the start position.
 
     T need not be a multiple of the patch size; the last patch never enters the trunk.

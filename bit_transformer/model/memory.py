@@ -8,7 +8,7 @@ neither time nor optimizer work.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ _HASH_SHIFT = 40
 _MASK64 = (1 << 64) - 1
 
 
-def _hash_multipliers(orders: tuple[int, ...]) -> Int[Tensor, "O order"]:
+def _hash_multipliers(orders: tuple[int, ...]) -> Integer[Tensor, "O order"]:
     """One odd multiplier per order and distance, zero beyond the order; the same on every machine.
 
     Multilinear hashing (Lemire & Kaser 2014, arXiv:1202.4961) over splitmix64's output.
@@ -56,7 +56,7 @@ class ContextMemory(nn.Module):
         self.dropout = nn.Dropout(config.memory_dropout)
         nn.init.normal_(self.rows.weight, std=0.1)
 
-    def row_indices(self, recent: Int[Tensor, "B M"], count: int) -> Int[Tensor, "B S O"]:
+    def row_indices(self, recent: Integer[Tensor, "B M"], count: int) -> Integer[Tensor, "B S O"]:
         """Rows for the last `count` positions; `recent` ends with the newest patch, -1 is 'none'.
 
         A position's context of order k is the k patches up to and including its own.
@@ -68,7 +68,7 @@ class ContextMemory(nn.Module):
             key = key + symbols[:, stop - count : stop, None] * self.multipliers[:, distance]
         return ((key >> _HASH_SHIFT) & (self.slots - 1)) + self.get_buffer("offsets")
 
-    def forward(self, recent: Int[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
+    def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
         """What the memory holds for each of the last `count` positions; M >= count + longest -
         1."""
         rows = functional.embedding(

@@ -5,11 +5,11 @@ node 1. A patch of P bits walks from the root to leaf `2**P + value`.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 
-def patch_values(bits: Int[Tensor, "B T"], patch_size: int) -> Int[Tensor, "B N"]:
+def patch_values(bits: Integer[Tensor, "B T"], patch_size: int) -> Integer[Tensor, "B N"]:
     """Values of the consecutive patches, first bit most significant; T is a multiple of P."""
     grouped = bits.view(bits.shape[0], -1, patch_size)
     values = grouped[:, :, 0].long()
@@ -18,20 +18,20 @@ def patch_values(bits: Int[Tensor, "B T"], patch_size: int) -> Int[Tensor, "B N"
     return values
 
 
-def patch_bits(patches: Int[Tensor, "B N"], patch_size: int) -> Int[Tensor, "B T"]:
+def patch_bits(patches: Integer[Tensor, "B N"], patch_size: int) -> Integer[Tensor, "B T"]:
     """The bits of each patch, most significant first: the inverse of `patch_values`."""
     shifts = torch.arange(patch_size - 1, -1, -1, device=patches.device)
     return ((patches[..., None] >> shifts) & 1).flatten(1).to(torch.uint8)
 
 
-def path_nodes(patches: Int[Tensor, "*shape"], patch_size: int) -> Int[Tensor, "*shape P"]:
+def path_nodes(patches: Integer[Tensor, "*shape"], patch_size: int) -> Integer[Tensor, "*shape P"]:
     """The P inner nodes whose decisions spell the patch: prefixes of 0 to P - 1 bits."""
     depths = torch.arange(patch_size, device=patches.device)
     return (patches[..., None] >> (patch_size - depths)) + (1 << depths)
 
 
 def path_logits(
-    node_logits: Float[Tensor, "B N nodes"], patches: Int[Tensor, "B N"], patch_size: int
+    node_logits: Float[Tensor, "B N nodes"], patches: Integer[Tensor, "B N"], patch_size: int
 ) -> Float[Tensor, "B N P"]:
     """Logit of a one for each bit of each patch, given the bits before it (nodes is 2**P)."""
     return node_logits.gather(-1, path_nodes(patches, patch_size))

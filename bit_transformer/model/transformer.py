@@ -1,7 +1,7 @@
 """The network: bit tree in, trunk, bit tree out."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,7 +31,7 @@ class BitTransformer(nn.Module):
         self.head = BitTreeHead(config.patch_size, config.d_model, parity=config.parity)
 
     def forward(
-        self, patches: Int[Tensor, "B N"], cache: KVCache | None = None
+        self, patches: Integer[Tensor, "B N"], cache: KVCache | None = None
     ) -> Float[Tensor, "B S nodes"]:
         """Node logits of the patch after each position.
 

@@ -2,7 +2,7 @@
 
 import math
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
@@ -10,7 +10,7 @@ from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
 
 
-def next_bit_loss(network: BitTransformer, bits: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
+def next_bit_loss(network: BitTransformer, bits: Integer[Tensor, "B T"]) -> Float[Tensor, ""]:
     """Cross-entropy of every bit, the first included, in bits per byte of original data.
 
     An untrained network gives 8. Parity bits cost nothing and are not in the denominator.

@@ -15,7 +15,7 @@ class NaNGuard(Callback):
             return
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
         raise NonFiniteLossError(
-            f"{what} in step {trainer.progress.step + 1} (loader at {trainer.loader.state_dict()}); "
+            f"{what} in step {trainer.progress.step + 1} (loader {trainer.loader.state_dict()}); "
             "the weights were not updated and the last checkpoint is good: resume from it with a "
             "lower learning rate or with clip_norm above 0"
         )

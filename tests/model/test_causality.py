@@ -1,0 +1,58 @@
+"""Flipping bit t changes no logit before t: by flip and by gradient, for every architecture."""
+
+import pytest
+import torch
+
+from bit_transformer.lm import BitTransformerLM
+from tests.builders import ATTENTION_KERNELS, STACKS, tiny_model
+
+PATCH_SIZES = [1, 2, 4, 8, 9, 12]
+
+
+@pytest.mark.parametrize("kernel", ATTENTION_KERNELS)
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("patch_size", PATCH_SIZES)
+def test_a_flip_changes_nothing_before_it(patch_size, stack, kernel, generator):
+    model = tiny_model(patch_size=patch_size, stack=stack, kernel=kernel)
+    # One bit more than whole patches: the sequence ends inside one.
+    bits = torch.randint(0, 2, (1, 4 * patch_size + 1), generator=generator)
+    before, _ = model(bits)
+    for t in range(bits.shape[1]):
+        flipped = bits.clone()
+        flipped[0, t] ^= 1
+        after, _ = model(flipped)
+        assert torch.equal(after[:, :t], before[:, :t])
+        assert not torch.equal(after[:, t:], before[:, t:])
+
+
+@pytest.mark.parametrize("kernel", ATTENTION_KERNELS)
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("patch_size", PATCH_SIZES)
+def test_no_gradient_flows_back_from_a_logit_to_a_later_patch(patch_size, stack, kernel, generator):
+    model = tiny_model(patch_size=patch_size, stack=stack, kernel=kernel)
+    patches = torch.randint(0, 2**patch_size, (1, 6), generator=generator)
+    embedded = model.network.embedding(patches).detach().requires_grad_()
+    model.network.embedding.forward = lambda *_: embedded  # type: ignore[method-assign]
+    logits = model.network(patches)
+    for position in range(logits.shape[1]):
+        (gradient,) = torch.autograd.grad(
+            logits[0, position, 1:].sum(), embedded, retain_graph=True, allow_unused=True
+        )
+        reached = gradient[0].abs().sum(-1) > 0
+        # Position 0 is the start: position n has read n patches.
+        assert reached.tolist() == [n < position for n in range(patches.shape[1])]
+
+
+@pytest.mark.parametrize("patch_size", PATCH_SIZES)
+def test_the_likelihood_of_a_prefix_does_not_depend_on_what_follows(patch_size, generator):
+    model = tiny_model(patch_size=patch_size)
+    bits = torch.randint(0, 2, (2, 5 * patch_size), generator=generator)
+    whole = model.log2_likelihood(bits)
+    for length in (1, patch_size, patch_size + 1, 3 * patch_size - 1):
+        torch.testing.assert_close(model.log2_likelihood(bits[:, :length]), whole[:, :length])
+
+
+def test_the_builders_give_models_whose_weights_all_matter():
+    # Zero-initialised outputs would make every causality test pass.
+    model: BitTransformerLM = tiny_model()
+    assert all(weight.abs().sum() > 0 for weight in model.parameters())
