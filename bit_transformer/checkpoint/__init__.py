@@ -1,5 +1,4 @@
-"""States at rest: safetensors and JSON, written atomically, verified when read. Nothing is
-unpickled.
+"""States at rest: safetensors and JSON, written atomically, verified when read, never unpickled.
 
 atomic    files that are either the old or the new one
 state     any nesting of dicts, lists and tensors <-> tensors and JSON

@@ -2,15 +2,14 @@
 
 model.safetensors     weights, what inference loads
 training.safetensors  tensors of the training state; absent in exports
-manifest.json         format, version, config, metadata, skeleton of the training state, and the
-                      size and SHA-256 of each file above
+manifest.json         format, version, config, metadata, skeleton of the training state, the
+                      size and SHA-256 of each file above, and its own SHA-256
 """
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,16 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
-from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors, sync_folder
-from bit_transformer.checkpoint.migrate import CURRENT_VERSION, upgrade
-from bit_transformer.checkpoint.state import flatten, unflatten
+from bit_transformer.checkpoint.atomic import (
+    TRASH,
+    remove_tree,
+    storage_errors,
+    sync_folder,
+    temporary_sibling,
+    write_synced,
+)
+from bit_transformer.checkpoint.migrate import CURRENT_VERSION, check_version, upgrade
+from bit_transformer.checkpoint.state import flatten, storable, unflatten
 from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError, StorageError
 
 FORMAT = "bit-transformer checkpoint"
@@ -41,7 +47,7 @@ class Checkpoint:
     metadata: dict[str, Any]
     """Anything its writer wanted to tell: step, results, ..."""
     training_state: Any
-    """What a run needs to go on; None when it was not asked for or not saved."""
+    """What a run needs to go on, on the CPU; None when it was not asked for or not saved."""
 
 
 def save_checkpoint(
@@ -51,13 +57,14 @@ def save_checkpoint(
     config: Mapping[str, Any],
     training_state: Any = None,
     metadata: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> None:
-    """Write a new checkpoint folder; it appears whole or not at all.
+    """Write a checkpoint folder; it appears whole or not at all.
 
-    Raises `StorageError` when the disk is full, unwritable, or `folder` exists already.
+    With `replace` a folder of that name stays until the new one is whole on disk. Raises
+    `StorageError` when the disk is full, unwritable, or `folder` exists and is not to be replaced,
+    and `TypeError` naming what cannot be saved.
     """
-    if folder.exists():
-        raise StorageError(f"cannot write {folder}: it exists; choose another name or remove it")
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "version": CURRENT_VERSION,
@@ -66,24 +73,24 @@ def save_checkpoint(
         "training": None,
         "files": {},
     }
-    files = {MODEL: {name: _plain(tensor) for name, tensor in weights.items()}}
+    files = {MODEL: {name: storable(tensor, name) for name, tensor in weights.items()}}
     if training_state is not None:
         files[TRAINING], manifest["training"] = flatten(training_state)
     with storage_errors(folder):
+        if folder.exists() and not (replace and folder.is_dir()):
+            raise StorageError(f"cannot write {folder}: it exists; choose another name")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.parent / f".tmp-{os.getpid()}-{folder.name}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = temporary_sibling(folder)
         try:
             _write_folder(partial, files, manifest)
-            partial.rename(folder)
+            if replace:
+                _install(partial, folder)
+            else:
+                partial.rename(folder)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_tree(partial)
             raise
         sync_folder(folder.parent)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().clone().contiguous()
 
 
 def _write_folder(
@@ -91,35 +98,69 @@ def _write_folder(
 ) -> None:
     folder.mkdir()
     for name, tensors in files.items():
-        content = serialize_tensors({key: tensor.cpu() for key, tensor in tensors.items()})
-        manifest["files"][name] = {
-            "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        with (folder / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    atomic_write_json(folder / MANIFEST, manifest)
+        content = serialize_tensors(tensors)
+        digest = hashlib.sha256(content).hexdigest()
+        manifest["files"][name] = {"size": len(content), "sha256": digest}
+        write_synced(folder / name, content)
+    # Sealed as it will be read back: JSON knows neither tuples nor keys that are no strings.
+    manifest = json.loads(json.dumps(manifest))
+    manifest["sha256"] = _seal(manifest)
+    write_synced(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    sync_folder(folder)
+
+
+def _install(partial: Path, folder: Path) -> None:
+    """Rename into place; what stood there is parked first and comes back if that fails."""
+    trash = temporary_sibling(folder, TRASH)
+    with suppress(FileNotFoundError):
+        folder.rename(trash)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            trash.rename(folder)
+        raise
+    remove_tree(trash)
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """SHA-256 of what the manifest says, its own seal aside; white space does not count."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint folder, upgraded to the current version; reads no weights."""
+    """The manifest of a checkpoint folder, upgraded to the current version; reads no weights.
+
+    Raises `CheckpointNotFoundError`, `CheckpointVersionError` or `CheckpointCorruptError`.
+    """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointNotFoundError(
             f"{folder} is no checkpoint: it has no {MANIFEST}; name a run or a checkpoint folder"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _corrupt(path, f"cannot be read ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _corrupt(path, f"is not the manifest of a {FORMAT}")
-    manifest = upgrade(manifest)
-    for key, kind in (("config", dict), ("metadata", dict), ("files", dict)):
-        if not isinstance(manifest.get(key), kind):
+    # Before the seal: a newer version may be sealed in another way.
+    check_version(manifest)
+    if manifest.get("sha256") != _seal(manifest):
+        raise _corrupt(path, "does not say what was written (its SHA-256 differs)")
+    return _checked(upgrade(manifest), path)
+
+
+def _checked(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    for key in ("config", "metadata", "files"):
+        if not isinstance(manifest.get(key), dict):
             raise _corrupt(path, f"has no {key!r}")
+    needed = [MODEL] if manifest.get("training") is None else [MODEL, TRAINING]
+    for name in needed:
+        entry = manifest["files"].get(name)
+        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+            raise _corrupt(path, f"does not vouch for {name}")
     return manifest
 
 
@@ -129,15 +170,14 @@ def load_checkpoint(
     """Read and verify a checkpoint; the training state only when asked for.
 
     Raises `CheckpointNotFoundError`, `CheckpointVersionError`, or `CheckpointCorruptError` naming
-    the
-    file that is missing, truncated or not the one that was written.
+    the file that is missing, truncated or not the one that was written.
     """
     manifest = read_manifest(folder)
     state = None
-    if training and manifest.get("training") is not None:
-        tensors = _read_tensors(folder, TRAINING, manifest)
+    if training and manifest["training"] is not None:
+        tensors = _read_tensors(folder / TRAINING, manifest["files"][TRAINING])
         state = unflatten(tensors, manifest["training"])
-    weights = _read_tensors(folder, MODEL, manifest)
+    weights = _read_tensors(folder / MODEL, manifest["files"][MODEL])
     return Checkpoint(
         path=folder,
         config=manifest["config"],
@@ -148,19 +188,18 @@ def load_checkpoint(
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the manifest can be read and all its files have their sizes; hashes are not
-    checked."""
+    """Whether the manifest can be read and all its files have their sizes; nothing else is read.
+
+    A checkpoint of a newer version raises `CheckpointVersionError`: it is no damaged one to skip.
+    """
     try:
         files = read_manifest(folder)["files"]
         return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
-    except (CheckpointCorruptError, CheckpointNotFoundError, OSError, KeyError, TypeError):
+    except (CheckpointCorruptError, CheckpointNotFoundError, OSError):
         return False
 
 
-def _read_tensors(folder: Path, name: str, manifest: dict[str, Any]) -> dict[str, Tensor]:
-    path, entry = folder / name, manifest["files"].get(name)
-    if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
-        raise _corrupt(folder / MANIFEST, f"does not vouch for {name}")
+def _read_tensors(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -15,11 +15,11 @@ def locate_checkpoint(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
     for folder in (path / "checkpoints", path):
-        latest = CheckpointFolder(folder).latest() if folder.is_dir() else None
+        latest = CheckpointFolder(folder).latest()
         if latest is not None:
             return latest
-    what = "holds no checkpoint" if path.exists() else "does not exist"
+    what = "holds no whole checkpoint" if path.exists() else "does not exist"
     raise CheckpointNotFoundError(
-        f"{path} {what}; name a run folder (with checkpoints/ in it) or a checkpoint folder (with "
-        f"{MANIFEST} in it)"
+        f"{path} {what}; looked for {MANIFEST}, checkpoints/step-*/{MANIFEST} and "
+        f"step-*/{MANIFEST}: name a run folder or a checkpoint folder"
     )

@@ -3,61 +3,100 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bit_transformer.errors import CheckpointCorruptError
 
 _SPECIAL = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+_DTYPES = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.bool),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+    *(torch.float8_e4m3fn, torch.float8_e5m2),
+}
+"""What a safetensors file can hold."""
 
 
 def flatten(tree: Any) -> tuple[dict[str, Tensor], Any]:
     """Take a tree of dicts (keys str or int), lists, tuples, tensors and plain values apart.
 
-    Returns the tensors by name and a JSON skeleton in which each node is tagged by its kind.
+    Returns the tensors by name and a JSON skeleton in which each container is tagged by its kind.
+    Subclasses come back as what they derive from: OrderedDict as dict, Parameter as Tensor.
     Raises `TypeError` naming the place of a value of any other type.
     """
     tensors: dict[str, Tensor] = {}
-    return tensors, _flatten(tree, "", tensors)
+    return tensors, _flatten(tree, "state", tensors)
+
+
+def unflatten(tensors: dict[str, Tensor], skeleton: Any) -> Any:
+    """Put together what `flatten` took apart; `CheckpointCorruptError` for any other skeleton."""
+    try:
+        return _unflatten(tensors, skeleton)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointCorruptError(
+            f"the training state cannot be put together ({type(error).__name__}: {error}); "
+            "use another checkpoint of the run"
+        ) from error
+
+
+def storable(tensor: Tensor, where: str) -> Tensor:
+    """A copy on the CPU that shares storage with nothing, as safetensors demands.
+
+    Raises `TypeError` naming `where` for sparse, meta and quantized tensors and complex128.
+    """
+    plain = tensor.layout is torch.strided and tensor.dtype in _DTYPES
+    if not plain or tensor.device.type == "meta":
+        raise TypeError(
+            f"cannot save {where}: a tensor of {tensor.dtype}, {tensor.layout} on {tensor.device} "
+            "has no place in a safetensors file; convert it first"
+        )
+    # The copy also settles lazily conjugated and negated views; written raw they would be wrong.
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _flatten(node: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
         name = str(len(tensors))
-        # A clone, because safetensors refuses tensors that share storage.
-        tensors[name] = node.detach().clone().contiguous()
+        tensors[name] = storable(node, where)
         return {"tensor": name}
     if isinstance(node, dict):
         return {"dict": [_flatten_item(key, value, where, tensors) for key, value in node.items()]}
     if isinstance(node, list | tuple):
-        items = [_flatten(item, f"{where}[{i}]", tensors) for i, item in enumerate(node)]
-        return {type(node).__name__: items}
-    if isinstance(node, float) and not math.isfinite(node):
-        return {"float": str(node)}
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    raise TypeError(f"cannot save {where or 'the state'}: it is a {type(node).__name__}")
+        kind = "list" if isinstance(node, list) else "tuple"
+        return {kind: [_flatten(item, f"{where}[{i}]", tensors) for i, item in enumerate(node)]}
+    return _flatten_value(node, where)
 
 
 def _flatten_item(key: Any, value: Any, where: str, tensors: dict[str, Tensor]) -> list[Any]:
     if isinstance(key, bool) or not isinstance(key, str | int):
-        raise TypeError(f"cannot save {where or 'the state'}: its key {key!r} is no str or int")
-    return [key, _flatten(value, f"{where}.{key}", tensors)]
+        raise TypeError(f"cannot save {where}: its key {key!r} is neither a str nor an int")
+    return [_flatten_value(key, where), _flatten(value, f"{where}[{key!r}]", tensors)]
 
 
-def unflatten(tensors: dict[str, Tensor], skeleton: Any) -> Any:
-    """Put together what `flatten` took apart; `CheckpointCorruptError` for any other skeleton."""
-    if not isinstance(skeleton, dict):
-        return skeleton
-    if len(skeleton) != 1:
-        raise CheckpointCorruptError(f"a node of the training state has keys {sorted(skeleton)}")
-    ((kind, content),) = skeleton.items()
-    if kind == "tensor" and content in tensors:
+def _flatten_value(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(float(value))}
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(
+        f"cannot save {where}: it is a {type(value).__name__}; only dicts, lists, tuples, "
+        "tensors, numbers, strings and None can be saved"
+    )
+
+
+def _unflatten(tensors: dict[str, Tensor], node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "tensor":
         return tensors[content]
-    if kind == "float" and content in _SPECIAL:
+    if kind == "float":
         return _SPECIAL[content]
     if kind == "dict":
-        return {key: unflatten(tensors, value) for key, value in content}
-    if kind in ("list", "tuple"):
-        items = [unflatten(tensors, item) for item in content]
-        return items if kind == "list" else tuple(items)
-    raise CheckpointCorruptError(f"a node of the training state is {kind!r}: {content!r}")
+        return {key: _unflatten(tensors, value) for key, value in content}
+    items = [_unflatten(tensors, item) for item in content]
+    return {"list": list, "tuple": tuple}[kind](items)

@@ -161,4 +161,4 @@ def _print_report(result: RunResult, baselines: dict[str, float], sample: str) -
         f"{result.training_flops:.2e} training FLOPs"
     )
     print(f"Run folder: {result.folder}")
-    print(f"Go on: bit-transformer generate {result.folder} --prompt 'def '")
+    print(f"Go on: bit-transformer generate {result.folder} --prompt 'your text'")

@@ -8,6 +8,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
+from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 
@@ -40,6 +41,8 @@ class Predictor:
         )
         """The bits read of the current, unfinished patch; r < P."""
         self._read_patches: list[Tensor] = []
+        native = batch_size == 1 and NativeStep.supports(network)
+        self._native_step = NativeStep(network) if native else None
         nothing = torch.zeros(batch_size, 0, dtype=torch.int64, device=self.device)
         self.node_logits: Float[Tensor, "B nodes"] = self._begin(nothing)
         """Logit of a one at each inner node of the current patch; entry 0 is meaningless."""
@@ -79,11 +82,18 @@ class Predictor:
             if room == 0:
                 self._begin(self._newest_half())
                 continue
-            parts.append(self.network(patches[:, :room], self._cache))
-            self._read_patches.append(patches[:, :room])
+            taken = patches[:, :room]
+            parts.append(self._run(taken))
+            self._read_patches.append(taken)
             patches = patches[:, room:]
         batch, nodes = self.node_logits.shape
         return torch.cat(parts, dim=1) if parts else self.node_logits.new_zeros(batch, 0, nodes)
+
+    def _run(self, patches: Tensor) -> Tensor:
+        if self._native_step is not None and patches.shape[1] == 1:
+            return self._native_step(patches, self._cache)
+        logits: Tensor = self.network(patches, self._cache)
+        return logits
 
     def _newest_half(self) -> Tensor:
         kept = (self._cache.capacity - 1) // 2

@@ -68,12 +68,21 @@ def draw_patch(
     if config.temperature == 0:
         return scores.argmax(-1, keepdim=True)
     probabilities = (scores / config.temperature).softmax(-1)
-    probabilities = _filter(probabilities, config)
-    return torch.multinomial(probabilities, 1, generator=generator)
+    return _draw(_filter(probabilities, config), generator)
+
+
+def _draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Invert the distribution function: one random number a row, where `multinomial` needs one a
+    value. Entries of probability zero are never drawn."""
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(
+        len(probabilities), 1, dtype=torch.float64, device=probabilities.device, generator=generator
+    )
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
 
 
 def _filter(probabilities: Tensor, config: SamplingConfig) -> Tensor:
-    """Zero what the filters drop; `multinomial` needs no renormalisation, the filters do theirs."""
+    """Zero what the filters drop; the sum is then below one."""
     if config.top_k is not None and config.top_k < probabilities.shape[-1]:
         least = probabilities.topk(config.top_k, dim=-1).values[:, -1:]
         probabilities = probabilities.masked_fill(probabilities < least, 0)

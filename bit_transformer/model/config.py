@@ -36,7 +36,7 @@ class ModelConfig:
     """The bits carry an even parity bit after each byte (9 bits a byte)."""
     dropout: float = 0.0
     """Rate at which channels of each residual branch are dropped in training."""
-    memory_bits: tuple[int, ...] = (16, 24, 32, 48)
+    memory_bits: tuple[int, ...] = (16, 24, 32, 40, 48, 64)
     """Spans of recent bits that the context memory looks up; empty: no memory."""
     memory_slots: int = 1 << 16
     """Rows per span in the memory's hash table, a power of two."""

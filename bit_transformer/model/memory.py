@@ -19,7 +19,8 @@ _MASK64 = (1 << 64) - 1
 
 
 def _hash_multipliers(orders: tuple[int, ...]) -> Integer[Tensor, "O order"]:
-    """One odd multiplier per order and distance, zero beyond the order; the same on every machine.
+    """One odd multiplier per order and patch, oldest first, zero beyond the order; on every machine
+    the same.
 
     Multilinear hashing (Lemire & Kaser 2014, arXiv:1202.4961) over splitmix64's output.
     """
@@ -27,7 +28,7 @@ def _hash_multipliers(orders: tuple[int, ...]) -> Integer[Tensor, "O order"]:
     for row, order in enumerate(orders):
         for distance in range(order):
             value = _splitmix64(row << 32 | distance) | 1
-            table[row, distance] = value - (1 << 64) if value >> 63 else value
+            table[row, -1 - distance] = value - (1 << 64) if value >> 63 else value
     return table
 
 
@@ -43,6 +44,7 @@ class ContextMemory(nn.Module):
     """One hash table per order; the rows found for all orders are joined and projected to D."""
 
     multipliers: Tensor
+    offsets: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -61,12 +63,9 @@ class ContextMemory(nn.Module):
 
         A position's context of order k is the k patches up to and including its own.
         """
-        symbols = recent + 1
-        key = torch.zeros((), dtype=torch.int64, device=recent.device)
-        for distance in range(self.longest):
-            stop = symbols.shape[1] - distance
-            key = key + symbols[:, stop - count : stop, None] * self.multipliers[:, distance]
-        return ((key >> _HASH_SHIFT) & (self.slots - 1)) + self.get_buffer("offsets")
+        symbols = (recent[:, 1 - count - self.longest :] + 1).unfold(1, self.longest, 1)
+        keys = (symbols[:, :, None] * self.multipliers).sum(-1)
+        return ((keys >> _HASH_SHIFT) & (self.slots - 1)) + self.offsets
 
     def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
         """What the memory holds for each of the last `count` positions; M >= count + longest -

@@ -11,15 +11,20 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-EPSILON = 1e-6
+_SMALLEST = 1e-6
+"""Root mean square below which a vector counts as zero."""
+
+
+def _root_mean_square(x: Tensor) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return norm.mul_(x.shape[-1] ** -0.5).clamp_min_(_SMALLEST)
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        square_sum = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).square_()
-        scale = square_sum.div_(x.shape[-1]).add_(EPSILON).rsqrt_()
+        scale = _root_mean_square(x).reciprocal_()
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y
@@ -33,6 +38,9 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def rms_norm(x: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
-    """`x / sqrt(mean(x**2) + 1e-6)` over the last axis, in float32 or wider."""
+    """`x / max(sqrt(mean(x**2)), 1e-6)` over the last axis, in float32 or wider."""
+    if not torch.is_grad_enabled():
+        # Decoding is bound by the number of operators; the autograd function would double it here.
+        return x / _root_mean_square(x)
     y: Tensor = _RMSNorm.apply(x)  # type: ignore[no-untyped-call]
     return y

@@ -4,8 +4,10 @@ A prefix of i bits with value v is node `2**i + v` of a binary tree whose root, 
 node 1. A patch of P bits walks from the root to leaf `2**P + value`.
 """
 
+import functools
+
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 
@@ -18,10 +20,16 @@ def patch_values(bits: Integer[Tensor, "B T"], patch_size: int) -> Integer[Tenso
     return values
 
 
-def patch_bits(patches: Integer[Tensor, "B N"], patch_size: int) -> Integer[Tensor, "B T"]:
+def patch_bits(patches: Integer[Tensor, "B N"], patch_size: int) -> UInt8[Tensor, "B T"]:
     """The bits of each patch, most significant first: the inverse of `patch_values`."""
-    shifts = torch.arange(patch_size - 1, -1, -1, device=patches.device)
-    return ((patches[..., None] >> shifts) & 1).flatten(1).to(torch.uint8)
+    return _bits_of_values(patch_size, patches.device)[patches].flatten(1)
+
+
+@functools.cache
+def _bits_of_values(patch_size: int, device: torch.device) -> UInt8[Tensor, "values P"]:
+    shifts = torch.arange(patch_size - 1, -1, -1, device=device)
+    values = torch.arange(2**patch_size, device=device)
+    return ((values[:, None] >> shifts) & 1).to(torch.uint8)
 
 
 def path_nodes(patches: Integer[Tensor, "*shape"], patch_size: int) -> Integer[Tensor, "*shape P"]:

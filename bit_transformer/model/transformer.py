@@ -40,7 +40,7 @@ class BitTransformer(nn.Module):
         """
         begin = 0 if cache is None else cache.length
         self._check_length(begin + patches.shape[1] + (begin == 0))
-        x = self._read(patches, cache, at_start=begin == 0)
+        x = self.read_patches(patches, cache, at_start=begin == 0)
         context = AttentionContext(self.rotary(begin, x.shape[1]), self.attention_kernel)
         logits: Tensor = self.head(self.stack(x, context, cache))
         return logits
@@ -52,7 +52,10 @@ class BitTransformer(nn.Module):
         cache.leaf_table = self.embedding.leaf_table()
         return cache
 
-    def _read(self, patches: Tensor, cache: KVCache | None, *, at_start: bool) -> Tensor:
+    def read_patches(
+        self, patches: Integer[Tensor, "B N"], cache: KVCache | None, *, at_start: bool
+    ) -> Float[Tensor, "B S D"]:
+        """What the trunk reads, normalised; a cache remembers the patches."""
         x = self.embedding(patches, None if cache is None else cache.leaf_table)
         if at_start:
             x = torch.cat((self.embedding.start(len(patches)), x), dim=1)

@@ -25,9 +25,9 @@ class OptimizerConfig:
     """Optimizer of the trunk's matrices; embeddings and head always have AdamW."""
     lr: float | None = None
     """Peak learning rate of the matrices; None: the optimizer's own default."""
-    embedding_lr: float = 3e-3
+    embedding_lr: float = 2e-2
     """Peak learning rate of embeddings, head and projections (AdamW)."""
-    memory_lr: float = 1e-2
+    memory_lr: float = 0.2
     """Peak learning rate of the context memory's rows (SparseAdam)."""
     weight_decay: float = 0.0
     """Decoupled decay of the matrices per step, times the learning rate."""

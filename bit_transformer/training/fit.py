@@ -202,7 +202,10 @@ def _callbacks(
         beside.append(TensorBoardWriter(run.path / "tensorboard"))
     if train.trackio:
         beside.append(TrackioWriter(run.path.name, config.to_dict()))
-    beside.append(Checkpoints(run.checkpoints, train.checkpoint_every, train.keep_checkpoints))
+    identity = {"data": dataset.corpus.fingerprint()}
+    beside.append(
+        Checkpoints(run.checkpoints, train.checkpoint_every, train.keep_checkpoints, identity)
+    )
     if can_plot():
         beside.append(Plots(run.metrics, run.picture))
     return beside
@@ -214,11 +217,18 @@ def _restore(trainer: Trainer, model: BitTransformerLM, path: Path, dataset: Dat
         raise CheckpointNotFoundError(
             f"{path} holds weights for inference only; train a new run or name one with its state"
         )
+    if checkpoint.metadata.get("data") != dataset.corpus.fingerprint():
+        raise CheckpointMismatchError(
+            f"{path} was trained on other bytes: the data has changed since, so going on would mix "
+            "two corpora; restore the data or train a new run"
+        )
     load_weights(model.network, checkpoint.weights, where=path)
     trainer.load_state_dict(checkpoint.training_state)
 
 
 def _report(result: RunResult) -> dict[str, Any]:
-    fields = dataclasses.asdict(dataclasses.replace(result, model=None))  # type: ignore[arg-type]
-    del fields["model"], fields["folder"]
-    return fields
+    return {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if field.name not in ("folder", "model")
+    }

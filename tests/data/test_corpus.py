@@ -86,6 +86,11 @@ def test_few_files_are_open_and_the_latest_stay_open(tmp_path, monkeypatch):
     assert opened == paths
     corpus.read(0, 1)
     assert opened[-1] == paths[0]
+    # File 37 is now the oldest; using it again makes 38 the next to go.
+    corpus.read(37, 1)
+    corpus.read(1, 1)
+    corpus.read(37, 1)
+    assert opened[len(paths) :] == [paths[0], paths[1]]
 
 
 def test_the_fingerprint_follows_content_name_size_and_order_but_not_the_folder(tmp_path):

@@ -86,6 +86,11 @@ def sample(stream, regions, limit):
     return list(dataset.held_out_bytes(limit))
 
 
+def test_the_seed_of_the_config_places_the_held_out_regions(folder):
+    splits = [opened(folder, held_out_seed=seed).split for seed in (0, 1, 1)]
+    assert splits[0] != splits[1] == splits[2]
+
+
 def test_nothing_held_out_gives_nothing(folder):
     assert list(opened(folder, held_out_fraction=0.0).held_out_bytes()) == []
 

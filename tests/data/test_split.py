@@ -82,6 +82,16 @@ def test_short_corpora_get_fewer_regions_and_at_least_one():
         regions(255)
 
 
+def test_a_region_may_lie_anywhere_in_its_stratum_and_no_further():
+    """Strata of 20 bytes with regions of 19 leave two places."""
+    places = set()
+    for seed in range(20):
+        split = split_held_out(320, fraction=0.95, regions=16, min_region=1, seed=seed)
+        places |= {region.start - index * 20 for index, region in enumerate(split.held_out)}
+        assert all(region.size == 19 for region in split.held_out)
+    assert places == {0, 1}
+
+
 def test_the_seed_alone_moves_the_regions():
     def held_out(seed):
         return split_held_out(10**6, fraction=0.05, min_region=100, seed=seed).held_out

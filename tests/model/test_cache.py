@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from bit_transformer.errors import ContextLengthError
+from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.inference.predictor import Predictor
+from bit_transformer.model.attention import full_attention
 from tests.builders import tiny_model
 
 
@@ -14,11 +16,12 @@ def _in_pieces(model, bits, lengths):
     return torch.cat(pieces, dim=1)
 
 
+@pytest.mark.parametrize("batch", [1, 2], ids=["compiled step", "network step"])
 @pytest.mark.parametrize("patch_size", [1, 2, 4, 8, 9, 12])
-def test_any_cut_gives_the_likelihood_of_one_pass(patch_size, generator):
+def test_any_cut_gives_the_likelihood_of_one_pass(patch_size, batch, generator):
     model = tiny_model(patch_size=patch_size)
     length = 6 * patch_size + patch_size // 2
-    bits = torch.randint(0, 2, (2, length), generator=generator)
+    bits = torch.randint(0, 2, (batch, length), generator=generator)
     whole = model.log2_likelihood(bits).detach()
     bit_by_bit = _in_pieces(model, bits, [1] * length)
     uneven = [patch_size + 1, 1, 2 * patch_size]
@@ -28,9 +31,10 @@ def test_any_cut_gives_the_likelihood_of_one_pass(patch_size, generator):
     torch.testing.assert_close(windows, whole, atol=1e-5, rtol=0)
 
 
-def test_beyond_the_context_the_cut_still_does_not_matter(generator):
+@pytest.mark.parametrize("batch", [1, 2], ids=["compiled step", "network step"])
+def test_beyond_the_context_the_cut_still_does_not_matter(batch, generator):
     model = tiny_model(max_seq_len=64)
-    bits = torch.randint(0, 2, (2, 64 * 5 + 3), generator=generator)
+    bits = torch.randint(0, 2, (batch, 64 * 5 + 3), generator=generator)
     whole = _in_pieces(model, bits, [bits.shape[1]])
     bit_by_bit = _in_pieces(model, bits, [1] * bits.shape[1])
     torch.testing.assert_close(bit_by_bit, whole, atol=1e-5, rtol=0)
@@ -39,18 +43,11 @@ def test_beyond_the_context_the_cut_still_does_not_matter(generator):
 
 def test_a_full_context_starts_over_from_its_newest_half(generator):
     model = tiny_model(max_seq_len=64)
-    bits = torch.randint(0, 2, (1, 72), generator=generator)
-    read = _in_pieces(model, bits, [72])[:, 64:]
-    half = model.log2_likelihood(bits[:, 32:])[:, 32:].detach()
-    # The ninth patch is still scored from the full context; only what comes after it is not.
-    full_context = model.network(torch.zeros(1, 0, dtype=torch.int64)).shape
-    assert full_context[1] == 1
-    assert read.shape == half.shape
-    later = torch.randint(0, 2, (1, 8), generator=generator)
-    longer = torch.cat((bits, later), dim=1)
-    after = _in_pieces(model, longer, [80])[:, 72:]
-    expected = model.log2_likelihood(longer[:, 32:])[:, 40:].detach()
-    torch.testing.assert_close(after, expected, atol=1e-5, rtol=0)
+    bits = torch.randint(0, 2, (1, 80), generator=generator)
+    # The ninth patch is still scored from the full context; what comes after it no longer is.
+    read = _in_pieces(model, bits, [72, 8])[:, 72:]
+    expected = model.log2_likelihood(bits[:, 32:])[:, 40:].detach()
+    torch.testing.assert_close(read, expected, atol=1e-5, rtol=0)
 
 
 def test_more_than_the_context_is_one_clear_error(generator):
@@ -70,3 +67,15 @@ def test_a_refused_call_leaves_the_cache_as_it_was():
         network(torch.zeros(1, 7, dtype=torch.int64), cache)
     assert cache.length == before[0]
     assert torch.equal(cache.recent, before[1])
+
+
+def test_what_the_compiled_step_does_not_cover_runs_on_the_network():
+    assert NativeStep.supports(tiny_model().network)
+    assert not NativeStep.supports(tiny_model().double().network)
+    assert not NativeStep.supports(tiny_model().train().network)
+    swapped = tiny_model().network
+    swapped.attention_kernel = lambda *inputs: full_attention(*inputs)
+    assert not NativeStep.supports(swapped)
+    swapped = tiny_model().network
+    swapped.stack.blocks[0].feed_forward.widen = torch.nn.Identity()
+    assert not NativeStep.supports(swapped)

@@ -19,8 +19,11 @@ class Checkpoints(Callback):
     The newest `keep` checkpoints stay, and beside them the one nearest to the best evaluation.
     """
 
-    def __init__(self, folder: CheckpointFolder, every: int, keep: int) -> None:
-        self._folder, self._every, self._keep = folder, every, keep
+    def __init__(
+        self, folder: CheckpointFolder, every: int, keep: int, identity: dict[str, Any]
+    ) -> None:
+        """`identity` goes into the metadata of each: what a resumed run has to have in common."""
+        self._folder, self._every, self._keep, self._identity = folder, every, keep, identity
         self._best, self._best_step = math.inf, 0
         self._held_out: float | None = None
 
@@ -50,7 +53,11 @@ class Checkpoints(Callback):
             weights=weights,
             config=trainer.network.config.to_dict(),
             training_state=trainer.state_dict(),
-            metadata={"step": trainer.progress.step, "held_out_bits_per_byte": self._held_out},
+            metadata={
+                "step": trainer.progress.step,
+                "held_out_bits_per_byte": self._held_out,
+                **self._identity,
+            },
         )
         self._folder.prune(self._keep, protect=self._best_checkpoint())
         trainer.emit("on_checkpoint", path)

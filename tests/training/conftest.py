@@ -1,0 +1,50 @@
+"""A small corpus and the settings of a run of a second."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bit_transformer import DataConfig, ModelConfig, RunConfig, TrainConfig
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """20 kB of words."""
+    words = ["bit", "byte", "tree", "patch", "loss", "step", "\n"]
+    text = " ".join(np.random.default_rng(0).choice(words, 5000))
+    path = tmp_path / "corpus.txt"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def settings(corpus: Path):
+    """Makes run settings; keyword arguments change the training section."""
+
+    def make(**train) -> RunConfig:
+        model = ModelConfig(
+            d_model=16,
+            nhead=2,
+            num_layers=2,
+            dim_feedforward=32,
+            max_seq_len=256,
+            dropout=0.1,
+            memory_slots=256,
+            memory_width=4,
+            memory_dropout=0.1,
+        )
+        defaults = TrainConfig(
+            steps=12,
+            batch_size=4,
+            evaluate_every=4,
+            evaluate_bytes=256,
+            checkpoint_every=4,
+            device="cpu",
+        )
+        return RunConfig(
+            DataConfig((str(corpus),)), model, train=dataclasses.replace(defaults, **train)
+        )
+
+    return make

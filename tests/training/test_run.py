@@ -1,0 +1,239 @@
+"""Whole runs: what they leave behind, and that a resumed one is the undisturbed one."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from bit_transformer import BitTransformerLM, OptimizerConfig, TrainConfig, fit
+from bit_transformer.checkpoint.format import load_checkpoint
+from bit_transformer.errors import (
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+    ConfigError,
+    NonFiniteLossError,
+    UsageError,
+)
+from bit_transformer.training.callbacks.base import Callback
+from bit_transformer.training.callbacks.metrics_log import read_metrics
+from bit_transformer.training.fit import pick_device, train_run
+from bit_transformer.training.run_folder import RunFolder, find_runs
+
+
+def _losses(folder):
+    return [r["loss"] for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "step"]
+
+
+def _held_out(folder):
+    records = read_metrics(folder / "metrics.jsonl")
+    return [r["bits_per_byte"] for r in records if r["kind"] == "evaluation"]
+
+
+class _StopAfter(Callback):
+    def __init__(self, step):
+        self._step = step
+
+    def on_step_end(self, trainer, record):
+        if record.step == self._step:
+            trainer.request_stop()
+
+
+class _CrashAfter(Callback):
+    def __init__(self, step):
+        self._step = step
+
+    def on_step_end(self, trainer, record):
+        if record.step == self._step:
+            raise RuntimeError("power cut")
+
+
+def test_a_run_learns_and_leaves_a_complete_folder(settings, tmp_path):
+    result = train_run(settings(steps=40), tmp_path / "run", progress=False)
+    assert result.held_out_bits_per_byte < 5
+    assert result.steps == 40
+    assert result.data_bytes == 40 * 4 * 32
+    found = {path.name for path in (tmp_path / "run").iterdir()}
+    assert found == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "telemetry.png",
+        "report.json",
+    }
+    losses = _losses(tmp_path / "run")
+    assert len(losses) == 40
+    assert losses[0] == pytest.approx(8, abs=1e-5)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["held_out_bits_per_byte"] == result.held_out_bits_per_byte
+    loaded = BitTransformerLM.from_pretrained(tmp_path / "run")
+    bits = torch.zeros(1, 40, dtype=torch.uint8)
+    assert torch.equal(loaded(bits)[0], result.model(bits)[0])
+    assert not loaded.training
+
+
+@pytest.mark.parametrize("train", [{}, {"weight_average": 0.9}, {"accumulate": 2}])
+@pytest.mark.parametrize("crash_at", [5, 8])
+def test_a_resumed_run_is_the_undisturbed_one(settings, tmp_path, train, crash_at):
+    config = settings(**train)
+    train_run(config, tmp_path / "whole", progress=False)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_run(config, tmp_path / "cut", progress=False, callbacks=[_CrashAfter(crash_at)])
+    train_run(config, tmp_path / "cut", resume=True, progress=False)
+    assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
+    assert _held_out(tmp_path / "cut") == _held_out(tmp_path / "whole")
+    weights = [
+        load_checkpoint(RunFolder(tmp_path / name).checkpoints.latest()).weights
+        for name in ("whole", "cut")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_requested_stop_saves_and_can_be_resumed(settings, tmp_path):
+    config = settings(checkpoint_every=0)
+    stopped = train_run(config, tmp_path / "run", progress=False, callbacks=[_StopAfter(5)])
+    assert stopped.steps == 5
+    assert RunFolder(tmp_path / "run").checkpoints.steps() == [5]
+    resumed = train_run(config, tmp_path / "run", resume=True, progress=False)
+    assert resumed.steps == 12
+    train_run(config, tmp_path / "whole", progress=False)
+    assert _losses(tmp_path / "run") == _losses(tmp_path / "whole")
+
+
+def test_resuming_before_the_first_checkpoint_starts_over(settings, tmp_path):
+    config = settings()
+    with pytest.raises(RuntimeError):
+        train_run(config, tmp_path / "run", progress=False, callbacks=[_CrashAfter(2)])
+    train_run(config, tmp_path / "run", resume=True, progress=False)
+    assert len(_losses(tmp_path / "run")) == 12
+
+
+def test_accumulation_gives_the_step_of_the_whole_batch(settings, tmp_path):
+    def run(name, **train):
+        config = settings(steps=3, **train)
+        model = dataclasses.replace(config.model, dropout=0.0, memory_dropout=0.0)
+        train_run(dataclasses.replace(config, model=model), tmp_path / name, progress=False)
+        return _losses(tmp_path / name)
+
+    assert run("two", accumulate=2) == pytest.approx(run("one"), rel=2e-3)
+
+
+def test_the_saved_weights_are_the_averaged_ones(settings, tmp_path):
+    result = train_run(settings(weight_average=0.9), tmp_path / "run", progress=False)
+    checkpoint = load_checkpoint(RunFolder(tmp_path / "run").checkpoints.latest(), training=True)
+    own = checkpoint.training_state["weights"]
+    name = "head.nodes"
+    assert torch.equal(checkpoint.weights[name], result.model.network.state_dict()[name])
+    assert not torch.equal(checkpoint.weights[name], own[name])
+
+
+class _Poison(Callback):
+    """Puts NaN into a gradient."""
+
+    def on_gradients(self, trainer, loss, norm):
+        if trainer.progress.step == 6:
+            trainer.network.head.nodes.data.fill_(math.nan)
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(settings, tmp_path):
+    with pytest.raises(NonFiniteLossError, match="loss is nan in step 8"):
+        train_run(settings(), tmp_path / "run", progress=False, callbacks=[_Poison()])
+    latest = RunFolder(tmp_path / "run").checkpoints.latest()
+    assert latest.name == "step-00000004"
+    assert all(weight.isfinite().all() for weight in load_checkpoint(latest).weights.values())
+
+
+def test_early_stop_ends_a_run_that_no_longer_improves(settings, tmp_path):
+    # Steps of size zero change nothing, so the second evaluation is no better.
+    config = settings(patience=1, evaluate_every=2, schedule="constant")
+    optimizer = OptimizerConfig(lr=1e-12, embedding_lr=1e-12, memory_lr=1e-12)
+    config = dataclasses.replace(config, optimizer=optimizer)
+    assert train_run(config, tmp_path / "run", progress=False).steps == 4
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(settings, tmp_path):
+    class Worsen(Callback):
+        def on_step_end(self, trainer, record):
+            if record.step > 4:
+                trainer.network.head.nodes.data.mul_(3)
+
+    config = settings(checkpoint_every=4, keep_checkpoints=1, steps=16)
+    train_run(config, tmp_path / "run", progress=False, callbacks=[Worsen()])
+    assert RunFolder(tmp_path / "run").checkpoints.steps() == [4, 16]
+
+
+def test_a_run_folder_is_never_overwritten(settings, tmp_path):
+    train_run(settings(steps=1), tmp_path / "run", progress=False)
+    with pytest.raises(UsageError, match="already holds a run; go on with it with --resume"):
+        train_run(settings(steps=1), tmp_path / "run", progress=False)
+
+
+def test_what_cannot_be_resumed(settings, tmp_path):
+    config = settings(steps=2)
+    with pytest.raises(CheckpointNotFoundError, match="holds no run"):
+        train_run(config, tmp_path / "none", resume=True, progress=False)
+    train_run(config, tmp_path / "run", progress=False)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, d_model=32))
+    with pytest.raises(CheckpointMismatchError, match="another configuration"):
+        train_run(other, tmp_path / "run", resume=True, progress=False)
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_bytes(corpus.read_bytes() + b"more")
+    with pytest.raises(CheckpointMismatchError, match="the data has changed"):
+        train_run(config, tmp_path / "run", resume=True, progress=False)
+
+
+def test_fit_trains_the_given_model_on_bytes(tmp_path):
+    model = BitTransformerLM(
+        d_model=16, nhead=2, num_layers=1, dim_feedforward=32, max_seq_len=128, memory_slots=256
+    )
+    train = TrainConfig(steps=30, batch_size=4, evaluate_every=0, checkpoint_every=0)
+    result = fit(model, b"abcd" * 2000, train, out=tmp_path / "run", progress=False)
+    assert result.model is model
+    assert result.held_out_bits_per_byte < 2
+    assert model.score(b"abcd" * 50).bits_per_byte < 2
+
+
+def test_nothing_held_out_gives_no_result(settings, tmp_path):
+    config = settings(steps=2)
+    data = dataclasses.replace(config.data, held_out_fraction=0.0)
+    config = dataclasses.replace(config, data=data)
+    result = train_run(config, tmp_path / "run", progress=False)
+    assert result.held_out_bits_per_byte is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precisions_train_alike(settings, tmp_path, precision):
+    result = train_run(settings(steps=30, precision=precision), tmp_path / "run", progress=False)
+    assert result.held_out_bits_per_byte < 5
+    assert all(weight.dtype == torch.float32 for weight in result.model.parameters())
+
+
+def test_tensorboard_and_trackio_write_when_asked(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    train_run(settings(steps=2, tensorboard=True), tmp_path / "run", progress=False)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no device 'tpu9x'"):
+        pick_device("tpu9x")
+    if not torch.cuda.is_available():
+        assert pick_device("auto") == torch.device("cpu")
+        with pytest.raises(ConfigError, match="no GPU is usable"):
+            pick_device("cuda")
+
+
+def test_runs_are_found_with_how_far_they_are(settings, tmp_path):
+    train_run(settings(steps=2), tmp_path / "runs" / "a", progress=False)
+    (summary,) = (run.summary() for run in find_runs(tmp_path / "runs"))
+    assert summary["step"] == summary["steps"] == 2
+    assert summary["ended"]
+    assert summary["bits_per_byte"] > 0
+
+
+def test_a_metrics_file_cut_by_a_kill_is_read_up_to_the_cut(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
