@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Pinned by name first: a CPU build of exactly this version is small, an open range is gigabytes.
 TORCH := torch==2.13.0
+# The build backend comes pinned too, hence no isolated build, which would ignore the constraints.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS ?=
 
@@ -15,7 +16,7 @@ help:
 	@echo "make clean                        remove .venv and caches; runs/ stays"
 
 train: .venv/train.stamp
-	$(BIN)/python -m bit_transformer train $(ARGS)
+	$(BIN)/bit-transformer train $(ARGS)
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q
@@ -25,15 +26,15 @@ check: .venv/dev.stamp
 
 .venv/torch.stamp: constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt $(TORCH)
+	$(PIP) install -c constraints.txt $(TORCH) hatchling editables
 	@touch $@
 
 .venv/train.stamp: .venv/torch.stamp pyproject.toml
-	$(PIP) install -c constraints.txt -e '.[train]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[train]'
 	@touch $@
 
 .venv/dev.stamp: .venv/torch.stamp pyproject.toml
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@ .venv/train.stamp
 
 clean:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import bit_transformer
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = [
     "datasets",
@@ -39,8 +41,16 @@ def _tracked_files() -> list[Path]:
 
 def test_importing_the_package_pulls_in_nothing_optional():
     code = f"import sys, bit_transformer; print([m for m in {HEAVY} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == "[]"
+
+
+def test_every_public_name_exists_and_is_listed_once():
+    names = bit_transformer.__all__
+    assert not [name for name in names if not hasattr(bit_transformer, name)]
+    assert len(names) == len(set(names))
 
 
 def test_the_readme_names_every_entry_of_the_top_level():
@@ -52,7 +62,15 @@ def test_the_readme_names_every_entry_of_the_top_level():
 
 def test_no_file_names_a_registry_or_a_place_on_a_machine():
     forbidden = re.compile(
-        "|".join(["py" + r"pi\.org", "python" + "hosted", "registry" + r"\.npmjs", "/wo" + "rk/"])
+        "|".join(
+            [
+                "py" + r"pi\.org",
+                "python" + "hosted",
+                "registry" + r"\.npmjs",
+                "deb" + r"\.debian",
+                "/wo" + "rk/",
+            ]
+        )
     )
     found = []
     for path in _tracked_files():

@@ -174,7 +174,7 @@ def load_checkpoint(
     """
     manifest = read_manifest(folder)
     state = None
-    if training and manifest["training"] is not None:
+    if training and manifest.get("training") is not None:
         tensors = _read_tensors(folder / TRAINING, manifest["files"][TRAINING])
         state = unflatten(tensors, manifest["training"])
     weights = _read_tensors(folder / MODEL, manifest["files"][MODEL])

@@ -33,7 +33,7 @@ def unflatten(tensors: dict[str, Tensor], skeleton: Any) -> Any:
     """Put together what `flatten` took apart; `CheckpointCorruptError` for any other skeleton."""
     try:
         return _unflatten(tensors, skeleton)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointCorruptError(
             f"the training state cannot be put together ({type(error).__name__}: {error}); "
             "use another checkpoint of the run"
@@ -79,7 +79,10 @@ def _flatten_value(value: Any, where: str) -> Any:
         return value
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(float(value))}
-    for kind in (int, float, str):
+    if isinstance(value, str):
+        # str(...) of an enumeration would be its name.
+        return str.__str__(value)
+    for kind in (int, float):
         if isinstance(value, kind):
             return kind(value)
     raise TypeError(

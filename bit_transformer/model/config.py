@@ -43,7 +43,7 @@ class ModelConfig:
     memory_width: int = 32
     """Channels per row of the memory."""
     memory_dropout: float = 0.0
-    """Rate at which channels of looked-up rows are dropped in training."""
+    """Rate at which looked-up rows are dropped in training; matters after the first epoch."""
     rotary_base: float = 10_000.0
     """Longest wavelength of the rotary positions, in patches / 2 pi."""
 

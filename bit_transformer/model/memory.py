@@ -70,7 +70,8 @@ class ContextMemory(nn.Module):
     def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
         """What the memory holds for each of the last `count` positions; M >= count + longest -
         1."""
-        rows = functional.embedding(
-            self.row_indices(recent, count), self.rows.weight, sparse=True
-        ).flatten(2)
-        return self.project(self.dropout(rows) if self.training else rows)
+        rows = functional.embedding(self.row_indices(recent, count), self.rows.weight, sparse=True)
+        if self.training:
+            # Whole rows: what a long context said once would otherwise be trusted alone.
+            rows = rows * self.dropout(rows.new_ones(*rows.shape[:3], 1))
+        return self.project(rows.flatten(2))

@@ -64,8 +64,8 @@ class TrainConfig:
     """Largest joint norm of the dense gradients; 0 does not clip."""
     weight_average: float = 0.0
     """Decay of the exponential moving average of the weights; 0: none."""
-    precision: Precision = "fp32"
-    """bf16 runs matrix products in bfloat16."""
+    precision: Precision = "auto"
+    """bf16 runs matrix products in bfloat16; auto does so where the device is faster for it."""
     compile: bool = False
     """Compile the branches of each block; pays on a GPU, not on a CPU."""
     device: str = "auto"

@@ -131,6 +131,15 @@ def test_a_manifest_of_another_make_is_corrupt(tmp_path, sample, changes, messag
         read_manifest(folder)
 
 
+def test_a_manifest_without_a_training_state_has_none(tmp_path, sample):
+    folder = sample.write(tmp_path / "one")
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["training"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    sample.reseal(folder)
+    assert load_checkpoint(folder, training=True).training_state is None
+
+
 def test_a_newer_checkpoint_says_so(tmp_path, sample):
     folder = sample.write(tmp_path / "one")
     sample.reseal(folder, version=2)

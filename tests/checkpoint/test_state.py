@@ -1,22 +1,39 @@
+import enum
 import json
 import math
+import sys
 from collections import OrderedDict, namedtuple
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 from torch import nn
 from torch.optim import Adafactor, AdamW, Muon, Optimizer, SparseAdam
 
 from bit_transformer.checkpoint.state import flatten, unflatten
 from bit_transformer.errors import CheckpointCorruptError
 
-DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64]
+DTYPES = [
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.bool),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+    *(torch.float8_e4m3fn, torch.float8_e5m2),
+]
+
+
+def random_tensor(shape, dtype, seed):
+    """Any bits, so infinities, NaN with payloads and subnormals too."""
+    generator = torch.Generator().manual_seed(seed)
+    count = math.prod(shape) * dtype.itemsize
+    top = 2 if dtype is torch.bool else 256
+    raw = torch.randint(0, top, (count,), generator=generator, dtype=torch.uint8)
+    return raw.view(dtype).reshape(shape)
+
+
 tensors = st.builds(
-    lambda shape, dtype, seed: torch.randint(
-        0, 2, shape, generator=torch.Generator().manual_seed(seed)
-    ).to(dtype),
+    random_tensor,
     st.lists(st.integers(0, 3), max_size=3),
     st.sampled_from(DTYPES),
     st.integers(0, 99),
@@ -34,12 +51,16 @@ trees = st.recursive(
 )
 
 
+def raw(tensor):
+    return tensor.contiguous().flatten().view(torch.uint8).tolist()
+
+
 def same(left, right):
     """Equal in value and kind, NaN and the sign of zero included."""
     if type(left) is not type(right):
         return False
     if isinstance(left, torch.Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
+        return (left.dtype, left.shape) == (right.dtype, right.shape) and raw(left) == raw(right)
     if isinstance(left, dict):
         return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
     if isinstance(left, list | tuple):
@@ -51,12 +72,19 @@ def same(left, right):
 
 def there_and_back(tree):
     stored, skeleton = flatten(tree)
-    return unflatten(stored, json.loads(json.dumps(skeleton, allow_nan=False)))
+    return unflatten(load(save(stored)), json.loads(json.dumps(skeleton, allow_nan=False)))
 
 
 @given(trees)
-def test_any_tree_survives_json(tree):
+def test_any_tree_survives_json_and_safetensors(tree):
     assert same(there_and_back(tree), tree)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_every_dtype_keeps_its_bits(dtype, shape):
+    tensor = random_tensor(shape, dtype, seed=1)
+    assert same(there_and_back(tensor), tensor)
 
 
 def test_keys_keep_their_kind():
@@ -68,6 +96,13 @@ def test_subclasses_come_back_as_what_they_derive_from():
     point = namedtuple("point", "x y")(1, 2.0)
     tree = OrderedDict(p=point, size=torch.Size([2, 3]), w=nn.Parameter(torch.ones(2)))
     assert same(there_and_back(tree), {"p": (1, 2.0), "size": (2, 3), "w": torch.ones(2)})
+
+
+def test_enumerations_come_back_as_their_values():
+    colour = enum.Enum("colour", {"RED": "red"}, type=str)
+    level = enum.IntEnum("level", {"LOW": 3})
+    assert same(there_and_back([colour.RED, level.LOW]), ["red", 3])
+    assert same(there_and_back({colour.RED: 1, level.LOW: 2}), {"red": 1, 3: 2})
 
 
 def test_tensors_are_snapshots_that_share_nothing():
@@ -126,6 +161,14 @@ def test_anything_else_is_refused_by_its_place(tree, place):
 def test_a_skeleton_of_another_make_is_corrupt(skeleton):
     with pytest.raises(CheckpointCorruptError, match=r"cannot be put together .*; use another"):
         unflatten({"0": torch.ones(1)}, {"list": [skeleton]})
+
+
+def test_a_skeleton_too_deep_to_walk_is_corrupt():
+    skeleton = 1
+    for _ in range(sys.getrecursionlimit()):
+        skeleton = {"list": [skeleton]}
+    with pytest.raises(CheckpointCorruptError, match="RecursionError"):
+        unflatten({}, skeleton)
 
 
 def lion(weights):

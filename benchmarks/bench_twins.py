@@ -1,0 +1,196 @@
+"""Bit tree against byte softmax, same trunk, optimizer, steps and data, and against flat bits.
+
+    python benchmarks/bench_twins.py --data tinyshakespeare.txt alice29.txt+kennedy.xls
+
+An ablation adds one thing at a time. Files joined by `+` are one corpus. Quality is bits per byte
+on the last 10 % in cold windows, mean and spread over seeds; cost per byte is measured in turn,
+best of several rounds, so that it compares on a busy machine.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from report import write_result
+from training import cold_bits_per_byte, tail_split, train
+from twins import byte_softmax_network, next_byte_loss
+
+from bit_transformer import ModelConfig, OptimizerConfig, SamplingConfig, TrainConfig
+from bit_transformer.inference.predictor import Predictor
+from bit_transformer.inference.sampling import draw_patch, patch_log_probabilities
+from bit_transformer.model.flops import training_flops_per_byte
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.training.trainer import Objective
+
+WINDOW = 128
+BASE = ModelConfig(
+    d_model=128, nhead=4, num_layers=4, dim_feedforward=512, max_seq_len=8 * WINDOW, memory_bits=()
+)
+MEMORY = dataclasses.replace(BASE, memory_bits=(16, 24, 32, 48), memory_dropout=0.2)
+FLAT = dataclasses.replace(BASE, patch_size=1)
+MUON = OptimizerConfig()
+ADAMW = OptimizerConfig(optimizer="adamw")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table."""
+
+    name: str
+    config: ModelConfig
+    optimizer: OptimizerConfig
+    softmax: bool = False
+
+    def build(self) -> BitTransformer:
+        return byte_softmax_network(self.config) if self.softmax else BitTransformer(self.config)
+
+    @property
+    def objective(self) -> Objective:
+        return next_byte_loss if self.softmax else next_bit_loss
+
+
+VARIANTS = [
+    Variant("byte softmax, AdamW", BASE, ADAMW, softmax=True),
+    Variant("bit tree, AdamW", BASE, ADAMW),
+    Variant("byte softmax, Muon", BASE, MUON, softmax=True),
+    Variant("bit tree, Muon", BASE, MUON),
+    Variant("byte softmax, Muon, memory", MEMORY, MUON, softmax=True),
+    Variant("bit tree, Muon, memory", MEMORY, MUON),
+    Variant("flat bits (P = 1), Muon, equal FLOPs", FLAT, MUON),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True, help="files; a+b is one corpus")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    budget = arguments.steps * arguments.batch_size * WINDOW * training_flops_per_byte(BASE)
+    rows, details = [], {}
+    train_cost, decode_cost = _costs()
+    for corpus in arguments.data:
+        found = _qualities(corpus, arguments, budget)
+        details[Path(corpus.split("+")[0]).name] = found
+        label = "+".join(Path(part).name for part in corpus.split("+"))
+        for variant in VARIANTS:
+            values = found[variant.name]
+            rows.append(
+                [
+                    f"{label}: {variant.name}",
+                    float(np.mean(values)),
+                    float(np.std(values)),
+                    train_cost.get(variant.name),
+                    decode_cost.get(variant.name),
+                ]
+            )
+    write_result(
+        "twins",
+        summary=f"Held-out bits per byte over {arguments.seeds} seeds after {budget:.2e} training "
+        "FLOPs (the memory's few are not held against it); costs relative to the byte softmax with "
+        "Muon and the same memory.",
+        columns=["corpus: variant", "bits/byte", "std", "training cost", "decoding cost"],
+        rows=rows,
+        details={"bits_per_byte_by_seed": details, "steps": arguments.steps},
+    )
+
+
+def _qualities(corpus: str, arguments: argparse.Namespace, budget: float) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        joined = Path(folder) / "corpus"
+        joined.write_bytes(b"".join(Path(part).read_bytes() for part in corpus.split("+")))
+        return {
+            variant.name: [
+                _quality(variant, joined, arguments, budget, seed)
+                for seed in range(arguments.seeds)
+            ]
+            for variant in VARIANTS
+        }
+
+
+def _quality(
+    variant: Variant, corpus: Path, arguments: argparse.Namespace, budget: float, seed: int
+) -> float:
+    dataset = tail_split(corpus, WINDOW)
+    steps = arguments.steps
+    if variant.config.patch_size == 1:
+        flat = training_flops_per_byte(variant.config) * WINDOW * arguments.batch_size
+        steps = max(1, round(budget / flat))
+    torch.manual_seed(seed)
+    network = variant.build()
+    config = TrainConfig(
+        steps=steps, batch_size=arguments.batch_size, seed=seed, warmup=0.05, decay=0.8
+    )
+    train(
+        network,
+        dataset,
+        config,
+        variant.optimizer,
+        objective=variant.objective,
+        name=f"{variant.name} seed {seed}",
+    )
+    held_out = np.concatenate(list(dataset.held_out_bytes()))
+    found = cold_bits_per_byte(network, held_out, WINDOW, objective=variant.objective)
+    print(f"{corpus.name} {variant.name} seed {seed}: {found:.4f}", flush=True)
+    return found
+
+
+def _costs() -> tuple[dict[str, float], dict[str, float]]:
+    """Cost per byte of each tree against its twin, in training and in decoding."""
+    training, decoding = {}, {}
+    for softmax, tree in ((VARIANTS[2], VARIANTS[3]), (VARIANTS[4], VARIANTS[5])):
+        steps = [_training_step(variant) for variant in (softmax, tree)]
+        draws = [_decoding(variant) for variant in (softmax, tree)]
+        training[softmax.name] = decoding[softmax.name] = 1.0
+        training[tree.name] = _ratio(steps[1], steps[0], rounds=15)
+        decoding[tree.name] = _ratio(draws[1], draws[0], rounds=15)
+    return training, decoding
+
+
+def _training_step(variant: Variant) -> Callable[[], object]:
+    network = variant.build().train()
+    bits = torch.randint(0, 2, (16, 8 * WINDOW), dtype=torch.uint8)
+
+    def step() -> None:
+        network.zero_grad()
+        variant.objective(network, bits).backward()
+
+    return step
+
+
+def _decoding(variant: Variant) -> Callable[[], object]:
+    network = variant.build().eval()
+    sampling, generator = SamplingConfig(), torch.Generator().manual_seed(0)
+
+    @torch.inference_mode()
+    def decode() -> None:
+        predictor = Predictor(network)
+        for _ in range(100):
+            logits = predictor.node_logits
+            log_p = logits.log_softmax(-1) if variant.softmax else patch_log_probabilities(logits)
+            predictor.push(draw_patch(log_p, sampling, None, generator))
+
+    return decode
+
+
+def _ratio(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> float:
+    """Best time of the one over best time of the other, taken in turn."""
+    best = [float("inf")] * 2
+    for _ in range(rounds):
+        for index, function in enumerate((ours, theirs)):
+            began = time.perf_counter()
+            function()
+            best[index] = min(best[index], time.perf_counter() - began)
+    return best[0] / best[1]
+
+
+if __name__ == "__main__":
+    main()

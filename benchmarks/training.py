@@ -1,0 +1,98 @@
+"""Training and held-out scoring as every benchmark does them."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bit_transformer import DataConfig, OptimizerConfig, TrainConfig
+from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.data.dataset import Dataset, open_dataset
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.training.callbacks.base import Callback, RunningTrainer, StepRecord
+from bit_transformer.training.optimizer import build_optimizer
+from bit_transformer.training.trainer import Objective, Trainer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training run cost."""
+
+    seconds: float
+    data_bytes: int
+    final_loss: float
+
+
+class Lines(Callback):
+    """Says now and then how far a run is."""
+
+    def __init__(self, name: str, every_seconds: float = 30.0) -> None:
+        self._name, self._every, self._spoke = name, every_seconds, time.monotonic()
+        self.losses: list[float] = []
+
+    def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
+        self.losses.append(record.loss)
+        if time.monotonic() - self._spoke > self._every:
+            self._spoke = time.monotonic()
+            print(
+                f"  {self._name}: step {record.step}/{trainer.config.steps} "
+                f"{np.mean(self.losses[-50:]):.3f}",
+                flush=True,
+            )
+
+
+def tail_split(path: Path, window_bytes: int) -> Dataset:
+    """First 90 % to train on, last 10 % held out."""
+    config = DataConfig((str(path),), held_out_fraction=0.1, held_out_layout="tail")
+    return open_dataset(config, window_bytes=window_bytes, spool=path.parent)
+
+
+def train(
+    network: BitTransformer,
+    dataset: Dataset,
+    config: TrainConfig,
+    optimizer: OptimizerConfig,
+    *,
+    objective: Objective = next_bit_loss,
+    name: str = "",
+) -> Trained:
+    """Train a network in place with the project's own trainer."""
+    lines = Lines(name)
+    loader = dataset.loader(config.batch_size, seed=config.seed)
+    parts = build_optimizer(network, optimizer)
+    trainer = Trainer(network, objective, loader, parts, config, [lines])
+    done = trainer.fit()
+    with trainer.average.applied():
+        averaged = {key: value.clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(averaged)
+    network.eval()
+    return Trained(done.seconds, done.data_bytes, float(np.mean(lines.losses[-50:])))
+
+
+@torch.no_grad()
+def cold_bits_per_byte(
+    network: BitTransformer,
+    held_out: np.ndarray,
+    window: int,
+    *,
+    objective: Objective = next_bit_loss,
+) -> float:
+    """Bits per byte over all of `held_out`, in windows that each start with no context."""
+    total = 0.0
+    for rows in _windows(held_out, window):
+        bits = torch.from_numpy(unpack_bytes(rows)).to(network.embedding.nodes.device)
+        total += float(objective(network, bits)) * rows.size
+    return total / len(held_out)
+
+
+def _windows(data: np.ndarray, window: int) -> Iterator[np.ndarray]:
+    whole = len(data) // window * window
+    for rows in np.array_split(data[:whole].reshape(-1, window), max(1, whole // window // 32)):
+        if len(rows):
+            yield rows
+    if whole < len(data):
+        yield data[None, whole:]
