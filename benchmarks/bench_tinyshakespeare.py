@@ -3,8 +3,8 @@
     python benchmarks/bench_tinyshakespeare.py --data tinyshakespeare.txt
 
 nanoGPT's published result is 2.120 bits per byte (validation loss 1.4697 nats per character,
-windows of 256, about 5.2e15 training FLOPs on a GPU); its CPU recipe is re-made here on the same machine.
-Ours is scored twice: windows of 256 bytes that each start cold, and windows that overlap so that
+windows of 256, about 5.2e15 training FLOPs on a GPU); its CPU recipe is re-made here. Ours is
+scored twice: windows of 256 bytes that each start cold, and windows that overlap so that
 every byte but the first ones has at least 128 bytes of context.
 """
 

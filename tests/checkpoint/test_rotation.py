@@ -72,6 +72,13 @@ def test_a_bad_pointer_falls_back_to_the_newest(folder, pointer):
     assert folder.latest() == folder.path_of(9)
 
 
+def test_the_pointer_cannot_lead_out_of_the_folder(folder, sample):
+    save(folder, 5)
+    sample.write(folder.root.parent / "export")
+    (folder.root / "latest").write_text("../export\n")
+    assert folder.latest() == folder.path_of(5)
+
+
 @pytest.mark.parametrize("damage", ["manifest", "size", "missing", "gone"])
 def test_a_damaged_checkpoint_is_skipped(folder, damage):
     save(folder, 1, 2, 3)

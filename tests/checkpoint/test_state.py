@@ -92,6 +92,11 @@ def test_keys_keep_their_kind():
     assert same(there_and_back(tree), tree)
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, -0.0, 5e-324, 0.1])
+def test_awkward_floats_come_back(value):
+    assert same(there_and_back([value, {"a": (value,)}]), [value, {"a": (value,)}])
+
+
 def test_subclasses_come_back_as_what_they_derive_from():
     point = namedtuple("point", "x y")(1, 2.0)
     tree = OrderedDict(p=point, size=torch.Size([2, 3]), w=nn.Parameter(torch.ones(2)))

@@ -1,0 +1,26 @@
+"""The example and the README's Python run as they stand."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_quickstart_runs(capsys):
+    module = runpy.run_path(str(ROOT / "examples" / "quickstart.py"))
+    module["main"](steps=2)
+    printed = capsys.readouterr().out
+    assert "held out:" in printed
+    assert printed.count("bits per byte:") == 2
+
+
+def test_the_python_of_the_readme_runs():
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program = program.replace("steps=50", "steps=2")
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
