@@ -25,16 +25,16 @@ from bit_transformer.model.transformer import BitTransformer
 WINDOW = 256
 BUDGET = 5e13
 MODEL = ModelConfig(
-    d_model=256,
-    nhead=4,
+    d_model=192,
+    nhead=3,
     num_layers=6,
-    dim_feedforward=1024,
+    dim_feedforward=768,
     max_seq_len=8 * WINDOW,
     dropout=0.1,
-    memory_bits=(16, 24, 32, 40, 48, 64),
-    memory_dropout=0.3,
+    memory_bits=(16, 24, 32),
+    memory_dropout=0.2,
 )
-OPTIMIZER = OptimizerConfig(lr=0.015, embedding_lr=0.02, memory_lr=0.1)
+OPTIMIZER = OptimizerConfig(lr=0.015, embedding_lr=0.02, memory_lr=0.05)
 BATCH = 8
 PUBLISHED = 2.120
 
