@@ -122,7 +122,9 @@ def _decoding_gpt2(model: GPT2LMHeadModel) -> Callable[[], object]:
 
     def decode() -> None:
         model.eval()
-        model.generate(start, max_new_tokens=NEW_BYTES, do_sample=True, top_k=0, pad_token_id=0)
+        model.generate(  # type: ignore[misc]
+            start, max_new_tokens=NEW_BYTES, do_sample=True, top_k=0, pad_token_id=0
+        )
 
     return decode
 

@@ -10,6 +10,7 @@ every byte but the first ones has at least 128 bytes of context.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import nanogpt
 import numpy as np
@@ -45,7 +46,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--flops", type=float, default=BUDGET)
     arguments = parser.parse_args()
-    rows, details = [], {"nanogpt_cpu_recipe": [], "ours": []}
+    rows: list[list[Any]] = []
+    details: dict[str, list[dict[str, Any]]] = {"nanogpt_cpu_recipe": [], "ours": []}
     data = np.fromfile(arguments.data, dtype=np.uint8)
     rival = nanogpt.run(data, int(len(data) * 0.9), seed=0)
     details["nanogpt_cpu_recipe"].append(vars(rival))

@@ -72,8 +72,8 @@ def run(data: np.ndarray, cut: int, seed: int) -> Result:
     Its own protocol: a character is predicted from at least one before it.
     """
     torch.manual_seed(seed)
-    values, tokens = np.unique(data, return_inverse=True)
-    tokens = torch.from_numpy(tokens.astype(np.int64))
+    values, indices = np.unique(data, return_inverse=True)
+    tokens = torch.from_numpy(indices.astype(np.int64))
     model = NanoGPT(len(values))
     matrices = [w for w in model.parameters() if w.ndim == 2]
     others = [w for w in model.parameters() if w.ndim != 2]

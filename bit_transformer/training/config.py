@@ -46,9 +46,9 @@ class OptimizerConfig:
 class TrainConfig:
     """How long, in what steps, and what happens beside them."""
 
-    steps: int = 1000
+    steps: int = 900
     """Optimizer steps."""
-    batch_size: int = 32
+    batch_size: int = 8
     """Windows per optimizer step, over all micro-batches."""
     accumulate: int = 1
     """Micro-batches per optimizer step; more of them need less memory."""
@@ -58,7 +58,7 @@ class TrainConfig:
     """Warmup-stable-decay, one-cycle, or constant learning rate."""
     warmup: float = 0.02
     """Share of the steps over which the learning rate rises."""
-    decay: float = 0.6
+    decay: float = 0.98
     """Share of the steps over which warmup-stable-decay falls to zero."""
     clip_norm: float = 0.0
     """Largest joint norm of the dense gradients; 0 does not clip."""
@@ -72,11 +72,11 @@ class TrainConfig:
     """auto, cpu, cuda, cuda:1, ..."""
     seed: int = 0
     """Of weights, order of windows and dropout."""
-    evaluate_every: int = 200
+    evaluate_every: int = 300
     """Steps between evaluations on held-out data; 0: only at the end."""
     evaluate_bytes: int = 65_536
     """Held-out bytes read by the evaluations along the way; the last one reads all."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = 300
     """Steps between checkpoints; 0: only at the end."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept; the best one by held-out bits per byte is kept beside them."""

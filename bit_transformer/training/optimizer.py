@@ -19,7 +19,7 @@ from bit_transformer.training.config import OptimizerConfig, OptimizerName
 from bit_transformer.training.schedule import Schedule, one_cycle
 
 _MATRIX_RATES: dict[OptimizerName, float] = {
-    "muon": 0.02,
+    "muon": 0.015,
     "adamw": 3e-3,
     "lion": 5e-4,
     "adafactor": 1e-2,

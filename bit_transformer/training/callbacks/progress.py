@@ -31,7 +31,8 @@ class ProgressBar(Callback):
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._loss, self._held_out, self._spoke = 0.0, "", time.monotonic()
+        self._loss, self._weight, self._held_out = 0.0, 0.0, ""
+        self._spoke = time.monotonic()
         self._first: StepRecord | None = None
 
     def on_start(self, trainer: RunningTrainer) -> None:
@@ -43,10 +44,10 @@ class ProgressBar(Callback):
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Move on."""
-        if self._first is None:
-            self._first, self._loss = record, record.loss
-        self._loss += (1 - _SMOOTHING) * (record.loss - self._loss)
-        status = f"{self._loss:.3f} bits/byte{self._held_out}  {self._speed(record)}"
+        self._first = self._first or record
+        status = (
+            f"{self._smoothed(record.loss):.3f} bits/byte{self._held_out}  {self._speed(record)}"
+        )
         self._bar.update(self._task, completed=record.step, status=status)
         quiet = time.monotonic() - self._spoke < _LINE_SECONDS
         if not self._console.is_terminal and not quiet:
@@ -62,6 +63,12 @@ class ProgressBar(Callback):
     def on_close(self, trainer: RunningTrainer) -> None:
         """Leave the terminal as it was."""
         self._bar.stop()
+
+    def _smoothed(self, loss: float) -> float:
+        """Exponential mean of the losses so far, as if there had been none before the first."""
+        self._loss += (1 - _SMOOTHING) * (loss - self._loss)
+        self._weight += (1 - _SMOOTHING) * (1 - self._weight)
+        return self._loss / self._weight
 
     def _speed(self, record: StepRecord) -> str:
         assert self._first is not None
