@@ -85,7 +85,7 @@ def fit(
         train=train or TrainConfig(),
     )
     run = RunFolder(folder)
-    run.create(config)
+    run.require_new()
     return _run(config, run, model, None, progress=progress, callbacks=callbacks)
 
 
@@ -105,7 +105,7 @@ def train_run(
     run = RunFolder(out)
     checkpoint = run.checkpoints.latest() if resume else None
     if not resume:
-        run.create(config)
+        run.require_new()
     elif run.config().model != config.model:
         raise CheckpointMismatchError(
             f"{out} holds a model of another configuration than the one asked for; leave the model "
@@ -130,6 +130,9 @@ def _run(
     last = _LastEvaluation()
     beside = [*_callbacks(config, run, dataset, progress=progress), last, *callbacks]
     trainer = _trainer(config, model, dataset, beside)
+    if not (run.path / "config.json").exists():
+        # Only now: a run that could not begin leaves nothing that looks like one.
+        run.create(config)
     if checkpoint is not None:
         _restore(trainer, model, checkpoint, dataset)
     if config.train.compile:

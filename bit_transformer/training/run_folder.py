@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import atomic_write_json
+from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointNotFoundError, UsageError
 from bit_transformer.training.callbacks.metrics_log import read_metrics
@@ -46,14 +46,19 @@ class RunFolder:
         """Where streamed sources are written down."""
         return self.path / "data"
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder and record the settings; `UsageError` when a run is there already."""
+    def require_new(self) -> None:
+        """Raise `UsageError` when a run is there already."""
         if (self.path / "config.json").exists():
             raise UsageError(
                 f"{self.path} already holds a run; go on with it with --resume, or name another "
                 "folder with --out"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def create(self, config: RunConfig) -> None:
+        """Make the folder and record the settings; raises what `require_new` does."""
+        self.require_new()
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         atomic_write_json(self.path / "config.json", config.to_dict())
 
     def config(self) -> RunConfig:

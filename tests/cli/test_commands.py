@@ -129,10 +129,10 @@ def test_bad_input_is_one_line_and_a_code(run, corpus, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     out = ["--out", tmp_path / "run"]
     _fails(["train", tmp_path / "none", *out, *SHORT], 1, "none", capsys)
-    _fails(["train", empty, *out, *SHORT], 2, "already holds a run", capsys)
-    fresh = iter(tmp_path / f"r{n}" for n in range(20))
     for data, message in [(empty, "empty"), (short, "short"), (tmp_path / "folder", "folder")]:
-        _fails(["train", data, "--out", next(fresh), *SHORT], 1, message, capsys)
+        _fails(["train", data, *out, *SHORT], 1, message, capsys)
+    assert not (tmp_path / "run").exists()
+    _fails(["train", corpus, "--out", run, *SHORT], 2, "already holds a run", capsys)
     _fails(["generate", tmp_path / "none"], 1, "does not exist", capsys)
     _fails(["generate", run, "--prompt", "x" * 99], 2, "holds 256 bits", capsys)
     _fails(["generate", run, "--new-bytes", "0"], 2, "at least 1", capsys)
