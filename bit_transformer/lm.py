@@ -99,8 +99,7 @@ class BitTransformerLM(nn.Module):
             )
 
     def save_pretrained(self, folder: str | Path, **metadata: Any) -> Path:
-        """Write weights and config to a new folder, atomically; `metadata` is JSON for the
-        manifest."""
+        """Write weights, config and `metadata` (JSON) to a new folder, atomically."""
         target = Path(folder)
         save_checkpoint(
             target,
@@ -170,8 +169,7 @@ class evaluating:
 
 
 def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, where: object) -> None:
-    """Copy weights into a network; `CheckpointMismatchError` names the first one that does not
-    fit."""
+    """Copy weights into a network; `CheckpointMismatchError` names the first that does not fit."""
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         here, there = own.get(name), weights.get(name)

@@ -65,8 +65,7 @@ def _spans(data: bytes, surprisal: Float[np.ndarray, " n"]) -> Iterator[str]:
 
 
 def _characters(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """(what to show, first byte, end) of each character; two hexadecimal digits for a byte of
-    none."""
+    """(what to show, first byte, end) of each character, in hexadecimal for a byte of none."""
     position = 0
     while position < len(data):
         length = _character_length(data, position)

@@ -39,8 +39,7 @@ class SamplingConfig:
 
 @functools.lru_cache(maxsize=32)
 def _decision_indices(patch_size: int, device: torch.device) -> Integer[Tensor, "values P"]:
-    """For each patch value, its decisions as indices into (zeros of all nodes, ones of all
-    nodes)."""
+    """For each patch value, its decisions as indices into (all nodes' zeros, all nodes' ones)."""
     values = torch.arange(2**patch_size, device=device)[:, None]
     depths = torch.arange(patch_size, device=device)
     nodes = (values >> (patch_size - depths)) + (1 << depths)

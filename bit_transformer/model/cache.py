@@ -24,8 +24,7 @@ class LayerCache:
 
 
 class KVCache:
-    """The state of one batch of sequences between forward passes; good for the weights it began
-    with."""
+    """The state of one batch of sequences between forward passes, under unchanged weights."""
 
     def __init__(
         self,

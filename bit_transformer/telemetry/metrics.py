@@ -16,6 +16,5 @@ def binary_entropy(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def negentropy(logits: Float[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """K of predictions: 1 minus the mean entropy per predicted bit; 0 is a coin flip, 1
-    certainty."""
+    """K of predictions: 1 minus the mean entropy per bit; 0 is a coin flip, 1 certainty."""
     return 1 - binary_entropy(logits).mean(-1)

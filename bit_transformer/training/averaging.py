@@ -8,8 +8,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """An average of a network's weights over training; with decay 0 there is none and nothing is
-    kept."""
+    """An average of a network's weights over training; with decay 0 nothing is kept."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network = network

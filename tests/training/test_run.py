@@ -1,8 +1,11 @@
 """Whole runs: what they leave behind, and that a resumed one is the undisturbed one."""
 
 import dataclasses
+import errno
+import io
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -13,11 +16,13 @@ from bit_transformer.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
     ConfigError,
+    MissingExtraError,
     NonFiniteLossError,
+    StorageError,
     UsageError,
 )
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import read_metrics
+from bit_transformer.training.callbacks.metrics_log import MetricsLog, read_metrics
 from bit_transformer.training.fit import pick_device, train_run
 from bit_transformer.training.run_folder import RunFolder, find_runs
 
@@ -209,10 +214,60 @@ def test_precisions_train_alike(settings, tmp_path, precision):
     assert all(weight.dtype == torch.float32 for weight in result.model.parameters())
 
 
-def test_tensorboard_and_trackio_write_when_asked(settings, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+def test_tensorboard_files_are_written_when_asked(settings, tmp_path):
     train_run(settings(steps=2, tensorboard=True), tmp_path / "run", progress=False)
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+class _FakeTrackio:
+    """Keeps what the writer sends to trackio."""
+
+    def __init__(self):
+        self.logged, self.opened, self.closed = [], {}, False
+
+    def init(self, **settings):
+        self.opened = settings
+
+    def log(self, values, step):
+        self.logged.append((step, values))
+
+    def finish(self):
+        self.closed = True
+
+
+def test_trackio_hears_of_steps_and_evaluations(settings, tmp_path, monkeypatch):
+    fake = _FakeTrackio()
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    train_run(settings(steps=2, trackio=True), tmp_path / "run", progress=False)
+    assert fake.opened["name"] == "run"
+    assert fake.closed
+    assert [step for step, values in fake.logged if "loss" in values] == [1, 2]
+    assert [step for step, values in fake.logged if "held_out_bits_per_byte" in values] == [2]
+
+
+@pytest.mark.parametrize(
+    ("setting", "module"),
+    [("tensorboard", "torch.utils.tensorboard"), ("trackio", "trackio")],
+)
+def test_a_missing_writer_names_its_extra(settings, tmp_path, monkeypatch, setting, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"bit-transformer\[{setting}\]"):
+        train_run(settings(**{setting: True}), tmp_path / "run", progress=False)
+
+
+def test_a_full_disk_while_logging_is_reported(settings, tmp_path):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class FillTheDisk(Callback):
+        def on_step_end(self, trainer, record):
+            log = next(c for c in trainer.callbacks if isinstance(c, MetricsLog))
+            log._file.close()
+            log._file = Full()
+
+    with pytest.raises(StorageError, match=r"metrics.jsonl: No space left on device"):
+        train_run(settings(), tmp_path / "run", progress=False, callbacks=[FillTheDisk()])
 
 
 def test_devices():

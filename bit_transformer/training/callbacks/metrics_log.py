@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
-from bit_transformer.checkpoint.atomic import atomic_write_text
+from bit_transformer.checkpoint.atomic import atomic_write_text, storage_errors
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -44,7 +44,8 @@ class MetricsLog(Callback):
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(record) + "\n")
+            with storage_errors(self._path):
+                self._file.write(json.dumps(record) + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_SMOOTHED = 25
 _INK, _LOSS, _HELD_OUT, _OTHER = "#2b2b2b", "#9fb8d0", "#c1440e", "#3b6ea5"
 
 
@@ -61,7 +62,12 @@ def draw_run(records: list[dict[str, Any]], picture: Path) -> None:
 
 def _draw_loss(axes: "Axes", steps: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> None:
     x, loss = _column(steps, "data_bytes") / 1e6, _column(steps, "loss")
-    axes.plot(x, loss, color=_LOSS, linewidth=0.8, label="training windows")
+    axes.plot(x, loss, color=_LOSS, linewidth=0.6, alpha=0.7, label="training windows")
+    if len(loss) >= 2 * _SMOOTHED:
+        mean = np.convolve(loss, np.ones(_SMOOTHED) / _SMOOTHED, mode="valid")
+        axes.plot(
+            x[_SMOOTHED - 1 :], mean, color=_OTHER, label=f"their mean over {_SMOOTHED} steps"
+        )
     if held_out:
         at = np.interp(_column(held_out, "step"), _column(steps, "step"), x)
         found = _column(held_out, "bits_per_byte")
