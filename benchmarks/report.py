@@ -63,7 +63,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _shown(cell: Any) -> str:
-    if isinstance(cell, float):
+    if isinstance(cell, float) or (isinstance(cell, int) and cell >= 10**7):
         return f"{cell:.3g}" if abs(cell) < 0.01 or abs(cell) >= 1000 else f"{cell:.3f}"
     return "" if cell is None else str(cell)
 
