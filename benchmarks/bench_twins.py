@@ -120,15 +120,15 @@ def _quality(
     variant: Variant, corpus: Path, arguments: argparse.Namespace, budget: float, seed: int
 ) -> float:
     dataset = tail_split(corpus, WINDOW)
-    steps = arguments.steps
+    steps, batch_size = arguments.steps, arguments.batch_size
     if variant.config.patch_size == 1:
-        flat = training_flops_per_byte(variant.config) * WINDOW * arguments.batch_size
-        steps = max(1, round(budget / flat))
+        # About as many steps as the others, in batches as small as the budget makes them.
+        per_window = training_flops_per_byte(variant.config) * WINDOW
+        batch_size = max(1, round(budget / (per_window * steps)))
+        steps = round(budget / (per_window * batch_size))
     torch.manual_seed(seed)
     network = variant.build()
-    config = TrainConfig(
-        steps=steps, batch_size=arguments.batch_size, seed=seed, warmup=0.05, decay=0.8
-    )
+    config = TrainConfig(steps=steps, batch_size=batch_size, seed=seed, warmup=0.05, decay=0.8)
     train(
         network,
         dataset,

@@ -37,13 +37,10 @@ def write_result(
     """Write `results/DATE-name.json` and `.md`, print the table, return the path of the table."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
-    command = " ".join(
-        ["python", *(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv))]
-    )
     origin = {
         "date": now.isoformat(timespec="minutes"),
         "commit": _commit(),
-        "command": command,
+        "command": _command(),
         "machine": machine(),
     }
     path = RESULTS / f"{now:%Y-%m-%d}-{name}"
@@ -73,6 +70,14 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.split(":")[1].strip()
     return platform.processor()
+
+
+def _command() -> str:
+    """The command line, its files by name: where they lie is nobody else's concern."""
+    script, *arguments = sys.argv
+    folder = "benchmarks/gpu" if Path(script).resolve().parent.name == "gpu" else "benchmarks"
+    words = ["+".join(Path(part).name for part in word.split("+")) for word in arguments]
+    return " ".join(["python", f"{folder}/{Path(script).name}", *words])
 
 
 def _commit() -> str:
