@@ -28,8 +28,7 @@ class BitTransformerLM(nn.Module):
     """A bit-native language model.
 
     Built from the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
-    Bits are
-    0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
+    Bits are 0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
     """
 
     def __init__(self, **settings: Any) -> None:

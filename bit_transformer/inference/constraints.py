@@ -1,5 +1,4 @@
-"""Automata over bits that keep every sample decodable: right parity, valid UTF-8, a whole last
-byte."""
+"""Automata over bits that keep samples decodable: right parity, valid UTF-8, a whole last byte."""
 
 import functools
 from dataclasses import dataclass

@@ -29,8 +29,7 @@ def stream_bits(
 
     The prompt may end inside a patch: only patches that begin with its last bits are drawn. Parity
     bits are right when the model has parity; `valid_utf8` keeps the text whole. Checks its
-    arguments
-    at the call, before the first patch is asked for.
+    arguments at the call, before the first patch is asked for.
 
     Raises `ContextLengthError` for a prompt longer than the context, `ConfigError` when no sequence
     of that length is decodable, `DecodeError` when the prompt is not.

@@ -1,5 +1,4 @@
-"""Reads bits and knows the odds of the next ones: the single path below generate, score and
-codecs."""
+"""Reads bits and knows the odds of the next ones: the one path below generate and score."""
 
 import math
 

@@ -40,9 +40,8 @@ def score_bytes(
 ) -> Score:
     """Surprisal of each byte of `data`, read in windows that overlap.
 
-    By default windows fill the context and overlap by half, so that every byte after the first
-    window
-    has at least half a context before it. With no overlap each window starts cold.
+    By default windows fill the context and overlap by half, so that every byte after the
+    first window has at least half a context before it. With no overlap each window starts cold.
 
     Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context.
     """

@@ -1,16 +1,13 @@
-"""The network: plain single-device modules that turn patches of bits into predictions of the next
-patch.
+"""The network: plain modules on one device that turn patches of bits into predictions.
 
 Nothing here knows of losses, files, telemetry or several devices.
 
 Axis letters, used in every signature of the project:
 
-    B  batch            T  bits in a sequence       P  bits in a patch        N  patches in a
-       sequence
-    H  attention heads  K  width of one head        D  model width            F  hidden width of
-       the feed-forward
-    S  positions in the trunk (the start position and one per patch)          O  orders of the
-       context memory
+    B  batch                    T  bits in a sequence    P  bits in a patch
+    N  patches in a sequence    H  attention heads       K  width of one head
+    D  model width              F  hidden width of the feed-forward
+    O  orders of the memory     S  positions in the trunk: the start and one per patch
 
     config       every size and switch of a network, validated once; presets by name
     patches      bits <-> patch values, and the tree nodes a patch passes through

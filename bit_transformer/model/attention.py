@@ -1,8 +1,7 @@
 """Causal self-attention, with the kernel as a seam.
 
 A kernel is any function `(queries, keys, values, rule) -> output`; full attention on PyTorch's
-fused
-kernel is the reference that every other one has to equal where both apply.
+fused kernel is the reference that every other one has to equal where both apply.
 """
 
 from collections.abc import Callable

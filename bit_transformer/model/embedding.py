@@ -1,8 +1,7 @@
 """The bit tree that reads patches: a patch embeds as the sum of the nodes on its path.
 
 Patches that share a prefix share all nodes of that prefix, so what is learned of one value helps
-its
-neighbours; there is no table of whole bytes. The root, the empty prefix, embeds the start position.
+its neighbours; there is no table of whole bytes. The root, the empty prefix, embeds the start.
 """
 
 import torch

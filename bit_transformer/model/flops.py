@@ -1,10 +1,8 @@
 """The one ledger of floating-point operations; every figure of the project is counted by it.
 
 Multiplications and additions of matrix products count, two per weight and position. Attention
-counts
-all S**2 pairs, as in the PaLM paper (Chowdhery et al. 2022, appendix B), although a causal kernel
-needs
-half of them. Look-ups, norms and the optimizer do not count.
+counts all S**2 pairs, as in the PaLM paper (Chowdhery et al. 2022, appendix B), although a causal
+kernel needs half of them. Look-ups, norms and the optimizer do not count.
 """
 
 from bit_transformer.model.config import ModelConfig

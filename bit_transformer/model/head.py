@@ -1,9 +1,8 @@
-"""The bit tree that predicts: one logit per inner node, an exact chain rule over the bits of a
-patch.
+"""The bit tree that predicts: one logit per inner node, an exact chain rule over a patch's bits.
 
 Bit i of the next patch is scored by the node of the prefix seen so far. The 2**P - 1 inner nodes
-have
-the degrees of freedom of a softmax over 2**P values, and any prefix of a patch is a valid prompt.
+have the degrees of freedom of a softmax over 2**P values, and any prefix of a patch is a valid
+prompt.
 """
 
 import torch

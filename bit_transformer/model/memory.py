@@ -1,9 +1,8 @@
 """Context memory: hashed embeddings of the last whole patches, added to what the trunk reads.
 
-It gives a small network the reach of a context-mixing compressor: what followed the same 2, 3, 4,
-...
-bytes before is looked up instead of computed (hash n-gram embeddings: Pagnoni et al. 2024,
-arXiv:2412.09871). The tables are narrow and receive sparse gradients, so that their size costs
+It gives a small network the reach of a context-mixing compressor: what followed the same
+2, 3, 4, ... bytes before is looked up instead of computed (hash n-gram embeddings: Pagnoni et al.
+2024, arXiv:2412.09871). The tables are narrow and receive sparse gradients, so that their size costs
 neither time nor optimizer work.
 """
 
@@ -68,8 +67,7 @@ class ContextMemory(nn.Module):
         return ((keys >> _HASH_SHIFT) & (self.slots - 1)) + self.offsets
 
     def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
-        """What the memory holds for each of the last `count` positions; M >= count + longest -
-        1."""
+        """What is held for each of the last `count` positions; M >= count + longest - 1."""
         rows = functional.embedding(self.row_indices(recent, count), self.rows.weight, sparse=True)
         if self.training:
             # Whole rows: what a long context said once would otherwise be trusted alone.

@@ -1,5 +1,4 @@
-"""Readings that are computed when they are looked at, so that telemetry nobody reads costs
-nothing."""
+"""Readings computed when they are looked at: telemetry that nobody reads costs nothing."""
 
 from collections.abc import Callable, Iterator, Mapping
 

@@ -1,5 +1,4 @@
-"""Every setting of a run, as frozen dataclasses behind flags, TOML files and what a run folder
-records."""
+"""Every setting of a run: frozen dataclasses behind flags, TOML files and run folders."""
 
 import tomllib
 from dataclasses import dataclass, field
