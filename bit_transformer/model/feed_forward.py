@@ -13,7 +13,7 @@ from bit_transformer.model.norm import rms_norm
 
 
 class _SquaredReLU(torch.autograd.Function):
-    """One saved tensor, two passes each way; composed operators take four times as long on a CPU."""
+    """One tensor saved, two passes each way; composed operators take four times as long on CPUs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

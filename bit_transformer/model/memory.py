@@ -2,8 +2,8 @@
 
 It gives a small network the reach of a context-mixing compressor: what followed the same
 2, 3, 4, ... bytes before is looked up instead of computed (hash n-gram embeddings: Pagnoni et al.
-2024, arXiv:2412.09871). The tables are narrow and receive sparse gradients, so that their size costs
-neither time nor optimizer work.
+2024, arXiv:2412.09871). The tables are narrow and receive sparse gradients, so that their
+size costs neither time nor optimizer work.
 """
 
 import torch
