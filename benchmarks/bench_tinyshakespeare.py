@@ -16,7 +16,7 @@ import nanogpt
 import numpy as np
 import torch
 from report import write_result
-from training import cold_bits_per_byte, tail_split, train
+from training import cold_bits_per_byte, hold_out_tenth, train
 
 from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
 from bit_transformer.inference.score import score_bytes
@@ -26,14 +26,14 @@ from bit_transformer.model.transformer import BitTransformer
 WINDOW = 256
 BUDGET = 5e13
 MODEL = ModelConfig(
-    d_model=192,
-    nhead=3,
+    d_model=128,
+    nhead=2,
     num_layers=6,
-    dim_feedforward=768,
+    dim_feedforward=512,
     max_seq_len=8 * WINDOW,
-    dropout=0.1,
-    memory_bits=(16, 24, 32),
-    memory_dropout=0.2,
+    memory_bits=(16, 24, 32, 48),
+    memory_dropout=0.65,
+    logit_cap=15.0,
 )
 OPTIMIZER = OptimizerConfig(lr=0.015, embedding_lr=0.02, memory_lr=0.05)
 BATCH = 8
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _ours(path: Path, budget: float, seed: int) -> dict[str, float]:
-    dataset = tail_split(path, WINDOW)
+    dataset = hold_out_tenth(path, WINDOW)
     torch.manual_seed(seed)
     network = BitTransformer(MODEL)
     per_byte = training_flops_per_byte(MODEL)

@@ -11,6 +11,7 @@ import torch
 from bit_transformer import DataConfig, OptimizerConfig, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.data.dataset import Dataset, open_dataset
+from bit_transformer.data.split import Layout
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer, StepRecord
@@ -45,9 +46,9 @@ class Lines(Callback):
             )
 
 
-def tail_split(path: Path, window_bytes: int) -> Dataset:
-    """First 90 % to train on, last 10 % held out."""
-    config = DataConfig((str(path),), held_out_fraction=0.1, held_out_layout="tail")
+def hold_out_tenth(path: Path, window_bytes: int, layout: Layout = "tail") -> Dataset:
+    """90 % to train on, 10 % held out: the last bytes, or regions spread over the file."""
+    config = DataConfig((str(path),), held_out_fraction=0.1, held_out_layout=layout)
     return open_dataset(config, window_bytes=window_bytes, spool=path.parent)
 
 

@@ -43,7 +43,11 @@ class ModelConfig:
     memory_width: int = 32
     """Channels per row of the memory."""
     memory_dropout: float = 0.0
-    """Rate at which looked-up rows are dropped in training; matters after the first epoch."""
+    """Rate at which channels of looked-up rows are dropped in training; needed when training goes
+    over the same data more than once."""
+    logit_cap: float = 0.0
+    """Bound that a smooth curve keeps node logits within; 0: none. Cheap insurance against
+    overconfidence on small data, but no bit can then cost less than log2(1 + e**-logit_cap)."""
     rotary_base: float = 10_000.0
     """Longest wavelength of the rotary positions, in patches / 2 pi."""
 
@@ -55,6 +59,7 @@ class ModelConfig:
         self._check_memory()
         for name in ("dropout", "memory_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(self.logit_cap >= 0, "logit_cap", self.logit_cap, "at least 0")
         _require(self.rotary_base > 1, "rotary_base", self.rotary_base, "above 1")
 
     def _check_heads(self) -> None:

@@ -23,9 +23,11 @@ class BitTreeHead(nn.Module):
     cost no model bits.
     """
 
-    def __init__(self, patch_size: int, d_model: int, *, parity: bool) -> None:
+    def __init__(
+        self, patch_size: int, d_model: int, *, parity: bool, logit_cap: float = 0.0
+    ) -> None:
         super().__init__()
-        self.parity = parity
+        self.parity, self.logit_cap = parity, logit_cap
         self.nodes = nn.Parameter(torch.zeros(2 ** (patch_size - parity), d_model))
         if parity:
             ones = torch.tensor([value.bit_count() % 2 for value in range(2 ** (patch_size - 1))])
@@ -36,6 +38,9 @@ class BitTreeHead(nn.Module):
         """Logits of all inner nodes of the next patch; nodes is 2**P, entry 0 is meaningless."""
         logits = functional.linear(rms_norm(x), self.nodes)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.logit_cap:
+            # Soft capping: Gemma 2, arXiv:2408.00118, section 2.
+            logits = self.logit_cap * torch.tanh(logits / self.logit_cap)
         if not self.parity:
             return logits
         known = self.get_buffer("parity_logits").to(logits.dtype)

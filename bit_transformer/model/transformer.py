@@ -28,7 +28,9 @@ class BitTransformer(nn.Module):
         self.memory = ContextMemory(config) if config.memory_orders else None
         self.rotary = Rotary(config.head_width, config.context_patches + 1, config.rotary_base)
         self.stack = PlainStack(config)
-        self.head = BitTreeHead(config.patch_size, config.d_model, parity=config.parity)
+        self.head = BitTreeHead(
+            config.patch_size, config.d_model, parity=config.parity, logit_cap=config.logit_cap
+        )
 
     def forward(
         self, patches: Integer[Tensor, "B N"], cache: KVCache | None = None

@@ -37,6 +37,7 @@ FLAGS: dict[str, set[str]] = {
         "--help",
         "--json",
         "--keep-checkpoints",
+        "--logit-cap",
         "--lr",
         "--max-seq-len",
         "--memory-bits",

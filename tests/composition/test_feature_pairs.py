@@ -79,6 +79,7 @@ FEATURES = [
     Feature("parity", {"patch_size": 9, "parity": True}),
     Feature("no memory", {"memory_bits": ()}),
     Feature("long memory", {"memory_bits": (8, 64, 128)}),
+    Feature("capped logits", {"logit_cap": 3.0}),
     Feature("dropout", apply=lambda model: set_dropout(model, 0.5)),
     Feature("KV cache", wrap=_through_a_cache),
     Feature("bf16 autocast", wrap=_in_bf16, tolerance=0.15),

@@ -10,6 +10,7 @@ from bit_transformer.model.dropout import set_dropout
 from bit_transformer.model.embedding import BitTreeEmbedding
 from bit_transformer.model.feed_forward import squared_relu
 from bit_transformer.model.flops import matrix_parameters, training_flops_per_byte
+from bit_transformer.model.head import BitTreeHead
 from bit_transformer.model.memory import ContextMemory
 from bit_transformer.model.norm import rms_norm
 from bit_transformer.model.rotary import Rotary
@@ -118,6 +119,22 @@ def test_only_looked_up_rows_get_a_gradient():
     assert gradient.is_sparse
     touched = set(gradient.coalesce().indices().flatten().tolist())
     assert touched == set(memory.row_indices(recent, 5).flatten().tolist())
+
+
+def test_capped_logits_are_the_bounded_image_of_free_ones():
+    x = torch.randn(2, 3, 16, dtype=torch.float64)
+    free = BitTreeHead(8, 16, parity=False).double()
+    capped = BitTreeHead(8, 16, parity=False, logit_cap=4.0).double()
+    torch.nn.init.normal_(free.nodes, std=3)
+    capped.load_state_dict(free.state_dict())
+    assert free(x).abs().max() > 8
+    assert torch.allclose(capped(x), 4 * torch.tanh(free(x) / 4), rtol=0, atol=1e-12)
+    assert capped(x).abs().max() <= 4
+
+
+def test_parity_bits_stay_free_under_a_cap():
+    head = BitTreeHead(9, 16, parity=True, logit_cap=4.0)
+    assert torch.equal(head(torch.randn(1, 1, 16))[..., 256:].abs(), torch.full((1, 1, 256), 60.0))
 
 
 def test_set_dropout_reaches_every_rate_and_only_acts_in_training():
