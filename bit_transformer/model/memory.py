@@ -69,5 +69,5 @@ class ContextMemory(nn.Module):
     def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
         """What is held for each of the last `count` positions; M >= count + longest - 1."""
         rows = functional.embedding(self.row_indices(recent, count), self.rows.weight, sparse=True)
-        # Dropped channel by channel: what a long context said once would otherwise be trusted alone.
+        # By channel: what a long context said once would otherwise be trusted alone.
         return self.project(self.dropout(rows).flatten(2))
