@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import write_result
+from report import without_folders, write_result
 from training import cold_bits_per_byte, hold_out_tenth, train
 from twins import byte_softmax_network, next_byte_loss
 
@@ -81,8 +81,8 @@ def main() -> None:
     train_cost, decode_cost = _costs()
     for corpus in arguments.data:
         found = _qualities(corpus, arguments, budget)
-        details[Path(corpus.split("+")[0]).name] = found
-        label = "+".join(Path(part).name for part in corpus.split("+"))
+        label = without_folders(corpus)
+        details[label] = found
         for variant in VARIANTS:
             values = found[variant.name]
             rows.append(

@@ -26,6 +26,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def without_folders(word: str) -> str:
+    """`a/b.txt+c/d.xls` as `b.txt+d.xls`."""
+    return "+".join(Path(part).name for part in word.split("+"))
+
+
 def write_result(
     name: str,
     *,
@@ -75,9 +80,9 @@ def _processor() -> str:
 def _command() -> str:
     """The command line, its files by name: where they lie is nobody else's concern."""
     script, *arguments = sys.argv
-    folder = "benchmarks/gpu" if Path(script).resolve().parent.name == "gpu" else "benchmarks"
-    words = ["+".join(Path(part).name for part in word.split("+")) for word in arguments]
-    return " ".join(["python", f"{folder}/{Path(script).name}", *words])
+    root = Path(__file__).resolve().parent.parent
+    place = Path(script).resolve().relative_to(root)
+    return " ".join(["python", str(place), *map(without_folders, arguments)])
 
 
 def _commit() -> str:

@@ -6,8 +6,8 @@ from bit_transformer.model.transformer import BitTransformer
 def compile_branches(network: BitTransformer) -> None:
     """Compile both branches of every block, in place; names in the state dict stay as they are.
 
-    Branches are compiled and not whole blocks because a stack calls the branches. Worth it on a
-    GPU; on a CPU the training step gains nothing over the eager one (docs/log.md has the figures).
+    Branches are compiled and not whole blocks because a stack calls the branches. Meant for
+    a GPU; `benchmarks/gpu/bench_train.py` measures it there.
     """
     for block in network.stack:
         block.attention.compile()

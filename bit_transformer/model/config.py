@@ -1,6 +1,7 @@
 """Every size and switch of a network, validated once, and the presets."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,8 +47,8 @@ class ModelConfig:
     """Rate at which channels of looked-up rows are dropped in training; needed when training goes
     over the same data more than once."""
     logit_cap: float = 0.0
-    """Bound that a smooth curve keeps node logits within; 0: none. Cheap insurance against
-    overconfidence on small data, but no bit can then cost less than log2(1 + e**-logit_cap)."""
+    """Bound that a smooth curve keeps node logits within, against overconfidence on small data;
+    0: none. No bit can then cost less than log2(1 + e**-logit_cap) bits."""
     rotary_base: float = 10_000.0
     """Longest wavelength of the rotary positions, in patches / 2 pi."""
 
@@ -60,6 +61,7 @@ class ModelConfig:
         for name in ("dropout", "memory_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _require(self.logit_cap >= 0, "logit_cap", self.logit_cap, "at least 0")
+        _require(math.isfinite(self.logit_cap), "logit_cap", self.logit_cap, "finite; 0 is no cap")
         _require(self.rotary_base > 1, "rotary_base", self.rotary_base, "above 1")
 
     def _check_heads(self) -> None:

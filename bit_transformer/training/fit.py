@@ -130,7 +130,7 @@ def _run(
     last = _LastEvaluation()
     beside = [*_callbacks(config, run, dataset, progress=progress), last, *callbacks]
     trainer = _trainer(config, model, dataset, beside)
-    if not (run.path / "config.json").exists():
+    if not run.exists():
         # Only now: a run that could not begin leaves nothing that looks like one.
         run.create(config)
     if checkpoint is not None:

@@ -46,9 +46,13 @@ class RunFolder:
         """Where streamed sources are written down."""
         return self.path / "data"
 
+    def exists(self) -> bool:
+        """Whether a run has begun here."""
+        return (self.path / "config.json").exists()
+
     def require_new(self) -> None:
         """Raise `UsageError` when a run is there already."""
-        if (self.path / "config.json").exists():
+        if self.exists():
             raise UsageError(
                 f"{self.path} already holds a run; go on with it with --resume, or name another "
                 "folder with --out"

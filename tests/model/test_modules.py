@@ -121,6 +121,18 @@ def test_only_looked_up_rows_get_a_gradient():
     assert touched == set(memory.row_indices(recent, 5).flatten().tolist())
 
 
+def test_the_memory_drops_channels_and_only_in_training():
+    memory = _memory(d_model=8, memory_dropout=0.5)
+    torch.nn.init.eye_(memory.project.weight)
+    torch.nn.init.ones_(memory.rows.weight)
+    recent = torch.randint(0, 256, (4, 60))
+    assert torch.equal(memory.eval()(recent, 50), torch.ones(4, 50, 8))
+    rows = memory.train()(recent, 50).view(4, 50, 2, 4)
+    assert set(rows.unique().tolist()) == {0.0, 2.0}
+    # A row is hit in part: its channels fall independently.
+    assert ((rows == 0).any(-1) & (rows > 0).any(-1)).float().mean() > 0.7
+
+
 def test_capped_logits_are_the_bounded_image_of_free_ones():
     x = torch.randn(2, 3, 16, dtype=torch.float64)
     free = BitTreeHead(8, 16, parity=False).double()
