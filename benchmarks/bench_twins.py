@@ -1,6 +1,7 @@
 """Bit tree against byte softmax, same trunk, optimizer, steps and data, and against flat bits.
 
     python benchmarks/bench_twins.py --data tinyshakespeare.txt alice29.txt+kennedy.xls
+    python benchmarks/bench_twins.py --costs-only
 
 An ablation adds one thing at a time. Files joined by `+` are one corpus. Quality is bits per byte
 in cold windows on a held-out tenth (the last one; of joined files, regions spread over all of
@@ -25,7 +26,7 @@ from twins import byte_softmax_network, next_byte_loss
 from bit_transformer import ModelConfig, OptimizerConfig, SamplingConfig, TrainConfig
 from bit_transformer.data.dataset import Dataset
 from bit_transformer.inference.predictor import Predictor
-from bit_transformer.inference.sampling import draw_patch, patch_log_probabilities
+from bit_transformer.inference.sampling import draw_patch, sample_patch
 from bit_transformer.model.flops import training_flops_per_byte
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.next_bit import next_bit_loss
@@ -71,7 +72,8 @@ VARIANTS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", nargs="+", required=True, help="files; a+b is one corpus")
+    parser.add_argument("--data", nargs="+", default=[], help="files; a+b is one corpus")
+    parser.add_argument("--costs-only", action="store_true", help="without training")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
@@ -79,6 +81,9 @@ def main() -> None:
     budget = arguments.steps * arguments.batch_size * WINDOW * training_flops_per_byte(BASE)
     rows, details = [], {}
     train_cost, decode_cost = _costs()
+    if arguments.costs_only:
+        _write_costs(train_cost, decode_cost)
+        return
     for corpus in arguments.data:
         found = _qualities(corpus, arguments, budget)
         label = without_folders(corpus)
@@ -102,6 +107,17 @@ def main() -> None:
         columns=["corpus: variant", "bits/byte", "std", "training cost", "decoding cost"],
         rows=rows,
         details={"bits_per_byte_by_seed": details, "steps": arguments.steps},
+    )
+
+
+def _write_costs(training: dict[str, float], decoding: dict[str, float]) -> None:
+    write_result(
+        "twins-cost",
+        summary="Cost per byte relative to the byte softmax of the same memory, on one thread, best of "
+        "15 rounds taken in turn.",
+        columns=["variant", "training cost", "decoding cost"],
+        rows=[[name, training[name], decoding[name]] for name in training],
+        details={},
     )
 
 
@@ -147,7 +163,10 @@ def _quality(
 
 
 def _costs() -> tuple[dict[str, float], dict[str, float]]:
-    """Cost per byte of each tree against its twin, in training and in decoding."""
+    """Cost per byte of each tree against its twin, in training and in decoding, on one thread: with
+    more, a busy machine is measured."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     training, decoding = {}, {}
     for softmax, tree in ((VARIANTS[2], VARIANTS[3]), (VARIANTS[4], VARIANTS[5])):
         steps = [_training_step(variant) for variant in (softmax, tree)]
@@ -155,6 +174,7 @@ def _costs() -> tuple[dict[str, float], dict[str, float]]:
         training[softmax.name] = decoding[softmax.name] = 1.0
         training[tree.name] = _ratio(steps[1], steps[0], rounds=15)
         decoding[tree.name] = _ratio(draws[1], draws[0], rounds=15)
+    torch.set_num_threads(threads)
     return training, decoding
 
 
@@ -178,8 +198,11 @@ def _decoding(variant: Variant) -> Callable[[], object]:
         predictor = Predictor(network)
         for _ in range(100):
             logits = predictor.node_logits
-            log_p = logits.log_softmax(-1) if variant.softmax else patch_log_probabilities(logits)
-            predictor.push(draw_patch(log_p, sampling, None, generator))
+            if variant.softmax:
+                patch = draw_patch(logits.log_softmax(-1), sampling, None, generator)
+            else:
+                patch = sample_patch(logits, sampling, None, generator)
+            predictor.push(patch)
 
     return decode
 

@@ -1,21 +1,29 @@
 """Prompt in, sampled bits out, whole or as a stream of patches."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from bit_transformer.errors import ConfigError, ContextLengthError
 from bit_transformer.inference.constraints import Constraint, decodable
 from bit_transformer.inference.predictor import Predictor
-from bit_transformer.inference.sampling import (
-    SamplingConfig,
-    draw_patch,
-    patch_log_probabilities,
-)
+from bit_transformer.inference.sampling import SamplingConfig, sample_patch
 from bit_transformer.model.patches import patch_bits
 from bit_transformer.model.transformer import BitTransformer
+
+
+class DrawnPatch(NamedTuple):
+    """New bits and what the model had expected in their place."""
+
+    bits: Integer[Tensor, "B r"]
+    """What was drawn, r <= P."""
+    prefix: Integer[Tensor, "B k"]
+    """Bits of the patch that were known before, k + r <= P."""
+    node_logits: Float[Tensor, "B nodes"]
+    """Logit of a one at each inner node of the patch, before any filter."""
 
 
 def stream_bits(
@@ -25,7 +33,21 @@ def stream_bits(
     sampling: SamplingConfig,
     generator: torch.Generator | None = None,
 ) -> Iterator[Integer[Tensor, "B r"]]:
-    """Yield new bits patch by patch, r <= P at a time, `max_new_bits` per sequence in all.
+    """The bits of `stream_patches`."""
+    predictor = Predictor(network, len(prompt_bits))
+    drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator)
+    return (patch.bits for patch in drawn)
+
+
+def stream_patches(
+    predictor: Predictor,
+    prompt_bits: Integer[Tensor, "B T"],
+    max_new_bits: int,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+) -> Iterator[DrawnPatch]:
+    """Yield new bits patch by patch, `max_new_bits` per sequence in all; the predictor, which has
+    read nothing so far, reads the prompt at once.
 
     The prompt may end inside a patch: only patches that begin with its last bits are drawn. Parity
     bits are right when the model has parity; `valid_utf8` keeps the text whole. Checks its
@@ -34,6 +56,7 @@ def stream_bits(
     Raises `ContextLengthError` for a prompt longer than the context, `ConfigError` when no sequence
     of that length is decodable, `DecodeError` when the prompt is not.
     """
+    network = predictor.network
     limit = network.config.max_seq_len
     if prompt_bits.shape[1] > limit:
         raise ContextLengthError(
@@ -43,7 +66,8 @@ def stream_bits(
     if max_new_bits < 0:
         raise ConfigError(f"max_new_bits must be at least 0, got {max_new_bits}")
     constraint = _constraint(network, prompt_bits, max_new_bits, sampling)
-    return _stream(network, prompt_bits, max_new_bits, sampling, generator, constraint)
+    predictor.read(prompt_bits.to(predictor.device))
+    return _stream(predictor, max_new_bits, sampling, generator, constraint)
 
 
 def generate_bits(
@@ -72,29 +96,27 @@ def _constraint(
 
 @torch.inference_mode()
 def _stream(
-    network: BitTransformer,
-    prompt_bits: Tensor,
+    predictor: Predictor,
     remaining: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None,
     constraint: Constraint | None,
-) -> Iterator[Tensor]:
-    predictor = Predictor(network, len(prompt_bits))
-    predictor.read(prompt_bits.to(predictor.device))
+) -> Iterator[DrawnPatch]:
+    patch_size = predictor.patch_size
     while remaining:
         known = predictor.prefix.shape[1]
-        taken = min(network.config.patch_size - known, remaining)
+        taken = min(patch_size - known, remaining)
         remaining -= taken
-        patch = draw_patch(
-            patch_log_probabilities(predictor.node_logits),
+        patch = sample_patch(
+            predictor.node_logits,
             sampling,
             _allowed(predictor, constraint, known + taken, remaining),
             generator,
         )
-        bits = patch_bits(patch, network.config.patch_size)[:, known : known + taken]
+        bits = patch_bits(patch, patch_size)[:, known : known + taken]
         if constraint is not None:
             constraint.advance(bits.cpu().numpy())
-        yield bits
+        yield DrawnPatch(bits, predictor.prefix, predictor.node_logits)
         if remaining and known == 0:
             predictor.push(patch)
         elif remaining:

@@ -1,8 +1,11 @@
 """From node logits to a distribution over whole patches, and draws from it."""
 
 import functools
+import inspect
 from dataclasses import dataclass
 
+import numba
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
@@ -35,6 +38,51 @@ class SamplingConfig:
             raise ConfigError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ConfigError(f"min_p must be in [0, 1], got {self.min_p}")
+
+
+    @property
+    def filters(self) -> bool:
+        """Whether patches are drawn from another distribution than the model's own."""
+        return self.temperature != 1 or any(
+            bound is not None for bound in (self.top_k, self.top_p, self.min_p)
+        )
+
+
+def sample_patch(
+    node_logits: Float[Tensor, "B nodes"],
+    config: SamplingConfig,
+    allowed: Bool[Tensor, "#B values"] | None = None,
+    generator: torch.Generator | None = None,
+) -> Integer[Tensor, "B 1"]:
+    """One patch value per row; `allowed` must leave at least one value in each row.
+
+    What is neither filtered nor constrained is drawn by walking down the tree, P decisions a patch;
+    otherwise the distribution over whole patches is built. Both invert the same distribution
+    function with the same random number.
+    """
+    if config.filters or allowed is not None or node_logits.device.type != "cpu":
+        return draw_patch(patch_log_probabilities(node_logits), config, allowed, generator)
+    uniform = torch.rand(len(node_logits), dtype=torch.float64, generator=generator)
+    patches = np.empty((len(node_logits), 1), np.int64)
+    _walk(node_logits.detach().numpy(), uniform.numpy(), patches)
+    return torch.from_numpy(patches)
+
+
+def _walk_down(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> None:
+    """Invert each row's distribution function at its number in [0, 1), one bit after the other."""
+    for row in range(len(node_logits)):
+        node, rest = 1, uniform[row]
+        while node < node_logits.shape[1]:
+            p_zero = 1 / (1 + np.exp(np.float64(node_logits[row, node])))
+            if rest < p_zero:
+                node, rest = 2 * node, rest / p_zero
+            else:
+                node, rest = 2 * node + 1, (rest - p_zero) / (1 - p_zero)
+        patches[row, 0] = node - node_logits.shape[1]
+
+
+# A runtime type checker may have wrapped the function before.
+_walk = numba.njit(cache=True)(inspect.unwrap(_walk_down))
 
 
 @functools.lru_cache(maxsize=32)
