@@ -113,8 +113,8 @@ def main() -> None:
 def _write_costs(training: dict[str, float], decoding: dict[str, float]) -> None:
     write_result(
         "twins-cost",
-        summary="Cost per byte relative to the byte softmax of the same memory, on one thread, best of "
-        "15 rounds taken in turn.",
+        summary="Cost per byte relative to the byte softmax of the same memory, on one thread, "
+        "best of 15 rounds taken in turn.",
         columns=["variant", "training cost", "decoding cost"],
         rows=[[name, training[name], decoding[name]] for name in training],
         details={},

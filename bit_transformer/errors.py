@@ -17,8 +17,13 @@
     │   ├── CheckpointMismatchError a checkpoint of another shape
     │   └── CheckpointVersionError written by a newer format
     ├── StorageError               the disk is full or cannot be written: exit code 1
-    └── TrainingError              exit code 1
-        └── NonFiniteLossError     NaN or infinity in loss or gradients
+    ├── TrainingError              exit code 1
+    │   ├── NonFiniteLossError     NaN or infinity in loss or gradients
+    │   └── CollapseError          a run that goes bad again after every recovery
+    └── SafetyError                exit code 1
+        ├── GateError              output refused by the safety gate
+        ├── InvalidPredictionError predictions that are not numbers
+        └── ReviewError            a review item that is not there, decided already or damaged
 
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
@@ -111,3 +116,23 @@ class TrainingError(BitTransformerError):
 
 class NonFiniteLossError(TrainingError):
     """The loss or a gradient became NaN or infinite."""
+
+
+class CollapseError(TrainingError):
+    """Training went bad more often than recovery is allowed to mend."""
+
+
+class SafetyError(BitTransformerError):
+    """Output is held back."""
+
+
+class GateError(SafetyError):
+    """The gate refused; the message gives the readings and the floors they fell below."""
+
+
+class InvalidPredictionError(SafetyError):
+    """A prediction is NaN, so nothing can be said of it and nothing may be made of it."""
+
+
+class ReviewError(SafetyError):
+    """A review item cannot be shown or decided; nothing was released."""

@@ -1,6 +1,6 @@
 """The public face of a model: one class that joins network, telemetry, inference and files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.telemetry.lazy import LazyReadings
-from bit_transformer.telemetry.metrics import negentropy
+from bit_transformer.telemetry.probe import Probe
+from bit_transformer.telemetry.readings import pass_readings
 
 
 class BitTransformerLM(nn.Module):
@@ -31,29 +32,68 @@ class BitTransformerLM(nn.Module):
     Bits are 0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        """Raises `ConfigError` for a setting that does not exist or cannot be built."""
+    def __init__(
+        self,
+        *,
+        full_attn_logging: bool = False,
+        log_activations: bool = False,
+        reference: "BitTransformerLM | None" = None,
+        **settings: Any,
+    ) -> None:
+        """What is logged is no part of the model and is not saved with it.
+
+        `full_attn_logging` and `log_activations` add `attention_maps` and `activations` to the
+        telemetry; without the first, no map of all positions against all is ever built. S is held
+        against `reference`, a frozen model, where one is given.
+
+        Raises `ConfigError` for a setting that does not exist or cannot be built.
+        """
         super().__init__()
         self.config = ModelConfig.from_dict(settings)
         self.network = BitTransformer(self.config)
+        self.full_attn_logging, self.log_activations = full_attn_logging, log_activations
+        # In a tuple: a reference is no part of this module and trains with nobody.
+        self._reference = (reference,)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "BitTransformerLM":
         """A model with fresh weights."""
         return cls(**config.to_dict())
 
-    def forward(
-        self, bits: Integer[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T 2"], Mapping[str, Tensor]]:
+    def forward(self, bits: Integer[Tensor, "B T"]) -> tuple[Float[Tensor, "B T 2"], LazyReadings]:
         """`logits[:, t]` scores bit t + 1 given bits 0 to t; softmax over the last axis gives
         p(0), p(1).
 
-        The telemetry is computed as it is read: `negentropy_logits` (B,), K of the predictions.
+        The telemetry is computed as it is read, see `pass_readings`: K and C of the bits and of the
+        predictions made of them, S, attention entropy. Read it before the weights change.
         """
         self._check_bits(bits)
-        ones = bit_logits(self.network, functional.pad(bits, (0, 1)))[:, 1:]
-        readings = LazyReadings(negentropy_logits=lambda: negentropy(ones.detach()))
-        return torch.stack((torch.zeros_like(ones), ones), dim=-1), readings
+        with Probe(self.network) as probe:
+            ones = bit_logits(self.network, functional.pad(bits, (0, 1)))
+        readings = pass_readings(
+            bits,
+            ones[:, :-1],
+            probe,
+            symbol_bits=self.config.bits_per_byte,
+            reference=self._reference_probabilities(bits),
+            maps=self.full_attn_logging,
+            activations=self.log_activations,
+        )
+        logits = ones[:, 1:]
+        return torch.stack((torch.zeros_like(logits), logits), dim=-1), readings
+
+    def _reference_probabilities(
+        self, bits: Integer[Tensor, "B T"]
+    ) -> Callable[[], Float[Tensor, "B T"]] | None:
+        (reference,) = self._reference
+        if reference is None:
+            return None
+
+        def probabilities() -> Tensor:
+            with evaluating(reference), torch.no_grad():
+                return torch.sigmoid(bit_logits(reference.network, bits))
+
+        return probabilities
 
     def log2_likelihood(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """log2 p(bit t | bits before t), the first bit included; its sum is minus the code length.

@@ -39,7 +39,6 @@ class SamplingConfig:
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ConfigError(f"min_p must be in [0, 1], got {self.min_p}")
 
-
     @property
     def filters(self) -> bool:
         """Whether patches are drawn from another distribution than the model's own."""

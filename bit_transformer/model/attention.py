@@ -74,13 +74,18 @@ class Attention(nn.Module):
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "B S D"]:
         """What the block adds to `x`; with a cache, `x` continues the positions cached before."""
-        batch, positions, width = x.shape
-        qkv = self.project_qkv(rms_norm(x)).view(batch, positions, 3, self.nhead, self.head_width)
-        queries_keys = context.rotation.apply(rms_norm(qkv[:, :, :2]))
-        queries, keys = queries_keys.transpose(1, 3).unbind(2)
-        values = qkv[:, :, 2].transpose(1, 2)
+        queries, keys, values = self.project(x, context)
         if cache is not None:
             keys, values = cache.extend(keys, values)
         mixed = context.kernel(queries, keys, values.to(keys.dtype), context.rule)
-        out = self.project_out(mixed.transpose(1, 2).reshape(batch, positions, width))
+        out = self.project_out(mixed.transpose(1, 2).reshape(x.shape))
         return self.dropout(out) if self.training else out
+
+    def project(
+        self, x: Float[Tensor, "B S D"], context: AttentionContext
+    ) -> tuple[Float[Tensor, "B H S K"], Float[Tensor, "B H S K"], Float[Tensor, "B H S K"]]:
+        """Queries and keys, normalised and rotated to their positions, and values."""
+        qkv = self.project_qkv(rms_norm(x)).view(*x.shape[:2], 3, self.nhead, self.head_width)
+        queries_keys = context.rotation.apply(rms_norm(qkv[:, :, :2]))
+        queries, keys = queries_keys.transpose(1, 3).unbind(2)
+        return queries, keys, qkv[:, :, 2].transpose(1, 2)

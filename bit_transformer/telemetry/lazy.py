@@ -22,3 +22,8 @@ class LazyReadings(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._sources)
+
+    def including(self, **sources: Callable[[], Tensor]) -> "LazyReadings":
+        """These readings and more; what was computed before is not computed again."""
+        own = {name: (lambda name=name: self[name]) for name in self._sources}
+        return LazyReadings(**own, **sources)

@@ -1,0 +1,318 @@
+"""How well degenerate output is told from good data: the gate, its readings, and what people use.
+
+    python benchmarks/bench_degeneration.py
+        --data alice29.txt bible.txt tinyshakespeare.txt kennedy.xls
+
+Trains a model on one third of six kinds of documents, calibrates on the second, judges labelled
+windows of the third (`degeneration.py` makes them, from stated seeds) and samples of the model.
+Every monitor gets its threshold the same way: the value that 1 % of the same clean windows of the
+second third go beyond. Beside the gate: zlib's ratio (Whisper flags 2.4 and more), the model's mean
+log-probability (Whisper: below -1.0 per token), both as Whisper joins them, and distinct-4.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from degeneration import (
+    BODY,
+    FAULTS,
+    PROMPT,
+    Documents,
+    Window,
+    clean_windows,
+    degenerate_windows,
+    documents,
+)
+from report import RESULTS, write_result
+
+from bit_transformer import BitTransformerLM, SamplingConfig, TrainConfig, fit
+from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.inference.generate import generate_bits
+from bit_transformer.inference.watch import byte_readings
+from bit_transformer.safety.density import INPUTS
+from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.telemetry.stream import Readings
+
+RATE = 0.01
+Scores = np.ndarray
+"""One number a window; the lower, the more degenerate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Windows and what a model's telemetry says of them."""
+
+    windows: list[Window]
+    readings: list[Readings]
+
+    def of(self, fault: str) -> np.ndarray:
+        """Which windows have that fault."""
+        return np.array([window.fault == fault for window in self.windows])
+
+
+Monitor = Callable[[Judged], Scores]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="*", type=Path, default=[], help="texts and .xls files")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--each", type=int, default=200, help="windows of a kind or fault")
+    parser.add_argument("--model", type=Path, help="run folder of an earlier call")
+    arguments = parser.parse_args()
+    parts = [documents(arguments.data, part, 3) for part in range(3)]
+    model = _model(arguments, parts[0])
+    clean = [clean_windows(parts[1], 5 * arguments.each, 11)]
+    clean.append(clean_windows(parts[2], arguments.each, 12))
+    calibration, test = (_judged(model, windows) for windows in clean)
+    bad = _judged(model, degenerate_windows(parts[2], arguments.each, 13))
+    samples = _judged(model, _samples(model, parts[2], arguments.each, 14))
+    monitors = _monitors(calibration)
+    rows, curves = [], {}
+    for name, monitor in monitors.items():
+        scores = {key: monitor(found) for key, found in (("test", test), ("bad", bad))}
+        threshold = np.quantile(monitor(calibration), RATE)
+        rows.append(_row(name, scores, threshold, bad, samples, monitor))
+        curves[name] = (scores["test"], scores["bad"])
+        print(rows[-1], flush=True)
+    _draw(curves, RESULTS.parent.parent / "docs" / "degeneration-roc.png")
+    gate = SafetyGate.calibrate(calibration.readings, RATE, prompt_patches=PROMPT)
+    faults = [*FAULTS]
+    write_result(
+        "degeneration",
+        summary=_summary(gate, test, bad, len(calibration.windows)),
+        columns=["monitor", "AUROC", "false alarms", "caught", *faults, *_SAMPLE_COLUMNS],
+        rows=rows,
+        details={
+            "held_out": "a third of the documents",
+            "caught_by_kind": _by_kind(gate, bad),
+            "documented_floors_pass": _documented(test),
+        },
+    )
+
+
+def _model(arguments: argparse.Namespace, texts: Documents) -> BitTransformerLM:
+    if arguments.model is not None:
+        return BitTransformerLM.from_pretrained(arguments.model)
+    folder = Path(tempfile.mkdtemp(prefix="degeneration-"))
+    print(f"run folder: {folder}", flush=True)
+    torch.manual_seed(0)
+    model = BitTransformerLM(
+        d_model=128,
+        nhead=2,
+        num_layers=6,
+        dim_feedforward=512,
+        max_seq_len=8 * (PROMPT + BODY),
+        memory_dropout=0.5,
+    )
+    data = b"".join(b"".join(found) for found in texts.values())
+    return fit(model, data, TrainConfig(steps=arguments.steps), out=folder, progress=False).model
+
+
+def _judged(model: BitTransformerLM, windows: Sequence[Window]) -> Judged:
+    rows = np.stack([np.frombuffer(window.data, np.uint8) for window in windows])
+    return Judged(list(windows), byte_readings(model.network, rows))
+
+
+_SAMPLE_COLUMNS = ("samples passed", "hot samples caught", "looping samples caught")
+
+
+def _samples(model: BitTransformerLM, texts: Documents, each: int, seed: int) -> list[Window]:
+    """What the model itself writes: well (temperature 1), too hot (2.5), and in loops (0)."""
+    windows = []
+    for index, (fault, temperature) in enumerate(_TEMPERATURES.items()):
+        prompts = clean_windows(texts, each // len(texts) + 1, seed + index)
+        sources = np.stack([np.frombuffer(one.data[:PROMPT], np.uint8) for one in prompts])
+        generator = torch.Generator().manual_seed(seed + index)
+        for start in range(0, len(sources), 32):
+            bits = torch.from_numpy(unpack_bytes(sources[start : start + 32]))
+            sampling = SamplingConfig(temperature)
+            made = generate_bits(model.network, bits, 8 * BODY, sampling, generator)
+            for row, prompt in zip(
+                np.packbits(made.numpy(), axis=1), prompts[start:], strict=False
+            ):
+                if fault != "looping sample" or _loops(row[-96:]):
+                    onset = PROMPT if fault else PROMPT + BODY
+                    windows.append(Window(prompt.kind, fault, row.tobytes(), onset))
+    return windows
+
+
+_TEMPERATURES: dict[str | None, float] = {None: 1.0, "hot sample": 2.5, "looping sample": 0.0}
+
+
+def _loops(tail: np.ndarray) -> bool:
+    """The bytes repeat themselves exactly, with a period of at most 32."""
+    return any((tail[period:] == tail[:-period]).all() for period in range(1, 33))
+
+
+def _monitors(calibration: Judged) -> dict[str, Monitor]:
+    """The gate, the gate without each reading, each reading alone, and the rivals."""
+
+    def gate(*, without: str | None = None) -> Monitor:
+        readings = [_blinded(one, without) for one in calibration.readings]
+        made = SafetyGate.calibrate(readings, RATE, prompt_patches=PROMPT)
+        return lambda found: np.array(
+            [_lowest(made, _blinded(one, without)) for one in found.readings]
+        )
+
+    def single(name: str) -> Monitor:
+        made = SafetyGate(floors={name: 0.0})
+        return lambda found: np.array([_lowest(made, one) for one in found.readings])
+
+    monitors = {"gate": gate()}
+    monitors |= {f"gate without {name.upper()}": gate(without=name) for name in INPUTS}
+    monitors |= {f"{name.upper()} alone": single(name) for name in INPUTS}
+    monitors |= {"zlib ratio": _zlib, "mean log-probability": _log_probability}
+    ranks = [np.sort(rival(calibration)) for rival in (_zlib, _log_probability)]
+
+    def whisper(found: Judged) -> Scores:
+        rivals = (_zlib, _log_probability)
+        shares = [
+            np.searchsorted(rank, rival(found)) for rank, rival in zip(ranks, rivals, strict=True)
+        ]
+        return np.minimum(*shares) / len(ranks[0])
+
+    return monitors | {"zlib ratio or log-probability": whisper, "distinct-4": _distinct}
+
+
+def _blinded(readings: Readings, name: str | None) -> Readings:
+    if name is None:
+        return readings
+    return dataclasses.replace(readings, **{name: np.full(len(readings), 0.5)})
+
+
+def _lowest(gate: SafetyGate, readings: Readings) -> float:
+    return float(gate.smoothed(readings, prompt_patches=PROMPT).min())
+
+
+def _zlib(found: Judged) -> Scores:
+    bodies = [window.data[PROMPT:] for window in found.windows]
+    return np.array([len(zlib.compress(body)) / len(body) for body in bodies])
+
+
+def _log_probability(found: Judged) -> Scores:
+    return np.array([-one.surprisal[PROMPT:].mean() for one in found.readings])
+
+
+def _distinct(found: Judged) -> Scores:
+    bodies = [window.data[PROMPT:] for window in found.windows]
+    return np.array(
+        [len({body[i : i + 4] for i in range(len(body) - 3)}) / len(body) for body in bodies]
+    )
+
+
+def _row(
+    name: str,
+    scores: dict[str, Scores],
+    threshold: float,
+    bad: Judged,
+    samples: Judged,
+    monitor: Monitor,
+) -> list[object]:
+    caught = scores["bad"] < threshold
+    of_samples = monitor(samples) < threshold
+    clean = np.array([window.fault is None for window in samples.windows])
+    return [
+        name,
+        _auroc(scores["test"], scores["bad"]),
+        float((scores["test"] < threshold).mean()),
+        float(caught.mean()),
+        *(float(caught[bad.of(fault)].mean()) for fault in FAULTS),
+        float(1 - of_samples[clean].mean()),
+        float(of_samples[samples.of("hot sample")].mean()),
+        float(of_samples[samples.of("looping sample")].mean()),
+    ]
+
+
+def _auroc(clean: Scores, bad: Scores) -> float:
+    """Chance that a degenerate window scores below a clean one, ties counting half."""
+    ranked = np.sort(clean)
+    above = len(clean) - np.searchsorted(ranked, bad, side="right")
+    ties = np.searchsorted(ranked, bad, side="right") - np.searchsorted(ranked, bad, side="left")
+    return float((above + ties / 2).mean() / len(clean))
+
+
+def _delays(gate: SafetyGate, bad: Judged) -> list[int]:
+    """Bytes from onset to verdict, of the windows that were caught after it."""
+    delays = []
+    for window, readings in zip(bad.windows, bad.readings, strict=True):
+        verdict = gate.judge(readings, prompt_patches=PROMPT)
+        if not verdict.passed and verdict.patch > window.onset:
+            delays.append(verdict.patch - window.onset)
+    return delays
+
+
+def _by_kind(gate: SafetyGate, bad: Judged) -> dict[str, dict[str, float]]:
+    """Share caught, by fault and by kind of document."""
+    found: dict[str, dict[str, list[bool]]] = {}
+    for window, readings in zip(bad.windows, bad.readings, strict=True):
+        caught = not gate.judge(readings, prompt_patches=PROMPT).passed
+        found.setdefault(str(window.fault), {}).setdefault(window.kind, []).append(caught)
+    return {
+        fault: {kind: float(np.mean(values)) for kind, values in kinds.items()}
+        for fault, kinds in found.items()
+    }
+
+
+def _documented(test: Judged) -> dict[str, float]:
+    """Share of clean windows that the documented floors, C 0.3 and S 0.5, let pass."""
+    gates = {"both": SafetyGate()}
+    gates |= {name: SafetyGate(floors={name: floor}) for name, floor in (("c", 0.3), ("s", 0.5))}
+    return {
+        name: float(
+            np.mean([gate.judge(one, prompt_patches=PROMPT).passed for one in test.readings])
+        )
+        for name, gate in gates.items()
+    }
+
+
+def _summary(gate: SafetyGate, test: Judged, bad: Judged, calibrated: int) -> str:
+    delays = _delays(gate, bad)
+    return (
+        f"{len(test.windows)} clean and {len(bad.windows)} degenerate windows of {PROMPT} bytes of "
+        f"prompt and {BODY} bytes after it; thresholds for {RATE:.0%} false alarms from "
+        f"{calibrated} other clean windows. Median delay of the gate from onset to detection: "
+        f"{np.median(delays):.0f} bytes (nine in ten within {np.quantile(delays, 0.9):.0f})."
+    )
+
+
+_SHOWN = (
+    "gate",
+    "zlib ratio or log-probability",
+    "zlib ratio",
+    "mean log-probability",
+    "distinct-4",
+)
+
+
+def _draw(curves: dict[str, tuple[Scores, Scores]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for name in _SHOWN:
+        clean, bad = curves[name]
+        thresholds = np.unique(np.concatenate((clean, bad)))
+        false = [float((clean <= one).mean()) for one in thresholds]
+        true = [float((bad <= one).mean()) for one in thresholds]
+        label = f"{name}: {_auroc(clean, bad):.3f}"
+        axes.plot(false, true, label=label, linewidth=2.4 if name == "gate" else 1.2)
+    axes.axvline(RATE, color="#2b2b2b", linewidth=0.8, linestyle=":")
+    axes.set(xscale="symlog", xlim=(0, 1), ylim=(0, 1.005))
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set_xlabel("clean windows held back (linear below 1 %)")
+    axes.set_ylabel("degenerate windows caught")
+    axes.set_title("Area under the ROC curve", loc="left")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

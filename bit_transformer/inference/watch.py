@@ -1,0 +1,174 @@
+"""Generation as a glass box: each new bit with the odds it had, and readings of where it leads."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
+
+from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.errors import ConfigError
+from bit_transformer.inference.generate import DrawnPatch, stream_patches
+from bit_transformer.inference.predictor import Predictor
+from bit_transformer.inference.sampling import SamplingConfig, patch_log_probabilities
+from bit_transformer.model.patches import patch_values, path_logits
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.telemetry.stream import WINDOW_BITS, Readings, StreamTelemetry
+
+_ROWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class WatchedStretch:
+    """One or more consecutive patches of a single sequence, and what is known about them."""
+
+    bits: UInt8[np.ndarray, " n"]
+    """The new bits."""
+    p_ones: Float[np.ndarray, " n"]
+    """Probability of a one that the model gave each, before any filter."""
+    readings: Readings
+    """K, C, S, T and surprisal, one value per patch that was completed."""
+    _drawn: tuple[DrawnPatch, ...] = field(repr=False)
+
+    @property
+    def surprisal(self) -> Float[np.ndarray, " n"]:
+        """Bits of information in each bit."""
+        return -np.log2(np.where(self.bits == 1, self.p_ones, 1 - self.p_ones))
+
+    def alternatives(self, count: int = 3) -> list[list[tuple[int, float]]]:
+        """For each patch the `count` likeliest values and their probabilities, best first."""
+        found = []
+        for patch in self._drawn:
+            p = patch_log_probabilities(patch.node_logits)[0].exp()
+            values, order = p.topk(min(count, len(p)))
+            found.append(list(zip(order.tolist(), values.tolist(), strict=True)))
+        return found
+
+
+class Watch:
+    """One sequence being generated: iterate over it once for its stretches."""
+
+    def __init__(
+        self,
+        prompt_readings: Readings,
+        stretches: Iterator[WatchedStretch],
+    ) -> None:
+        self.prompt_readings = prompt_readings
+        """Readings of the prompt, one value per whole patch."""
+        self._stretches = stretches
+
+    def __iter__(self) -> Iterator[WatchedStretch]:
+        return self._stretches
+
+
+def watch(
+    network: BitTransformer,
+    prompt_bits: Integer[Tensor, "B T"],
+    max_new_bits: int,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+    *,
+    patches_at_once: int = 1,
+    window_bits: int = WINDOW_BITS,
+) -> Watch:
+    """Generate one sequence, observed, in stretches of `patches_at_once` patches.
+
+    The same bits as `stream_bits` draws from the same generator. Longer stretches cost less: at 8
+    patches, a few per cent of a decoding step. Raises what `stream_patches` does, and `ConfigError`
+    for a batch of prompts.
+    """
+    if len(prompt_bits) != 1:
+        raise ConfigError(
+            f"one sequence can be watched at a time, got {len(prompt_bits)}; call it once for each"
+        )
+    config = network.config
+    predictor = _Listening(network)
+    drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator)
+    telemetry = StreamTelemetry(
+        patch_size=config.patch_size, symbol_bits=config.bits_per_byte, window_bits=window_bits
+    )
+    prompt = prompt_bits[0].cpu().numpy().astype(np.uint8)
+    of_prompt = telemetry.read(prompt, likelihood_logits(prompt, predictor.first_likelihood))
+    return Watch(of_prompt, _stretches(drawn, telemetry, config.patch_size, patches_at_once))
+
+
+class _Listening(Predictor):
+    """A predictor that keeps the likelihood of the first bits it reads: the prompt's."""
+
+    first_likelihood: Float[np.ndarray, " T"] = np.zeros(0)
+    _heard = False
+
+    def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        found = super().read(bits)
+        if not self._heard:
+            self.first_likelihood, self._heard = found[0].cpu().double().numpy(), True
+        return found
+
+
+def bit_readings(
+    network: BitTransformer, bits: Integer[Tensor, "B T"], *, window_bits: int = WINDOW_BITS
+) -> list[Readings]:
+    """Readings of finished sequences, the same ones that `watch` gives while they grow."""
+    config = network.config
+    predictor = Predictor(network, len(bits))
+    likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
+    return [
+        StreamTelemetry(
+            patch_size=config.patch_size, symbol_bits=config.bits_per_byte, window_bits=window_bits
+        ).read(row, likelihood_logits(row, found))
+        for row, found in zip(bits.cpu().numpy(), likelihood, strict=True)
+    ]
+
+
+def byte_readings(
+    network: BitTransformer, rows: UInt8[np.ndarray, "B n"], *, window_bits: int = WINDOW_BITS
+) -> list[Readings]:
+    """`bit_readings` of sequences of n bytes, a few at a time."""
+    found: list[Readings] = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        bits = torch.from_numpy(unpack_bytes(part, parity=network.config.parity))
+        found += bit_readings(network, bits, window_bits=window_bits)
+    return found
+
+
+def likelihood_logits(
+    bits: Integer[np.ndarray, " T"], log2_likelihood: Float[np.ndarray, " T"]
+) -> Float[np.ndarray, " T"]:
+    """Log-odds of a one, from the log2 of the probability that each bit had."""
+    nats = np.asarray(log2_likelihood, np.float64) * math.log(2)
+    with np.errstate(divide="ignore"):
+        odds = nats - np.log(-np.expm1(nats))
+    return np.asarray(np.where(np.asarray(bits) == 1, odds, -odds))
+
+
+def _stretches(
+    drawn: Iterator[DrawnPatch], telemetry: StreamTelemetry, patch_size: int, at_once: int
+) -> Iterator[WatchedStretch]:
+    waiting: list[DrawnPatch] = []
+    for patch in drawn:
+        waiting.append(patch)
+        if len(waiting) == at_once:
+            yield _observe(tuple(waiting), telemetry, patch_size)
+            waiting = []
+    if waiting:
+        yield _observe(tuple(waiting), telemetry, patch_size)
+
+
+def _observe(
+    drawn: tuple[DrawnPatch, ...], telemetry: StreamTelemetry, patch_size: int
+) -> WatchedStretch:
+    prefix = drawn[0].prefix
+    known = prefix.shape[1]
+    bits = torch.cat([prefix, *(patch.bits for patch in drawn)], dim=1).cpu()
+    missing = -bits.shape[1] % patch_size
+    padded = torch.nn.functional.pad(bits, (0, missing))
+    nodes = torch.stack([patch.node_logits for patch in drawn], dim=1).cpu()
+    logits = path_logits(nodes, patch_values(padded, patch_size), patch_size).flatten()
+    new = bits[0, known:].numpy().astype(np.uint8)
+    odds = logits[known : bits.shape[1]].double()
+    readings = telemetry.read(new, odds.numpy())
+    return WatchedStretch(new, torch.sigmoid(odds).numpy(), readings, drawn)

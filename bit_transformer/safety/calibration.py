@@ -1,0 +1,66 @@
+"""A gate's floors from held-out data of the model it will guard."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from bit_transformer.errors import ConfigError, MissingExtraError
+from bit_transformer.inference.watch import byte_readings
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.safety.gate import SafetyGate
+
+_JUDGED_WITHOUT_DENSITY = ("c", "s", "t")
+
+
+def gate_windows(
+    network: BitTransformer, regions: Iterable[UInt8[np.ndarray, " n"]], limit: int
+) -> UInt8[np.ndarray, "count window"]:
+    """Up to `limit` stretches of data as long as the context, spread over the regions.
+
+    The first half of a window counts as its prompt.
+    """
+    window = network.config.max_seq_len // network.config.bits_per_byte
+    cut = [region[: len(region) // window * window].reshape(-1, window) for region in regions]
+    rows = np.concatenate([np.zeros((0, window), np.uint8), *cut])
+    if len(rows) <= limit:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
+
+
+def calibrate_gate(
+    network: BitTransformer,
+    windows: UInt8[np.ndarray, "count window"],
+    false_alarm_rate: float = 0.005,
+) -> SafetyGate:
+    """The gate that holds back that share of windows such as these.
+
+    Raises `ConfigError` for too few windows. Where scikit-learn is missing, floors are those of C,
+    S and T alone.
+    """
+    readings = byte_readings(network, windows)
+    prompt = prompt_patches(network, windows)
+    try:
+        return SafetyGate.calibrate(readings, false_alarm_rate, prompt_patches=prompt)
+    except MissingExtraError:
+        return SafetyGate.calibrate(
+            readings, false_alarm_rate, prompt_patches=prompt, judged=_JUDGED_WITHOUT_DENSITY
+        )
+
+
+def passing_share(
+    network: BitTransformer, windows: UInt8[np.ndarray, "count window"], gate: SafetyGate
+) -> float:
+    """Share of windows that the gate lets pass, their first halves not judged."""
+    if not len(windows):
+        raise ConfigError("there is no whole window to judge; give more data")
+    prompt = prompt_patches(network, windows)
+    readings = byte_readings(network, windows, window_bits=gate.window_bits)
+    passed = [gate.judge(one, prompt_patches=prompt).passed for one in readings]
+    return float(np.mean(passed))
+
+
+def prompt_patches(network: BitTransformer, windows: UInt8[np.ndarray, "count window"]) -> int:
+    """Patches in the half of a window that is its prompt."""
+    bits = windows.shape[1] // 2 * network.config.bits_per_byte
+    return bits // network.config.patch_size

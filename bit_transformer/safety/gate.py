@@ -1,0 +1,244 @@
+"""A gate with a memory: smoothed readings, a burn-in, and floors that can be measured."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bit_transformer.checkpoint.format import read_manifest
+from bit_transformer.checkpoint.locate import locate_checkpoint
+from bit_transformer.errors import ConfigError
+from bit_transformer.safety.density import INPUTS, ReadingDensity
+from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Policy, Verdict
+from bit_transformer.telemetry.stream import WINDOW_BITS, Readings
+
+METADATA_KEY = "gate"
+"""Where the metadata of a checkpoint holds the settings of its gate."""
+DEFAULT_JUDGED = ("f",)
+"""Readings that a calibrated gate has floors for; `benchmarks/bench_degeneration.py` says why."""
+
+
+class SafetyGate:
+    """Judges exponential averages of a sequence's readings, one set after the other.
+
+    One gate follows one sequence; `reset` makes it ready for the next one.
+    """
+
+    def __init__(
+        self,
+        c_floor: float = DOCUMENTED_FLOORS["c"],
+        s_floor: float = DOCUMENTED_FLOORS["s"],
+        decay: float = 0.9,
+        burn_in: int = 10,
+        *,
+        floors: Mapping[str, float] | None = None,
+        density: ReadingDensity | None = None,
+        window_bits: int = WINDOW_BITS,
+    ) -> None:
+        """`floors`, where given, are judged instead of `c_floor` and `s_floor`; a floor of `f`
+        needs a `density`.
+
+        `decay` is the weight of the past in the average, `burn_in` how many sets of readings are
+        averaged before the first is judged, `window_bits` the trailing window that readings are of.
+        Raises `ConfigError` for values outside their limits.
+        """
+        if not 0 <= decay < 1:
+            raise ConfigError(f"decay must be in [0, 1), got {decay}")
+        if burn_in < 0:
+            raise ConfigError(f"burn_in must be at least 0, got {burn_in}")
+        self.policy = Policy({"c": c_floor, "s": s_floor} if floors is None else dict(floors))
+        if "f" in self.policy.floors and density is None:
+            raise ConfigError(
+                "a floor of f needs the density of good readings; make the gate with "
+                "SafetyGate.calibrate, or leave f out"
+            )
+        self.density = density
+        self.decay, self.burn_in, self.window_bits = decay, burn_in, window_bits
+        needed = {*self.policy.floors} - {"f"} | ({*INPUTS} if density else set())
+        self._names = tuple(sorted(needed))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the sequence."""
+        self._average: Float[np.ndarray, " names"] | None = None
+        self.patches = 0
+        """Sets of readings taken in since."""
+
+    def update(self, readings: Mapping[str, float]) -> Verdict:
+        """Take one set of readings into the average and judge it; a pass until the burn-in is over.
+
+        Raises `ConfigError` when a reading that is judged is missing.
+        """
+        return self._judge(self._smooth(self._row(readings)[None]))[0]
+
+    def should_trigger(self, c: float, s: float) -> bool:
+        """Whether these readings of C and S, after those before, are to be held back."""
+        return not self.update({"c": c, "s": s}).passed
+
+    def observe(self, readings: Readings) -> None:
+        """Take the readings of a prompt into the average without judging them."""
+        self._smooth(self._rows(readings))
+
+    def follow(self, readings: Readings) -> Verdict:
+        """Judge readings one after the other: the first verdict that fails, or the last one."""
+        verdicts = self._judge(self._smooth(self._rows(readings)))
+        failed = [verdict for verdict in verdicts if not verdict.passed]
+        return (failed or verdicts or [Verdict(True, (), {}, self.patches, True)])[
+            0 if failed else -1
+        ]
+
+    def judge(self, readings: Readings, *, prompt_patches: int = 0) -> Verdict:
+        """`follow` a whole sequence from a fresh start; its first readings are only observed."""
+        self.reset()
+        self.observe(readings.part(0, prompt_patches))
+        return self.follow(readings.part(prompt_patches, len(readings)))
+
+    def smoothed(
+        self, readings: Readings, *, prompt_patches: int = 0
+    ) -> Float[np.ndarray, "judged n"]:
+        """The averages of each judged reading of a whole sequence, as `judge` meets them."""
+        self.reset()
+        averages = self._smooth(self._rows(readings))
+        columns = self._columns(averages)
+        first = max(prompt_patches, self.burn_in)
+        return np.stack([columns[name][first:] for name in self.policy.floors])
+
+    def _row(self, readings: Mapping[str, float]) -> Float[np.ndarray, " names"]:
+        missing = [name for name in self._names if name not in readings]
+        if missing:
+            raise ConfigError(
+                f"this gate judges {[*self.policy.floors]} and was not given {missing}; a gate for "
+                "C and S alone is SafetyGate(c_floor, s_floor)"
+            )
+        return np.array([readings[name] for name in self._names])
+
+    def _rows(self, readings: Readings) -> Float[np.ndarray, "n names"]:
+        return np.stack([getattr(readings, name) for name in self._names], axis=1)
+
+    def _smooth(self, rows: Float[np.ndarray, "n names"]) -> Float[np.ndarray, "n names"]:
+        smoothed = np.empty_like(rows)
+        for index, row in enumerate(rows):
+            before = row if self._average is None else self._average
+            self._average = smoothed[index] = self.decay * before + (1 - self.decay) * row
+        self.patches += len(rows)
+        return smoothed
+
+    def _columns(self, averages: Float[np.ndarray, "n names"]) -> dict[str, Any]:
+        columns = dict(zip(self._names, averages.T, strict=True))
+        if self.density is not None:
+            rows = np.stack([columns[name] for name in INPUTS], axis=1)
+            columns["f"] = self.density.familiarity(rows)
+        return columns
+
+    def _judge(self, averages: Float[np.ndarray, "n names"]) -> list[Verdict]:
+        columns = self._columns(averages)
+        first = self.patches - len(averages) + 1
+        verdicts = []
+        for index in range(len(averages)):
+            readings = {name: float(column[index]) for name, column in columns.items()}
+            verdict, patch = self.policy.decide(readings), first + index
+            if patch <= self.burn_in:
+                verdict = Verdict(True, (), readings, warming_up=True)
+            verdicts.append(dataclasses.replace(verdict, patch=patch))
+        return verdicts
+
+    @classmethod
+    def calibrate(
+        cls,
+        sequences: Sequence[Readings],
+        false_alarm_rate: float = 0.01,
+        *,
+        prompt_patches: int = 0,
+        judged: Sequence[str] = DEFAULT_JUDGED,
+        decay: float = 0.9,
+        burn_in: int = 10,
+        window_bits: int = WINDOW_BITS,
+    ) -> "SafetyGate":
+        """A gate that holds back that share of such sequences, by any of its floors.
+
+        `sequences` are readings of good data. Half of them, drawn at random, say what is familiar
+        where `f` is judged; the others set the floors. Every floor is the same quantile of the
+        lowest smoothed readings, so that none takes more than its part of the false alarms.
+
+        Raises `ConfigError` for a rate outside (0, 1), or too few sequences to measure it: at least
+        two false alarms must be expected among those that set the floors.
+        """
+        if not 0 < false_alarm_rate < 1:
+            raise ConfigError(f"false_alarm_rate must be in (0, 1), got {false_alarm_rate}")
+        joint = "f" in judged
+        # At random: documents of a kind often lie side by side, or take turns.
+        order = np.random.default_rng(0).permutation(len(sequences))
+        familiar, ranked = np.split(order, [len(order) // 2 if joint else 0])
+        if len(ranked) * false_alarm_rate < 2:
+            raise ConfigError(
+                f"a false-alarm rate of {false_alarm_rate:.3g} needs at least "
+                f"{int(np.ceil(2 / false_alarm_rate)) * (1 + joint)} sequences to be measured, got "
+                f"{len(sequences)}; give more data, shorter windows or a higher rate"
+            )
+        settings: dict[str, Any] = {
+            "decay": decay,
+            "burn_in": burn_in,
+            "window_bits": window_bits,
+        }
+        density = None
+        if joint:
+            plain = cls(floors=dict.fromkeys(INPUTS, 0.0), **settings)
+            good = [
+                plain.smoothed(sequences[index], prompt_patches=prompt_patches).T
+                for index in familiar
+            ]
+            density = ReadingDensity.fit(np.concatenate(good))
+        gate = cls(floors=dict.fromkeys(judged, 0.0), density=density, **settings)
+        lowest = [
+            gate.smoothed(sequences[index], prompt_patches=prompt_patches).min(axis=1, initial=1.0)
+            for index in ranked
+        ]
+        floors = _joint_quantile(np.stack(lowest), false_alarm_rate)
+        gate.policy = Policy(dict(zip(judged, map(float, floors), strict=True)))
+        gate.reset()
+        return gate
+
+    def to_dict(self) -> dict[str, Any]:
+        """The gate's settings as JSON-ready values, for the metadata of a checkpoint."""
+        return {
+            "floors": dict(self.policy.floors),
+            "decay": self.decay,
+            "burn_in": self.burn_in,
+            "window_bits": self.window_bits,
+            "density": None if self.density is None else self.density.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "SafetyGate":
+        """The gate that `to_dict` described; `ConfigError` for settings outside their limits."""
+        density = settings.get("density")
+        try:
+            return cls(
+                **{**settings, "density": None if density is None else ReadingDensity(density)}
+            )
+        except TypeError as error:
+            raise ConfigError(f"these are no settings of a gate: {error}") from error
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "SafetyGate | None":
+        """The gate that was calibrated with the model of a run or checkpoint folder, if one was."""
+        metadata = read_manifest(locate_checkpoint(Path(folder)))["metadata"]
+        settings = metadata.get(METADATA_KEY)
+        return None if settings is None else cls.from_dict(settings)
+
+
+def _joint_quantile(
+    values: Float[np.ndarray, "sequences readings"], rate: float
+) -> Float[np.ndarray, " readings"]:
+    """The largest common quantile of the columns below which, in any column, at most that share of
+    the rows falls."""
+    ranked = np.sort(values, axis=0)
+    held = 0
+    for rank in range(1, len(values)):
+        if (values < ranked[rank]).any(axis=1).mean() > rate:
+            break
+        held = rank
+    return np.asarray(ranked[held])

@@ -1,0 +1,198 @@
+"""Whole outputs under a gate: refused, tried again, or put before a human."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from torch import Tensor
+
+from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
+from bit_transformer.errors import ConfigError, GateError
+from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.watch import bit_readings
+from bit_transformer.lm import BitTransformerLM, evaluating
+from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.safety.guard import GuardedStream, guarded_stream
+from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Verdict
+from bit_transformer.safety.review import ReviewItem, ReviewQueue
+
+_SURPRISED = 0.1
+"""Typicality below which a refused output is taken for noise, not for a loop."""
+_HOTTER, _COLDER = 1.25, 0.75
+_PARAGRAPH = b"""Whoever keeps a garden learns to wait. Seeds sleep under frost, roots move where
+nobody looks, and one evening in April all that was only promised stands there, green."""
+
+
+def hil_safe_inference(
+    model: BitTransformerLM,
+    bits: Integer[Tensor, "B T"],
+    c_floor: float = DOCUMENTED_FLOORS["c"],
+    s_floor: float = DOCUMENTED_FLOORS["s"],
+    *,
+    strict: bool = True,
+    gate: SafetyGate | None = None,
+    queue: ReviewQueue | None = None,
+) -> tuple[Integer[Tensor, "B T"], Mapping[str, Tensor]]:
+    """The likeliest next bit after each of `bits`, with telemetry, if the gate lets `bits` pass.
+
+    The gate (by default one with the given floors) follows the readings of each sequence. When it
+    refuses one, all of them go to the `queue`, where one is given, and with `strict` a `GateError`
+    is raised; otherwise the telemetry's `gate_passed` (B,) says which ones passed.
+    """
+    chosen = gate or SafetyGate(c_floor, s_floor)
+    with evaluating(model), torch.no_grad():
+        logits, telemetry = model(bits)
+        followed = bit_readings(model.network, bits, window_bits=chosen.window_bits)
+        verdicts = [chosen.judge(readings) for readings in followed]
+    predicted = logits.argmax(-1)
+    for row, verdict in enumerate(verdicts):
+        if verdict.passed:
+            continue
+        if queue is not None:
+            queue.put(held_back(bits[row], predicted[row], verdict, parity=model.config.parity))
+        if strict:
+            raise GateError(refusal(verdict))
+    passed = torch.tensor([verdict.passed for verdict in verdicts])
+    return predicted, telemetry.including(gate_passed=lambda: passed)
+
+
+@dataclass(frozen=True)
+class SafeSample:
+    """What came of sampling under a gate."""
+
+    bits: Integer[Tensor, "1 total"]
+    """The prompt and the new bits that passed."""
+    complete: bool
+    """All the bits that were asked for are there."""
+    verdicts: tuple[Verdict, ...]
+    """The last verdict of each attempt."""
+    queued: str | None
+    """Identity of the last refused output in the review queue."""
+
+
+def safe_sample_with_retry(  # noqa: PLR0913 -- the documented name, all but three by keyword
+    model: BitTransformerLM,
+    prompt_bits: Integer[Tensor, "1 T"],
+    max_new_bits: int,
+    *,
+    gate: SafetyGate | None = None,
+    sampling: SamplingConfig | None = None,
+    attempts: int = 3,
+    seed: int = 0,
+    queue: ReviewQueue | None = None,
+    strict: bool = False,
+) -> SafeSample:
+    """Sample under a gate; a refused stretch is drawn again from where it was still good.
+
+    Each new attempt has another seed and another temperature: lower where the model was surprised
+    by its own output, higher where it repeated itself; and only draws what is still missing. After
+    `attempts` the refused stretch goes to the `queue`, where one is given, and what had passed is
+    returned; with `strict`, `GateError` is raised instead.
+
+    Raises `ConfigError` for fewer than one attempt or a batch of prompts.
+    """
+    if attempts < 1:
+        raise ConfigError(f"attempts must be at least 1, got {attempts}")
+    gate, sampling = gate or SafetyGate(), sampling or SamplingConfig()
+    text, missing = prompt_bits.to(torch.uint8).cpu(), max_new_bits
+    verdicts: list[Verdict] = []
+    for attempt in range(attempts):
+        with evaluating(model):
+            stream = _attempt(model, text, missing, sampling, gate, seed + attempt)
+            new = np.concatenate([np.zeros(0, np.uint8), *stream])
+        verdicts.append(stream.verdict)
+        text = torch.cat((text, torch.from_numpy(new)[None]), dim=1)
+        missing -= len(new)
+        if stream.verdict.passed:
+            return SafeSample(text, True, tuple(verdicts), None)
+        sampling = _other_temperature(sampling, stream.verdict)
+    withheld = torch.from_numpy(stream.withheld)
+    item = held_back(text[0], withheld, stream.verdict, parity=model.config.parity)
+    queued = None if queue is None else queue.put(item)
+    if strict:
+        raise GateError(f"{refusal(stream.verdict)}, in {attempts} attempts")
+    return SafeSample(text, False, tuple(verdicts), queued)
+
+
+def _attempt(
+    model: BitTransformerLM,
+    text: Tensor,
+    new_bits: int,
+    sampling: SamplingConfig,
+    gate: SafetyGate,
+    seed: int,
+) -> GuardedStream:
+    width = model.config.bits_per_byte
+    room = model.config.max_seq_len // width * width
+    # The newest bits, whole bytes of them: what the context cannot hold is not read again.
+    context = text if text.shape[1] <= room else text[:, text.shape[1] % width :][:, -room:]
+    generator = torch.Generator().manual_seed(seed)
+    return guarded_stream(model.network, context, new_bits, sampling, gate, generator)
+
+
+def _other_temperature(sampling: SamplingConfig, verdict: Verdict) -> SamplingConfig:
+    surprised = min(verdict.readings.get("t", 1.0), verdict.readings.get("s", 1.0)) < _SURPRISED
+    base = sampling.temperature or 0.5
+    factor = _COLDER if surprised else _HOTTER
+    return dataclasses.replace(sampling, temperature=base * factor)
+
+
+def infer_text(
+    model: BitTransformerLM,
+    text: str,
+    max_new_bytes: int = 100,
+    *,
+    gate: SafetyGate | None = None,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+) -> str:
+    """A continuation of `text`, held to valid UTF-8; with a gate, as much of it as passes."""
+    chosen = dataclasses.replace(sampling or SamplingConfig(), valid_utf8=gate is None)
+    parity = model.config.parity
+    prompt = torch.from_numpy(bytes_to_bits(text.encode(), parity=parity))[None]
+    new_bits = max_new_bytes * model.config.bits_per_byte
+    if gate is not None:
+        bits = safe_sample_with_retry(
+            model, prompt, new_bits, gate=gate, sampling=chosen, seed=seed
+        ).bits
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        bits = model.generate(prompt, new_bits, **dataclasses.asdict(chosen), generator=generator)
+    return bits_to_bytes(bits[0, prompt.shape[1] :].numpy(), parity=parity).decode(errors="replace")
+
+
+def demo_hil_safety(model: BitTransformerLM | None = None, gate: SafetyGate | None = None) -> None:
+    """Print what a gate says of a sentence, a loop and noise; by default the documented floors
+    under an untrained model."""
+    chosen = model or BitTransformerLM(d_model=32, nhead=2, num_layers=2, dim_feedforward=64)
+    noise = np.random.default_rng(0).bytes(192)
+    examples = {"a paragraph": _PARAGRAPH, "a loop": b"tick tock " * 20, "noise": noise}
+    for name, data in examples.items():
+        bits = torch.from_numpy(bytes_to_bits(data, parity=chosen.config.parity))[None]
+        try:
+            hil_safe_inference(chosen, bits, gate=gate)
+            print(f"{name}: passed")
+        except GateError as error:
+            print(f"{name}: {error}")
+
+
+def held_back(
+    prompt: Integer[Tensor, " p"], output: Integer[Tensor, " n"], verdict: Verdict, *, parity: bool
+) -> ReviewItem:
+    """What a review queue keeps of an output that the gate refused."""
+    return ReviewItem(
+        prompt=prompt.cpu().numpy().astype(np.uint8),
+        output=output.cpu().numpy().astype(np.uint8),
+        reasons=verdict.reasons,
+        telemetry={"readings": dict(verdict.readings), "patch": verdict.patch},
+        parity=parity,
+    )
+
+
+def refusal(verdict: Verdict) -> str:
+    """A failing verdict in one line."""
+    reasons = "; ".join(verdict.reasons)
+    return f"the gate refused after {verdict.patch} patches: {reasons}"

@@ -1,0 +1,106 @@
+"""Looks into a network while it runs, through hooks that change no logit."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.telemetry.metrics import attention_entropy, attention_map
+
+
+class Probe:
+    """Context in which the first forward pass of a network is observed.
+
+    What is kept are references to tensors that the pass made anyway; readings are computed when
+    they are asked for, also after the context has ended. Later passes (a recomputation in the
+    backward pass, the next batch) are not looked at, until `clear` is called.
+    """
+
+    def __init__(self, network: BitTransformer, *, rows: int | None = None) -> None:
+        """Looks at the first `rows` sequences of the batch; None: at all."""
+        self._network, self._rows = network, rows
+        self._inputs: list[tuple[Tensor, Any] | None] = [None] * network.config.num_layers
+        self._output: Tensor | None = None
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._eager: Any = None
+
+    def __enter__(self) -> "Probe":
+        for index, block in enumerate(self._network.stack):
+            self._handles.append(block.attention.register_forward_pre_hook(self._reader(index)))
+        self._handles.append(self._network.stack.register_forward_hook(self._read_output))
+        if any(_is_compiled(module) for module in self._network.stack.modules()):
+            # Hooks inside a compiled branch would have it compiled anew for every probe.
+            self._eager = torch.compiler.set_stance("force_eager")
+            self._eager.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._eager is not None:
+            self._eager.__exit__(*error)
+            self._eager = None
+
+    def clear(self) -> None:
+        """Forget what was observed; the next pass is the first one again."""
+        self._inputs = [None] * len(self._inputs)
+        self._output = None
+
+    def _reader(self, index: int) -> Any:
+        def read(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            if self._inputs[index] is None:
+                self._inputs[index] = (arguments[0].detach()[: self._rows], arguments[1])
+
+        return read
+
+    def _read_output(self, _: nn.Module, __: Any, output: Tensor) -> None:
+        if self._output is None:
+            self._output = output.detach()[: self._rows]
+
+    @property
+    def activations(self) -> Float[Tensor, "layers B S D"]:
+        """The residual stream before each block and after the last one."""
+        observed = [pair[0] for pair in self._inputs if pair is not None]
+        assert self._output is not None, "no forward pass was observed"
+        return torch.stack([*observed, self._output])
+
+    @torch.no_grad()
+    def attention_entropy(self) -> Float[Tensor, "B L H"]:
+        """Mean entropy in bits of each head's attention, without any S x S map."""
+        found = [attention_entropy(q, k) for q, k in map(self._queries_keys, self._layers())]
+        return torch.stack(found, dim=1)
+
+    @torch.no_grad()
+    def attention_maps(self) -> Float[Tensor, "B L H S S"]:
+        """The weights of every head; takes memory quadratic in the number of patches."""
+        found = [attention_map(q, k) for q, k in map(self._queries_keys, self._layers())]
+        return torch.stack(found, dim=1)
+
+    def halting_probabilities(self) -> Float[Tensor, "B S L"]:
+        """Probability that a position stops after each block; the plain stack stops after the last.
+
+        Each row sums to 1.
+        """
+        activations = self.activations
+        layers, batch, positions, _ = activations.shape
+        halting = activations.new_zeros(batch, positions, layers - 1)
+        halting[:, :, -1] = 1
+        return halting
+
+    def _layers(self) -> range:
+        return range(len(self._inputs))
+
+    def _queries_keys(self, index: int) -> tuple[Tensor, Tensor]:
+        observed = self._inputs[index]
+        assert observed is not None, "no forward pass was observed"
+        x, context = observed
+        attention = list(self._network.stack)[index].attention
+        queries, keys, _ = attention.project(x, context)
+        return queries.float(), keys.float()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None
