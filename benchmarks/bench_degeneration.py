@@ -1,13 +1,13 @@
 """How well degenerate output is told from good data: the gate, its readings, and what people use.
 
-    python benchmarks/bench_degeneration.py
+    python benchmarks/bench_degeneration.py \\
         --data alice29.txt bible.txt tinyshakespeare.txt kennedy.xls
 
-Trains a model on one third of six kinds of documents, calibrates on the second, judges labelled
-windows of the third (`degeneration.py` makes them, from stated seeds) and samples of the model.
-Every monitor gets its threshold the same way: the value that 1 % of the same clean windows of the
-second third go beyond. Beside the gate: zlib's ratio (Whisper flags 2.4 and more), the model's mean
-log-probability (Whisper: below -1.0 per token), both as Whisper joins them, and distinct-4.
+Trains a model on six tenths of six kinds of documents, calibrates on two, judges labelled windows
+of the last two (`degeneration.py` makes them, from stated seeds) and samples of the model. Every
+monitor gets its threshold the same way: the value that 1 % of the same clean windows of the
+calibration part go beyond. Beside the gate: zlib's ratio (Whisper flags 2.4 and more), the model's
+mean log-probability (Whisper: below -1.0 per token), both as Whisper joins them, and distinct-4.
 """
 
 import argparse
@@ -40,6 +40,8 @@ from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.telemetry.stream import Readings
 
 RATE = 0.01
+_TENTHS = (range(6), (6, 7), (8, 9))
+"""To train on, to calibrate with, to judge."""
 Scores = np.ndarray
 """One number a window; the lower, the more degenerate."""
 
@@ -62,11 +64,11 @@ Monitor = Callable[[Judged], Scores]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="*", type=Path, default=[], help="texts and .xls files")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--each", type=int, default=200, help="windows of a kind or fault")
     parser.add_argument("--model", type=Path, help="run folder of an earlier call")
     arguments = parser.parse_args()
-    parts = [documents(arguments.data, part, 3) for part in range(3)]
+    parts = [documents(arguments.data, tenths) for tenths in _TENTHS]
     model = _model(arguments, parts[0])
     clean = [clean_windows(parts[1], 5 * arguments.each, 11)]
     clean.append(clean_windows(parts[2], arguments.each, 12))
@@ -90,7 +92,6 @@ def main() -> None:
         columns=["monitor", "AUROC", "false alarms", "caught", *faults, *_SAMPLE_COLUMNS],
         rows=rows,
         details={
-            "held_out": "a third of the documents",
             "caught_by_kind": _by_kind(gate, bad),
             "documented_floors_pass": _documented(test),
         },

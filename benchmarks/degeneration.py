@@ -9,7 +9,7 @@ another format, drift to another language, and decay that begins half-way.
 import base64
 import string
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ PROMPT = 192
 """Bytes of prompt in a window."""
 BODY = 192
 """Bytes after the prompt."""
-_KIND_BYTES = 600_000
+_KIND_BYTES = 1_500_000
 
 OTHER_LANGUAGES = Path(__file__).with_name("other_languages.txt")
 """The first articles of the Universal Declaration of Human Rights, one language a paragraph."""
@@ -46,8 +46,8 @@ Documents = dict[str, list[bytes]]
 """Kind to documents; every document is long enough for a window."""
 
 
-def documents(files: Sequence[Path], part: int, parts: int) -> Documents:
-    """One of so many disjoint parts of each kind, about 600 kB of a kind in all parts together.
+def documents(files: Sequence[Path], tenths: Collection[int]) -> Documents:
+    """Some of ten disjoint parts of each kind, about 1.5 MB of a kind in all ten together.
 
     `files` replace the built-in English and the made spreadsheets (`.xls`).
     """
@@ -62,7 +62,11 @@ def documents(files: Sequence[Path], part: int, parts: int) -> Documents:
         "spreadsheets": _chapters(sheets) if sheets else _made(_records, 4),
     }
     return {
-        kind: [text for text in found[part::parts] if len(text) >= PROMPT + BODY]
+        kind: [
+            text
+            for index, text in enumerate(found)
+            if index % 10 in tenths and len(text) >= PROMPT + BODY
+        ]
         for kind, found in made.items()
     }
 
@@ -273,7 +277,9 @@ def _chapters(files: Sequence[Path]) -> list[bytes]:
 
 def _modules() -> list[bytes]:
     """The beginnings of the standard library's modules."""
-    return [path.read_bytes()[:8192] for path in sorted(_stdlib().glob("*.py"))]
+    folders = (_stdlib(), *(_stdlib() / name for name in ("asyncio", "email", "json", "unittest")))
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    return [path.read_bytes()[:8192] for path in paths]
 
 
 def _made(make: Callable[[Random], bytes], seed: int) -> list[bytes]:

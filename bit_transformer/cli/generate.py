@@ -2,7 +2,7 @@
 
 import codecs
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +10,19 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
+from jaxtyping import UInt8
 
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
+from bit_transformer.cli.glass_box import watch_generation
 from bit_transformer.cli.output import parse, print_json
-from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.errors import ConfigError, GateError, SourceError
 from bit_transformer.inference.generate import generate_bits, stream_bits
 from bit_transformer.inference.sampling import SamplingConfig
 from bit_transformer.lm import BitTransformerLM
+from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.safety.guard import guarded_stream
+from bit_transformer.safety.review import ReviewQueue
+from bit_transformer.safety.sampling import held_back, refusal
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,12 @@ class GenerateArguments:
     """Write the bytes as they are, prompt left out; for data that is not text."""
     json: bool = False
     """Print prompt and samples as JSON."""
+    gate: bool = False
+    """Cut the output at the first stretch that the gate calibrated with the model refuses."""
+    queue: Path | None = None
+    """With --gate: folder of the review queue that refused output goes to."""
+    watch: bool = False
+    """Show a line for each byte: surprisal, K, C, S, T and the likeliest alternatives."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
@@ -52,7 +64,19 @@ def run(words: Sequence[str]) -> None:
         )
     model = BitTransformerLM.from_pretrained(arguments.run)
     prompt = _prompt(arguments, model)
-    if arguments.samples == 1 and not arguments.json:
+    if arguments.watch or arguments.gate:
+        _check_single(arguments)
+    if arguments.watch:
+        watch_generation(
+            model,
+            _bits(model, prompt, 1),
+            _new_bits(model, arguments),
+            arguments.sampling,
+            arguments.seed,
+        )
+    elif arguments.gate:
+        _guarded(model, arguments, prompt)
+    elif arguments.samples == 1 and not arguments.json:
         _stream(model, arguments, prompt)
     else:
         _print_samples(model, arguments, prompt)
@@ -79,21 +103,65 @@ def _new_bits(model: BitTransformerLM, arguments: GenerateArguments) -> int:
     return arguments.new_bytes * model.config.bits_per_byte
 
 
+def _check_single(arguments: GenerateArguments) -> None:
+    if arguments.watch and arguments.gate:
+        raise ConfigError("--watch and --gate were both given; choose one")
+    if arguments.samples != 1 or arguments.json:
+        raise ConfigError(
+            "--watch and --gate print one sample as it grows; leave out --samples, --json"
+        )
+
+
 def _stream(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
-    generator = torch.Generator().manual_seed(arguments.seed)
     stream = stream_bits(
         model.network,
         _bits(model, prompt, 1),
         _new_bits(model, arguments),
         arguments.sampling,
-        generator,
+        torch.Generator().manual_seed(arguments.seed),
     )
+    _print_stream(model, arguments, prompt, (bits[0].numpy() for bits in stream))
+
+
+def _guarded(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+    gate = SafetyGate.from_pretrained(arguments.run)
+    if gate is None:
+        raise ConfigError(
+            f"{arguments.run} holds no calibrated gate; train with more held-out data, or use "
+            "SafetyGate in Python with floors of your own"
+        )
+    bits = _bits(model, prompt, 1)
+    stream = guarded_stream(
+        model.network,
+        bits,
+        _new_bits(model, arguments),
+        arguments.sampling,
+        gate,
+        torch.Generator().manual_seed(arguments.seed),
+    )
+    _print_stream(model, arguments, prompt, stream)
+    if stream.verdict.passed:
+        return
+    where = ""
+    if arguments.queue is not None:
+        withheld = torch.from_numpy(stream.withheld)
+        item = held_back(bits[0], withheld, stream.verdict, parity=model.config.parity)
+        where = f"; {ReviewQueue(arguments.queue).put(item)} waits in {arguments.queue}"
+    raise GateError(refusal(stream.verdict) + where)
+
+
+def _print_stream(
+    model: BitTransformerLM,
+    arguments: GenerateArguments,
+    prompt: bytes,
+    stream: Iterable[UInt8[np.ndarray, " n"]],
+) -> None:
     text = codecs.getincrementaldecoder("utf-8")(errors="replace")
     if not arguments.raw:
         sys.stdout.write(text.decode(prompt))
     pending, width = np.zeros(0, dtype=np.uint8), model.config.bits_per_byte
     for bits in stream:
-        pending = np.concatenate((pending, bits[0].numpy()))
+        pending = np.concatenate((pending, bits))
         whole = len(pending) // width * width
         content = bits_to_bytes(pending[:whole], parity=model.config.parity)
         pending = pending[whole:]

@@ -14,6 +14,9 @@ COMMANDS = {
     "score": "bits per byte of a file; --html paints it by surprisal",
     "eval": "a model beside gzip, bzip2, xz, zstd and brotli on the same bytes",
     "runs": "list the runs in a folder",
+    "telemetry": "K, C, S of a run's training as a picture, or along a file",
+    "gate": "how many held-out windows of a run, or of files, its safety gate lets pass",
+    "review": "list, show, approve or reject what the safety gate held back",
 }
 
 _INTERRUPTED = 130

@@ -75,6 +75,8 @@ class TrainConfig:
     """Steps between evaluations on held-out data; 0: only at the end."""
     evaluate_bytes: int = 65_536
     """Held-out bytes read by the evaluations along the way; the last one reads all."""
+    telemetry_every: int = 10
+    """Steps between readings of K, C, S and attention entropy; 0: none."""
     checkpoint_every: int = 300
     """Steps between checkpoints; 0: only at the end."""
     keep_checkpoints: int = 2
@@ -89,7 +91,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "keep_checkpoints"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("clip_norm", "evaluate_every", "checkpoint_every", "patience"):
+        for name in (
+            "clip_norm",
+            "evaluate_every",
+            "telemetry_every",
+            "checkpoint_every",
+            "patience",
+        ):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         for name in ("warmup", "decay"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")

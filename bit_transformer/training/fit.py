@@ -21,10 +21,12 @@ from bit_transformer.training.callbacks.base import Callback, EvaluationRecord, 
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
 from bit_transformer.training.callbacks.early_stop import EarlyStop
 from bit_transformer.training.callbacks.evaluation import Evaluation
+from bit_transformer.training.callbacks.gate import GateCalibration
 from bit_transformer.training.callbacks.metrics_log import MetricsLog
 from bit_transformer.training.callbacks.nan_guard import NaNGuard
 from bit_transformer.training.callbacks.plots import Plots, can_plot
 from bit_transformer.training.callbacks.progress import ProgressBar
+from bit_transformer.training.callbacks.telemetry import TelemetryReader
 from bit_transformer.training.callbacks.tensorboard import TensorBoardWriter
 from bit_transformer.training.callbacks.trackio import TrackioWriter
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
@@ -198,6 +200,8 @@ def _callbacks(
     if progress:
         beside.append(ProgressBar())
     beside.append(MetricsLog(run.metrics))
+    if train.telemetry_every:
+        beside.append(TelemetryReader(train.telemetry_every))
     beside.append(Evaluation(dataset.held_out_bytes, train.evaluate_every, train.evaluate_bytes))
     if train.patience:
         beside.append(EarlyStop(train.patience))
@@ -206,6 +210,7 @@ def _callbacks(
     if train.trackio:
         beside.append(TrackioWriter(run.path.name, config.to_dict()))
     identity = {"data": dataset.corpus.fingerprint()}
+    beside.append(GateCalibration(dataset.held_out_bytes, identity))
     beside.append(
         Checkpoints(run.checkpoints, train.checkpoint_every, train.keep_checkpoints, identity)
     )

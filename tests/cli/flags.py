@@ -61,6 +61,7 @@ FLAGS: dict[str, set[str]] = {
         "--seed",
         "--sources",
         "--steps",
+        "--telemetry-every",
         "--tensorboard",
         "--trackio",
         "--warmup",
@@ -69,12 +70,14 @@ FLAGS: dict[str, set[str]] = {
         "--window-bytes",
     },
     "generate": {
+        "--gate",
         "--help",
         "--json",
         "--min-p",
         "--new-bytes",
         "--prompt",
         "--prompt-file",
+        "--queue",
         "--raw",
         "--samples",
         "--seed",
@@ -82,6 +85,7 @@ FLAGS: dict[str, set[str]] = {
         "--top-k",
         "--top-p",
         "--valid-utf8",
+        "--watch",
     },
     "score": {
         "--help",
@@ -99,5 +103,23 @@ FLAGS: dict[str, set[str]] = {
     "runs": {
         "--help",
         "--json",
+    },
+    "telemetry": {
+        "--help",
+        "--json",
+        "--limit",
+        "--out",
+    },
+    "gate": {
+        "--help",
+        "--json",
+        "--limit",
+    },
+    "review": {
+        "--help",
+        "--json",
+        "--out",
+        "--queue",
+        "--state",
     },
 }

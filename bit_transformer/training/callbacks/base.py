@@ -96,6 +96,16 @@ class EvaluationRecord:
     """Whether all held-out data was read, at the end of the run."""
 
 
+@dataclass(frozen=True)
+class TelemetryRecord:
+    """What a step's forward pass looked like from inside, the mean of its first windows."""
+
+    step: int
+    """Steps done, this one included."""
+    readings: dict[str, float]
+    """Values by the names of `telemetry/readings.py`."""
+
+
 class Callback:
     """Does nothing at any moment; a concern overrides the moments it needs."""
 
@@ -110,6 +120,9 @@ class Callback:
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
         """After held-out data was scored."""
+
+    def on_telemetry(self, trainer: RunningTrainer, record: TelemetryRecord) -> None:
+        """After a step's telemetry was read."""
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
         """After a checkpoint is whole on disk."""

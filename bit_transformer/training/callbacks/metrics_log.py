@@ -11,6 +11,7 @@ from bit_transformer.training.callbacks.base import (
     EvaluationRecord,
     RunningTrainer,
     StepRecord,
+    TelemetryRecord,
 )
 
 
@@ -35,6 +36,10 @@ class MetricsLog(Callback):
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
         """Log the evaluation."""
         self._write({"kind": "evaluation", **dataclasses.asdict(record)})
+
+    def on_telemetry(self, trainer: RunningTrainer, record: TelemetryRecord) -> None:
+        """Log the readings."""
+        self._write({"kind": "telemetry", **dataclasses.asdict(record)})
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Nothing more is to come."""

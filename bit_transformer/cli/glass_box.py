@@ -1,0 +1,56 @@
+"""Generation byte by byte, with everything that is known about each byte."""
+
+import torch
+from jaxtyping import Integer
+from torch import Tensor
+
+from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.watch import WatchedStretch, watch
+from bit_transformer.lm import BitTransformerLM
+
+_ALTERNATIVES = 3
+_BAR = 12
+"""Width of the bar that shows surprisal; one mark a bit."""
+
+
+def watch_generation(
+    model: BitTransformerLM,
+    prompt_bits: Integer[Tensor, "1 T"],
+    max_new_bits: int,
+    sampling: SamplingConfig,
+    seed: int,
+) -> None:
+    """Print a line for each patch as it is drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    patch_size = model.config.patch_size
+    columns = f"{'new':>5}  {'bits':<{patch_size}}  {'surprisal':<{_BAR + 5}}"
+    print(f"{columns}    K     C     S     T   instead of")
+    for stretch in watch(model.network, prompt_bits, max_new_bits, sampling, generator):
+        print(_line(stretch, patch_size), flush=True)
+
+
+def _line(stretch: WatchedStretch, patch_size: int) -> str:
+    bits = "".join(map(str, stretch.bits))
+    value = int(bits, 2) if len(bits) == patch_size else None
+    surprisal = float(stretch.surprisal.sum())
+    bar = ("#" * min(round(surprisal), _BAR)).ljust(_BAR)
+    readings = ""
+    if len(stretch.readings):
+        found = stretch.readings.at(-1)
+        readings = "  ".join(f"{found[name]:.2f}" for name in ("k", "c", "s", "t"))
+    others = "  ".join(
+        f"{_shown(other, patch_size)} {p:.0%}"
+        for other, p in stretch.alternatives(_ALTERNATIVES)[0]
+        if other != value
+    )
+    new = "" if value is None else _shown(value, patch_size)
+    return f"{new:>5}  {bits:<{patch_size}}  {surprisal:4.1f} {bar}  {readings:<22}  {others}"
+
+
+def _shown(value: int, patch_size: int) -> str:
+    """A byte as its character, anything else as a number."""
+    if patch_size == 9:
+        value >>= 1
+    if patch_size in (8, 9):
+        return repr(chr(value)) if 32 <= value < 127 or value in (9, 10, 13) else f"x{value:02x}"
+    return str(value)

@@ -1,0 +1,116 @@
+"""A human decides what the gate has held back."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.errors import ConfigError, ReviewError
+from bit_transformer.safety.review import STATES, ReviewItem, ReviewQueue, State
+
+Action = Literal["list", "show", "approve", "reject"]
+_SHOWN_BYTES = 60
+
+
+@dataclass(frozen=True)
+class ReviewArguments:
+    """List, show, approve or reject output that the safety gate held back.
+
+    An item is decided once. Approving prints its output, or writes it to --out; what was rejected
+    is never released.
+    """
+
+    action: Annotated[Action, tyro.conf.Positional] = "list"
+    """list, show, approve or reject."""
+    item: Annotated[str | None, tyro.conf.Positional] = None
+    """Identity of an item, as the list shows it; not for list."""
+    queue: Path = Path("review")
+    """Folder of the queue."""
+    state: State = "pending"
+    """Which items to list."""
+    out: Path | None = None
+    """File for the approved output; it must not exist."""
+    json: bool = False
+    """Print as JSON."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command."""
+    arguments = parse(ReviewArguments, words, command="review")
+    queue = ReviewQueue(arguments.queue)
+    if arguments.action == "list":
+        _list(queue, arguments)
+        return
+    if arguments.item is None:
+        raise ConfigError(f"review {arguments.action} needs the identity of an item")
+    if arguments.action == "show":
+        _show(queue.show(arguments.item), queue.state_of(arguments.item), json=arguments.json)
+    elif arguments.action == "reject":
+        queue.reject(arguments.item)
+        print(f"rejected {arguments.item}")
+    else:
+        _approve(queue, arguments.item, arguments.out)
+
+
+def _list(queue: ReviewQueue, arguments: ReviewArguments) -> None:
+    items: list[dict[str, Any]] = []
+    for identity in queue.identities(arguments.state):
+        try:
+            items.append(_summary(queue.show(identity)))
+        except ReviewError as error:
+            items.append({"item": identity, "bytes": 0, "reasons": [str(error)], "begins": ""})
+    if arguments.json:
+        print_json(items)
+        return
+    rows = [
+        (item["item"], str(item["bytes"]), "; ".join(item["reasons"]), item["begins"])
+        for item in items
+    ]
+    counts = ", ".join(f"{len(queue.identities(state))} {state}" for state in STATES)
+    print_table(f"{arguments.queue}: {counts}", ("item", "bytes", "reasons", "begins"), rows)
+
+
+def _summary(item: ReviewItem) -> dict[str, Any]:
+    text = item.as_bytes(item.output).decode(errors="replace")
+    begins = text[:_SHOWN_BYTES].replace("\n", " ")
+    return {
+        "item": item.identity,
+        "bytes": len(item.as_bytes(item.output)),
+        "reasons": list(item.reasons),
+        "begins": begins,
+    }
+
+
+def _show(item: ReviewItem, state: State, *, json: bool) -> None:
+    prompt, output = (
+        item.as_bytes(bits).decode(errors="replace") for bits in (item.prompt, item.output)
+    )
+    if json:
+        facts = {"state": state, "created": item.created, "telemetry": dict(item.telemetry)}
+        texts = {"prompt": prompt, "output": output}
+        print_json({**_summary(item), **facts, **texts})
+        return
+    print(f"{item.identity}, {state}, held back {item.created}")
+    for reason in item.reasons:
+        print(f"  {reason}")
+    for name, value in dict(item.telemetry.get("readings", {})).items():
+        print(f"  {name} = {value:.4g}")
+    print(f"\nprompt, {len(item.prompt)} bits:\n{prompt}")
+    print(f"\noutput, {len(item.output)} bits:\n{output}")
+
+
+def _approve(queue: ReviewQueue, identity: str, out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} exists already; name a new file, nothing was released")
+    item = queue.approve(identity)
+    content = item.as_bytes(item.output)
+    if out is not None:
+        atomic_write_bytes(out, content)
+        return
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()

@@ -1,0 +1,86 @@
+"""K, C, S and attention entropy of a run while it trains."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bit_transformer.model.patches import patch_bits, path_logits
+from bit_transformer.telemetry.probe import Probe
+from bit_transformer.telemetry.readings import pass_readings
+from bit_transformer.training.callbacks.base import (
+    Callback,
+    RunningTrainer,
+    StepRecord,
+    TelemetryRecord,
+)
+
+_ROWS = 2
+READINGS = (
+    "negentropy_input",
+    "lz_complexity_input",
+    "negentropy_logits",
+    "lz_complexity_logits",
+    "symbiosis_kl",
+    "symbiosis_score",
+    "attention_entropy_mean",
+)
+"""What is read of a step."""
+
+
+class TelemetryReader(Callback):
+    """Reads every so many steps what the step's own forward pass computed, of its first windows.
+
+    Between those steps nothing is hooked. Tells the others by `on_telemetry`.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._probe: Probe | None = None
+        self._handle: Any = None
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def on_start(self, trainer: RunningTrainer) -> None:
+        """Look at the coming step if it is due."""
+        self._attach_when_due(trainer, trainer.progress.step + 1)
+
+    def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
+        """Read the step that was looked at; look at the next one if it is due."""
+        if self._probe is not None and self._seen is not None:
+            trainer.emit("on_telemetry", self._read(trainer, record.step))
+        self._detach()
+        self._attach_when_due(trainer, record.step + 1)
+
+    def on_close(self, trainer: RunningTrainer) -> None:
+        """Leave the network as it was."""
+        self._detach()
+
+    def _attach_when_due(self, trainer: RunningTrainer, step: int) -> None:
+        if step % self._every == 0 or step == 1:
+            self._probe = Probe(trainer.network, rows=_ROWS).__enter__()
+            self._handle = trainer.network.register_forward_hook(self._look)
+
+    def _detach(self) -> None:
+        if self._probe is not None:
+            self._probe.__exit__(None, None, None)
+            self._handle.remove()
+        self._probe = self._handle = self._seen = None
+
+    def _look(self, network: nn.Module, arguments: Any, output: Tensor) -> None:
+        if network.training and self._seen is None:
+            self._seen = arguments[0][:_ROWS], output.detach()[:_ROWS]
+
+    @torch.no_grad()
+    def _read(self, trainer: RunningTrainer, step: int) -> TelemetryRecord:
+        assert self._probe is not None
+        assert self._seen is not None
+        patches, nodes = self._seen
+        config = trainer.network.config
+        logits = path_logits(nodes[:, : patches.shape[1]].float(), patches, config.patch_size)
+        found = pass_readings(
+            patch_bits(patches, config.patch_size),
+            logits.flatten(1),
+            self._probe,
+            symbol_bits=config.bits_per_byte,
+        )
+        return TelemetryRecord(step, {name: float(found[name].mean()) for name in READINGS})
