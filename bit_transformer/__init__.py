@@ -13,9 +13,27 @@ from bit_transformer.errors import BitTransformerError
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig
 from bit_transformer.inference.score import Score
+from bit_transformer.inference.watch import watch
 from bit_transformer.lm import BitTransformerLM, score
 from bit_transformer.model.config import ModelConfig, preset
 from bit_transformer.model.dropout import set_dropout
+from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.safety.guard import guarded_stream
+from bit_transformer.safety.review import ReviewItem, ReviewQueue
+from bit_transformer.safety.sampling import (
+    demo_hil_safety,
+    hil_safe_inference,
+    infer_text,
+    safe_sample_with_retry,
+)
+from bit_transformer.telemetry.drift import (
+    DriftDetector,
+    MetricDriftWarning,
+    detect_metric_drift,
+)
+from bit_transformer.telemetry.log import TelemetryLog
+from bit_transformer.telemetry.plots import plot_telemetry
+from bit_transformer.telemetry.synthesizer import TelemetrySynthesizer, drift_between
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
 from bit_transformer.training.fit import RunResult, fit
 from bit_transformer.training.optimizer import adjust_learning_rate, configure_optimizer
@@ -28,13 +46,20 @@ __all__ = [
     "BitTransformerError",
     "BitTransformerLM",
     "DataConfig",
+    "DriftDetector",
+    "MetricDriftWarning",
     "ModelConfig",
     "OptimizerConfig",
     "Predictor",
+    "ReviewItem",
+    "ReviewQueue",
     "RunConfig",
     "RunResult",
+    "SafetyGate",
     "SamplingConfig",
     "Score",
+    "TelemetryLog",
+    "TelemetrySynthesizer",
     "TrainConfig",
     "adjust_learning_rate",
     "bits_to_bytes",
@@ -45,13 +70,22 @@ __all__ = [
     "cosine_ramp",
     "cpu_autocast",
     "decompress_bits",
+    "demo_hil_safety",
+    "detect_metric_drift",
+    "drift_between",
     "enforce_parity",
     "fit",
+    "guarded_stream",
+    "hil_safe_inference",
+    "infer_text",
     "model_output_decompress",
     "pack_bits",
+    "plot_telemetry",
     "preset",
+    "safe_sample_with_retry",
     "score",
     "set_dropout",
     "text_to_bits",
     "unpack_bits",
+    "watch",
 ]

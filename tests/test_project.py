@@ -17,6 +17,8 @@ HEAVY = [
     "matplotlib",
     "nicegui",
     "pytorch_optimizer",
+    "river",
+    "sklearn",
     "starlette",
     "tensorboard",
     "torch.distributed.fsdp",

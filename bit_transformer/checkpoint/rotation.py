@@ -92,6 +92,19 @@ class CheckpointFolder:
             if path.resolve() not in spared:
                 self._remove(path)
 
+    def drop_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps, unless nothing else is whole.
+
+        Raises `StorageError` when the disk refuses.
+        """
+        earlier = [one for one in self.steps() if one <= step and is_complete(self.path_of(one))]
+        if not earlier:
+            return
+        atomic_write_text(self.root / POINTER, self.path_of(earlier[-1]).name + "\n")
+        for later in self.steps():
+            if later > step:
+                self._remove(self.path_of(later))
+
     def _newest_standing(self) -> Path | None:
         candidates = [self.path_of(step) for step in reversed(self.steps())]
         named = self._named()

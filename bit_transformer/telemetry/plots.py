@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ _PANELS = (
 )
 _FLOORED = {"k": 0, "c": 1, "s": 2, "t": 3}
 _SMOOTHED_FROM = 400
+_ALARM_INTERVAL = 10_000.0
+"""Readings between false alarms: a picture of several hundred readings should show hardly any."""
 
 
 def plot_telemetry(
@@ -51,8 +53,9 @@ def plot_telemetry(
     """Draw readings over `step` into a PNG, one panel a quantity; returns its path.
 
     Takes the names of a forward pass (`readings.py`) and of a stream (`stream.py`); others get a
-    panel each. `floors` of k, c, s and t are dashed lines, alarms of `detect_metric_drift` dots on
-    the lower edge where river is installed.
+    panel each. `floors` are dashed lines in the panel of the reading they are named after; k, c, s
+    and t name those of K, C, S and T. Alarms of `detect_metric_drift` are dotted lines in the
+    colour of the reading, where river is installed. What is not finite is left out.
 
     Raises `ConfigError` when there is nothing to draw, `MissingExtraError` without matplotlib
     (extra `plots`), `StorageError` when the picture cannot be written.
@@ -60,35 +63,36 @@ def plot_telemetry(
     columns = log.columns() if isinstance(log, TelemetryLog) else log
     series = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
     steps = series.pop("step", None)
-    if not series or not all(map(len, series.values())):
+    if not any(np.isfinite(values).any() for values in series.values()):
         raise ConfigError("there are no readings to draw: 0 given, at least 1 is needed")
     if steps is None:
         steps = np.arange(len(next(iter(series.values()))), dtype=np.float64)
     panels = _panels(series)
     figure = _matplotlib().Figure(figsize=(11, 1.9 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for (title, lines, floor), panel in zip(panels, axes, strict=True):
+    for (title, lines, names), panel in zip(panels, axes, strict=True):
         for color, (label, values) in zip(_COLORS * 3, lines, strict=False):
             _draw(panel, steps, values, label, color)
-        _finish(panel, title, (floors or {}).get(floor or ""), legend=len(lines) > 1)
+        _finish(panel, title, lines, [v for n, v in (floors or {}).items() if n in names])
     axes[-1].set_xlabel("step")
     _write(figure, Path(path))
     return Path(path)
 
 
-Panel = tuple[str, list[tuple[str, Float[np.ndarray, " n"]]], str | None]
+Lines = list[tuple[str, Float[np.ndarray, " n"]]]
+Panel = tuple[str, Lines, set[str]]
 
 
 def _panels(series: Mapping[str, Float[np.ndarray, " n"]]) -> list[Panel]:
-    """Title, labelled lines, and whose floor is shown, of each panel that has something to show."""
+    """Title, labelled lines, and the names whose floors are shown, of the panels there are."""
     found: list[Panel] = []
-    floors = {index: name for name, index in _FLOORED.items()}
     for index, (title, names) in enumerate(_PANELS):
         lines = [(label, series[name]) for name, label in names.items() if name in series]
         if lines:
-            found.append((title, lines, floors.get(index)))
+            short = {name for name, place in _FLOORED.items() if place == index}
+            found.append((title, lines, short | set(names)))
     known = {name for _, names in _PANELS for name in names}
-    return found + [(name, [(name, series[name])], None) for name in series if name not in known]
+    return found + [(name, [(name, series[name])], {name}) for name in series if name not in known]
 
 
 def _draw(
@@ -98,49 +102,53 @@ def _draw(
     label: str,
     color: str,
 ) -> None:
-    crowded = len(values) >= _SMOOTHED_FROM
-    axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.35 if crowded else 0.9)
-    if crowded:
-        width = len(values) // 60
+    known = np.isfinite(values)
+    steps, values = steps[known], values[known]
+    if len(values) >= _SMOOTHED_FROM:
+        width = len(values) // 120 * 2 + 1
         mean = np.convolve(values, np.ones(width) / width, mode="valid")
-        axes.plot(steps[width - 1 :], mean, color=color, linewidth=1.6, label=label)
+        axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.35)
+        axes.plot(steps[width // 2 : -(width // 2)], mean, color=color, linewidth=1.6, label=label)
     else:
-        axes.plot(steps, values, color=color, linewidth=1.6, label=label)
-    alarms = _alarms(values)
-    if alarms:
-        axes.plot(
-            steps[alarms], np.zeros(len(alarms)), "v", color=color, markersize=6, clip_on=False
-        )
+        # A line through a single reading cannot be seen.
+        marker = "o" if len(values) == 1 else None
+        axes.plot(steps, values, color=color, linewidth=1.6, marker=marker, label=label)
+    for alarm in _alarms(values):
+        axes.axvline(float(steps[alarm]), color=color, linestyle=":", linewidth=1.4)
 
 
 def _alarms(values: Float[np.ndarray, " n"]) -> list[int]:
-    if not np.isfinite(values).all() or importlib.util.find_spec("river") is None:
+    if importlib.util.find_spec("river") is None:
         return []
-    return detect_metric_drift({"metric": values.tolist()}, warn=False)["metric"]
+    series = {"metric": values.tolist()}
+    return detect_metric_drift(series, expected_interval=_ALARM_INTERVAL, warn=False)["metric"]
 
 
-def _finish(axes: "Axes", title: str, floor: float | None, *, legend: bool) -> None:
+def _finish(axes: "Axes", title: str, lines: Lines, floors: list[float]) -> None:
     axes.set_title(title, loc="left", fontsize=10, color=_INK)
-    axes.set_ylim(bottom=0)
+    if all(np.nanmin(values, initial=0) >= 0 for _, values in lines):
+        axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
-    if floor is not None:
+    axes.spines[["top", "right"]].set_visible(False)
+    for floor in floors:
         axes.axhline(floor, color=_INK, linestyle="--", linewidth=0.8)
-    if legend:
+    if len(lines) > 1:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _write(figure: Any, path: Path) -> None:
     """Whole or not at all."""
+    partial = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png")
-        os.close(handle)
         try:
             figure.savefig(partial, format="png", dpi=110)
-            os.replace(partial, path)
+            partial.replace(path)
         finally:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}; name another place") from error
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; name another place"
+        ) from error
 
 
 def _matplotlib() -> Any:

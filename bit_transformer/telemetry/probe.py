@@ -61,6 +61,11 @@ class Probe:
             self._output = output.detach()[: self._rows]
 
     @property
+    def observed(self) -> bool:
+        """Whether a forward pass has been looked at."""
+        return self._output is not None
+
+    @property
     def activations(self) -> Float[Tensor, "layers B S D"]:
         """The residual stream before each block and after the last one."""
         observed = [pair[0] for pair in self._inputs if pair is not None]

@@ -124,6 +124,12 @@ class TelemetrySynthesizer:
                 "a reading is not a finite number, so nothing can be near it; load a good "
                 "checkpoint"
             )
+        distinct = len(np.unique(summaries, axis=0))
+        if distinct < self._clusters:
+            raise ConfigError(
+                f"{self._clusters} clusters need as many sequences that differ, {distinct} do; "
+                "give others or ask for fewer clusters"
+            )
         return self._cluster(summaries, [[int(bit) for bit in sequence] for sequence in bit_seqs])
 
     def _cluster(
@@ -132,7 +138,10 @@ class TelemetrySynthesizer:
         scaled = (summaries - summaries.mean(0)) / (summaries.std(0) + 1e-9)
         means = _sklearn("cluster").KMeans(self._clusters, n_init=10, random_state=self._seed)
         labels = means.fit_predict(scaled)
-        nearest = ((scaled[None] - means.cluster_centers_[:, None]) ** 2).sum(-1).argmin(1)
+        distances = ((scaled[None] - means.cluster_centers_[:, None]) ** 2).sum(-1)
+        # The point nearest to a centre may belong to another that is nearer still.
+        distances[labels[None] != np.arange(self._clusters)[:, None]] = np.inf
+        nearest = distances.argmin(1)
         members = [summaries[labels == one] for one in range(self._clusters)]
         several = 1 < len(set(labels)) < len(labels)
         silhouette = _sklearn("metrics").silhouette_score(scaled, labels) if several else None
@@ -171,9 +180,14 @@ def _summaries(telemetry: Mapping[str, Tensor]) -> Float[np.ndarray, "B features
     columns = [telemetry[name].double()[:, None] for name in _SCALARS]
     if "activations" in telemetry:
         layers = telemetry["activations"].double()
-        columns += [part.transpose(0, 1).flatten(1) for part in (layers.mean(2), layers.std(2))]
+        columns += [part.transpose(0, 1).flatten(1) for part in _moments(layers)]
     found: np.ndarray = torch.cat(columns, dim=1).cpu().numpy()
     return found
+
+
+def _moments(layers: Float[Tensor, "L B S D"]) -> tuple[Tensor, Tensor]:
+    # Without Bessel's correction: a single position has a deviation too, 0.
+    return layers.mean(2), layers.std(2, correction=0)
 
 
 def _subspace(rows: Float[np.ndarray, "n features"]) -> Subspace:

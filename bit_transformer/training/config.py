@@ -81,6 +81,11 @@ class TrainConfig:
     """Steps between checkpoints; 0: only at the end."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept; the best one by held-out bits per byte is kept beside them."""
+    max_recoveries: int = 0
+    """How often a run that goes bad is taken back to its last good state, at half the rates;
+    0: never, it stops at the first NaN."""
+    recovery_every: int = 25
+    """Steps between the states in memory that a run can be taken back to."""
     patience: int = 0
     """Evaluations without a better result before the run stops early; 0: never."""
     tensorboard: bool = False
@@ -89,7 +94,7 @@ class TrainConfig:
     """Also log to a local trackio project."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "keep_checkpoints"):
+        for name in ("steps", "batch_size", "accumulate", "keep_checkpoints", "recovery_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in (
             "clip_norm",

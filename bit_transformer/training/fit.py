@@ -26,6 +26,7 @@ from bit_transformer.training.callbacks.metrics_log import MetricsLog
 from bit_transformer.training.callbacks.nan_guard import NaNGuard
 from bit_transformer.training.callbacks.plots import Plots, can_plot
 from bit_transformer.training.callbacks.progress import ProgressBar
+from bit_transformer.training.callbacks.recovery import Recovery
 from bit_transformer.training.callbacks.telemetry import TelemetryReader
 from bit_transformer.training.callbacks.tensorboard import TensorBoardWriter
 from bit_transformer.training.callbacks.trackio import TrackioWriter
@@ -196,7 +197,10 @@ def _callbacks(
 ) -> list[Callback]:
     """In the order in which they hear of each moment: guards first, what saves and draws last."""
     train = config.train
-    beside: list[Callback] = [NaNGuard()]
+    guard: Callback = NaNGuard()
+    if train.max_recoveries:
+        guard = Recovery(next_bit_loss, train.recovery_every, train.max_recoveries, train.seed)
+    beside: list[Callback] = [guard]
     if progress:
         beside.append(ProgressBar())
     beside.append(MetricsLog(run.metrics))

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.training.averaging import WeightAverage
-from bit_transformer.training.callbacks.base import Callback, Loader, Progress, StepRecord
+from bit_transformer.training.callbacks.base import (
+    Callback,
+    Loader,
+    Progress,
+    StepAbandoned,
+    StepRecord,
+)
 from bit_transformer.training.config import TrainConfig
 from bit_transformer.training.optimizer import CombinedOptimizer, gradient_norm
 from bit_transformer.training.precision import autocast
@@ -51,7 +57,10 @@ class Trainer:
         self.emit("on_start")
         try:
             while self.progress.step < self.config.steps and not self.stop_requested:
-                self.emit("on_step_end", self.step())
+                try:
+                    self.emit("on_step_end", self.step())
+                except StepAbandoned:
+                    continue
             self.emit("on_end")
         finally:
             # Files must be closed and the terminal left whole, whatever ended the run.

@@ -7,15 +7,25 @@ import torch
 import bit_transformer
 from bit_transformer import (
     BitTransformerLM,
+    MetricDriftWarning,
+    SafetyGate,
+    TelemetryLog,
+    TelemetrySynthesizer,
     adjust_learning_rate,
     bits_to_text,
     compress_bits,
     configure_optimizer,
     cosine_ramp,
     decompress_bits,
+    demo_hil_safety,
+    detect_metric_drift,
     enforce_parity,
+    hil_safe_inference,
+    infer_text,
     model_output_decompress,
     pack_bits,
+    plot_telemetry,
+    safe_sample_with_retry,
     text_to_bits,
     unpack_bits,
 )
@@ -29,8 +39,21 @@ def test_the_model_returns_logits_and_telemetry():
     model = BitTransformerLM(**SIZES)
     logits, telemetry = model(torch.randint(0, 2, (2, 64)))
     assert logits.shape == (2, 64, 2)
-    assert telemetry["negentropy_logits"].shape == (2,)
+    documented = {
+        "negentropy_input",
+        "lz_complexity_input",
+        "negentropy_logits",
+        "lz_complexity_logits",
+        "symbiosis_kl",
+        "symbiosis_score",
+        "attention_entropy",
+        "attention_entropy_mean",
+        "halt_probs",
+    }
+    assert documented <= telemetry.keys()
     assert telemetry["negentropy_logits"].abs().max() < 1e-6
+    logging = BitTransformerLM(**SIZES, full_attn_logging=True, log_activations=True)
+    assert {"activations", "attention_maps"} <= logging(torch.zeros(1, 8).long())[1].keys()
 
 
 def test_text_travels_as_nine_bits_a_byte():
@@ -71,6 +94,34 @@ def test_shims(tmp_path):
     assert torch.equal(loaded(bits)[0], model.eval()(bits)[0])
     with cpu_autocast():
         assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_the_gate_and_what_is_under_it(capsys):
+    gate = SafetyGate(c_floor=0.3, s_floor=0.5, decay=0.9, burn_in=10)
+    assert not gate.should_trigger(0.0, 0.0)
+    model = BitTransformerLM(**SIZES)
+    bits = torch.randint(0, 2, (1, 64))
+    predicted, telemetry = hil_safe_inference(model, bits, 0.3, 0.5, strict=True, gate=gate)
+    assert predicted.shape == bits.shape
+    assert telemetry["gate_passed"].all()
+    assert safe_sample_with_retry(model, bits, 64).bits.shape == (1, 128)
+    assert isinstance(infer_text(model, "hi", 8), str)
+    demo_hil_safety()
+    assert "a loop: the gate refused" in capsys.readouterr().out
+
+
+def test_telemetry_helpers(tmp_path):
+    model = BitTransformerLM(**SIZES, log_activations=True)
+    bits = torch.randint(0, 2, (6, 64))
+    synthesis = TelemetrySynthesizer(n_clusters=2).synthesize([model(bits)[1]], bits.tolist())
+    assert len(synthesis["cluster_assignments"]) == 6
+    assert len(synthesis["representatives"]) == 2
+    with pytest.warns(MetricDriftWarning):
+        found = detect_metric_drift({"k": [0.1, 0.2] * 150 + [5.0, 5.1] * 20})
+    assert found["k"]
+    log = TelemetryLog(tmp_path / "log.jsonl")
+    log.append(1, negentropy_logits=0.5)
+    assert plot_telemetry(log, tmp_path / "x.png").exists()
 
 
 def test_every_public_name_exists():

@@ -16,6 +16,7 @@ import torch
 from bit_transformer import BitTransformerLM, set_dropout
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.telemetry.probe import Probe
 from bit_transformer.training.precision import autocast
 from tests.builders import tiny_model
 
@@ -62,6 +63,18 @@ def _with_telemetry(read: Likelihood) -> Likelihood:
     return observed
 
 
+def _probed(read: Likelihood) -> Likelihood:
+    def probed(model: BitTransformerLM, bits: torch.Tensor) -> torch.Tensor:
+        with Probe(model.network) as probe:
+            found = read(model, bits)
+        # What is saved and loaded again is another network, which nobody looks at.
+        if probe.observed:
+            assert probe.attention_entropy().isfinite().all()
+        return found
+
+    return probed
+
+
 def _saved_and_loaded(read: Likelihood) -> Likelihood:
     def loaded(model: BitTransformerLM, bits: torch.Tensor) -> torch.Tensor:
         import tempfile
@@ -84,6 +97,8 @@ FEATURES = [
     Feature("KV cache", wrap=_through_a_cache),
     Feature("bf16 autocast", wrap=_in_bf16, tolerance=0.15),
     Feature("telemetry", wrap=_with_telemetry),
+    Feature("logged maps and activations", {"full_attn_logging": True, "log_activations": True}),
+    Feature("probe", wrap=_probed),
     Feature("checkpoint", wrap=_saved_and_loaded),
 ]
 

@@ -22,7 +22,7 @@ def _stream(rng: np.random.Generator, length: int, correlation: float = 0.0) -> 
     return values
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.5])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
 def test_false_alarms_are_as_rare_as_asked_for(correlation):
     rng, readings, alarms = np.random.default_rng(0), 0, 0
     for _ in range(60):
@@ -44,6 +44,16 @@ def test_a_shift_is_found_soon(sign):
         alarms = detect_metric_drift({"k": values.tolist()}, warn=False)["k"]
         delays.append(min((at for at in alarms if at >= 300), default=500) - 300)
     assert np.median(delays) < 15
+
+
+@pytest.mark.parametrize("after", [0, 5, 50])
+def test_a_shift_soon_after_the_baseline_is_not_taken_for_the_usual_level(after):
+    rng, found = np.random.default_rng(3), 0
+    for _ in range(20):
+        values = _stream(rng, 300 + after)
+        values[200 + after :] += 1
+        found += bool(detect_metric_drift({"k": values.tolist()}, warn=False)["k"])
+    assert found >= 19
 
 
 def test_a_warning_says_what_drifted_and_how_far():

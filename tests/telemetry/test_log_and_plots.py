@@ -30,6 +30,39 @@ def test_a_line_cut_short_is_as_if_never_written(tmp_path, cut):
     assert TelemetryLog(path).columns()["step"].tolist() == [1, 3]
 
 
+def test_reading_changes_nothing_on_disk(tmp_path):
+    path = tmp_path / "log.jsonl"
+    cut = '{"step": 1, "k": 0.1}\n{"step": 2, "k'
+    path.write_text(cut)
+    assert len(TelemetryLog(path)) == 1
+    assert path.read_text() == cut
+
+
+def test_rows_of_another_writer_are_kept(tmp_path):
+    first, second = (TelemetryLog(tmp_path / "log.jsonl") for _ in range(2))
+    first.append(1, k=0.5)
+    second.append(2, k=0.6)
+    first.append(3, k=0.7)
+    assert TelemetryLog(tmp_path / "log.jsonl").columns()["step"].tolist() == [1, 2, 3]
+    assert len(first) == 3
+
+
+@pytest.mark.parametrize("line", ["", "  "])
+def test_a_blank_line_hides_nothing(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    assert TelemetryLog(path).columns()["step"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("line", ["[1]", "no json", "\x00"])
+def test_damage_before_the_end_is_told_and_not_cut_off(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(StorageError, match="line 2 of"):
+        TelemetryLog(path)
+    assert path.read_text().endswith('{"step": 2}\n')
+
+
 def test_places_that_cannot_be_written_are_storage_errors(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
@@ -50,6 +83,19 @@ def test_a_picture_is_drawn_of_any_readings(tmp_path, length):
     path = plot_telemetry(columns, tmp_path / "x.png", floors={"k": 0.2, "f": 0.1})
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_gaps_negative_readings_and_floors_are_drawn(tmp_path):
+    values = np.random.default_rng(0).standard_normal(900)
+    values[::7] = np.nan
+    columns = {"negentropy_logits": values.tolist(), "loss": (values - 3).tolist()}
+    bare, floored = (
+        plot_telemetry(columns, tmp_path / f"{len(floors)}.png", floors=floors).read_bytes()
+        for floors in ({}, {"negentropy_logits": 0.2})
+    )
+    assert bare != floored
+    with pytest.raises(ConfigError, match="no readings"):
+        plot_telemetry({"k": [float("nan")]}, tmp_path / "x.png")
 
 
 def test_a_log_can_be_drawn_and_nothing_cannot(tmp_path):

@@ -90,12 +90,23 @@ def test_real_telemetry_with_and_without_activations(generator):
     assert sizes == [6, 6 + 2 * 3 * 16]
 
 
+def test_sequences_of_one_position_have_no_deviation():
+    rows = [
+        row | {"activations": torch.full((3, 1, 1, 2), float(kind))}
+        for kind, row in enumerate(_planted([0, 1]))
+    ]
+    assert np.isfinite(TelemetrySynthesizer(2).synthesize(rows, [[0], [1]]).centers).all()
+
+
 def test_bad_input_is_refused():
     synthesizer = TelemetrySynthesizer(2)
     with pytest.raises(ConfigError, match="one for each"):
         synthesizer.synthesize(_planted([0, 1]), [[0]])
     with pytest.raises(ConfigError, match="fewer clusters"):
         synthesizer.synthesize(_planted([0]), [[0]])
+    same = [{name: torch.ones(4) for name in NAMES}]
+    with pytest.raises(ConfigError, match="that differ, 1 do"):
+        synthesizer.synthesize(same, [[0]] * 4)
     with pytest.raises(ConfigError, match="n_clusters"):
         TelemetrySynthesizer(0)
     broken = [{name: torch.tensor([np.nan]) for name in NAMES}, *_planted([0])]

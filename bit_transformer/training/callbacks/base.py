@@ -9,6 +9,7 @@ from torch import Tensor
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.training.averaging import WeightAverage
 from bit_transformer.training.config import TrainConfig
+from bit_transformer.training.optimizer import CombinedOptimizer
 
 
 @runtime_checkable
@@ -48,6 +49,7 @@ class RunningTrainer(Protocol):
     loader: Loader
     config: TrainConfig
     average: WeightAverage
+    optimizer: CombinedOptimizer
     progress: Progress
     stop_requested: bool
 
@@ -61,6 +63,10 @@ class RunningTrainer(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs besides the weights that are saved for inference."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken; the network must hold the saved weights."""
         ...
 
 
@@ -106,6 +112,26 @@ class TelemetryRecord:
     """Values by the names of `telemetry/readings.py`."""
 
 
+@dataclass(frozen=True)
+class RecoveryRecord:
+    """A return to an earlier state of the run."""
+
+    step: int
+    """Steps done at the state that was returned to."""
+    reason: str
+    """What had gone bad."""
+    failed_step: int
+    """The step in which it was noticed."""
+    rate_factor: float
+    """What all learning rates are multiplied by from now on."""
+    recoveries: int
+    """How many there have been."""
+
+
+class StepAbandoned(Exception):
+    """Raised by a callback to end the step under way; the trainer goes on with the next batch."""
+
+
 class Callback:
     """Does nothing at any moment; a concern overrides the moments it needs."""
 
@@ -123,6 +149,9 @@ class Callback:
 
     def on_telemetry(self, trainer: RunningTrainer, record: TelemetryRecord) -> None:
         """After a step's telemetry was read."""
+
+    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
+        """After the run was taken back to an earlier state."""
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
         """After a checkpoint is whole on disk."""

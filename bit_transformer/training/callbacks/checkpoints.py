@@ -8,6 +8,7 @@ from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
+    RecoveryRecord,
     RunningTrainer,
     StepRecord,
 )
@@ -38,6 +39,10 @@ class Checkpoints(Callback):
         due = self._every > 0 and record.step % self._every == 0
         if due or trainer.stop_requested:
             self._save(trainer)
+
+    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
+        """What was saved after the state returned to belongs to the way that led astray."""
+        self._folder.drop_after(record.step)
 
     def on_end(self, trainer: RunningTrainer) -> None:
         """Save the final state with its result."""

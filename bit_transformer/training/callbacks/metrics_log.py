@@ -9,6 +9,7 @@ from bit_transformer.checkpoint.atomic import atomic_write_text, storage_errors
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
+    RecoveryRecord,
     RunningTrainer,
     StepRecord,
     TelemetryRecord,
@@ -24,7 +25,16 @@ class MetricsLog(Callback):
 
     def on_start(self, trainer: RunningTrainer) -> None:
         """Keep the lines up to the step that the run goes on from."""
-        kept = [line for line in read_metrics(self._path) if line["step"] <= trainer.progress.step]
+        self._open_after(trainer.progress.step)
+
+    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
+        """Drop the lines of the steps that will be done anew; log the recovery."""
+        self.on_close(trainer)
+        self._open_after(record.step)
+        self._write({"kind": "recovery", **dataclasses.asdict(record)})
+
+    def _open_after(self, step: int) -> None:
+        kept = [line for line in read_metrics(self._path) if line["step"] <= step]
         lines = [json.dumps(line) + "\n" for line in kept]
         atomic_write_text(self._path, "".join(lines))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
+    RecoveryRecord,
     RunningTrainer,
     StepRecord,
 )
@@ -59,6 +60,15 @@ class ProgressBar(Callback):
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
         """Remember the newest held-out result for the status."""
         self._held_out = f"  held-out {record.bits_per_byte:.3f}"
+
+    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
+        """Say what happened."""
+        self._bar.update(self._task, completed=record.step)
+        line = (
+            f"step {record.failed_step}: {record.reason}; back to step {record.step}, "
+            f"rates at {record.rate_factor:g}"
+        )
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Leave the terminal as it was."""
