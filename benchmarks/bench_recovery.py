@@ -107,7 +107,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset = hold_out_tenth(arguments.data, WINDOW)
     run = functools.partial(_run, dataset, arguments.steps)
-    undisturbed, _ = run(None, recover=False)
+    undisturbed = run(None, recover=False)[0] or float("nan")
     rows: list[list[object]] = []
     for name, fault in FAULTS.items():
         for recover in (True, False):

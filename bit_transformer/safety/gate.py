@@ -72,7 +72,7 @@ class SafetyGate:
 
         Raises `ConfigError` when a reading that is judged is missing.
         """
-        return self._judge(self._smooth(self._row(readings)[None]))[0]
+        return self._judge(self._smooth(self._row(readings)[None]))
 
     def should_trigger(self, c: float, s: float) -> bool:
         """Whether these readings of C and S, after those before, are to be held back."""
@@ -84,11 +84,7 @@ class SafetyGate:
 
     def follow(self, readings: Readings) -> Verdict:
         """Judge readings one after the other: the first verdict that fails, or the last one."""
-        verdicts = self._judge(self._smooth(self._rows(readings)))
-        failed = [verdict for verdict in verdicts if not verdict.passed]
-        return (failed or verdicts or [Verdict(True, (), {}, self.patches, True)])[
-            0 if failed else -1
-        ]
+        return self._judge(self._smooth(self._rows(readings)))
 
     def judge(self, readings: Readings, *, prompt_patches: int = 0) -> Verdict:
         """`follow` a whole sequence from a fresh start; its first readings are only observed."""
@@ -133,17 +129,23 @@ class SafetyGate:
             columns["f"] = self.density.familiarity(rows)
         return columns
 
-    def _judge(self, averages: Float[np.ndarray, "n names"]) -> list[Verdict]:
+    def _judge(self, averages: Float[np.ndarray, "n names"]) -> Verdict:
+        """The first verdict that fails, or the last one."""
+        if not len(averages):
+            return Verdict(True, (), {}, self.patches, warming_up=True)
         columns = self._columns(averages)
         first = self.patches - len(averages) + 1
-        verdicts = []
-        for index in range(len(averages)):
-            readings = {name: float(column[index]) for name, column in columns.items()}
-            verdict, patch = self.policy.decide(readings), first + index
-            if patch <= self.burn_in:
-                verdict = Verdict(True, (), readings, warming_up=True)
-            verdicts.append(dataclasses.replace(verdict, patch=patch))
-        return verdicts
+        # What is not above its floor, NaN included, is looked at one by one.
+        doubtful = np.zeros(len(averages), np.bool_)
+        for name, floor in self.policy.floors.items():
+            doubtful |= ~(columns[name] >= floor)
+        doubtful[: max(0, self.burn_in + 1 - first)] = False
+        index = int(doubtful.argmax()) if doubtful.any() else len(averages) - 1
+        readings = {name: float(column[index]) for name, column in columns.items()}
+        patch = first + index
+        if patch <= self.burn_in:
+            return Verdict(True, (), readings, patch, warming_up=True)
+        return dataclasses.replace(self.policy.decide(readings), patch=patch)
 
     @classmethod
     def calibrate(
