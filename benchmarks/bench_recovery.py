@@ -1,98 +1,110 @@
-"""Faults put into a run, with recovery and without, beside the undisturbed run.
+"""Faults put into a training run, with recovery on and off, beside the undisturbed run.
 
     python benchmarks/bench_recovery.py --data tinyshakespeare.txt
 
-Poisoned data: a stretch of the batches is random bytes. NaN gradients: some steps have one. Absurd
-rate: all learning rates are a hundred times too high. Same weights, windows and steps everywhere.
+Poisoned data: 30 consecutive batches are random bytes. NaN gradients: the gradients of 6 steps are
+NaN. Absurd rate: all learning rates are 100 times what they should be. Weights, order of windows
+and number of steps are those of the undisturbed run; held-out windows are cold.
 """
 
 import argparse
 import dataclasses
-import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from report import write_result
-from training import cold_bits_per_byte, hold_out_tenth
+from torch import Tensor
+from training import Lines, cold_bits_per_byte, hold_out_tenth
 
 from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
 from bit_transformer.data.dataset import Dataset
 from bit_transformer.errors import TrainingError
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.training.callbacks.base import Callback, RecoveryRecord, RunningTrainer
+from bit_transformer.training.callbacks.base import (
+    Callback,
+    Loader,
+    RecoveryRecord,
+    RunningTrainer,
+)
 from bit_transformer.training.callbacks.nan_guard import NaNGuard
 from bit_transformer.training.callbacks.recovery import Recovery
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.trainer import Trainer
 
-WINDOW = 128
-MODEL = ModelConfig(
-    d_model=128,
-    nhead=4,
-    num_layers=4,
-    dim_feedforward=512,
-    max_seq_len=8 * WINDOW,
-    memory_dropout=0.5,
-)
-POISONED = range(100, 120)
-BROKEN = (60, 61, 62, 150, 200)
-ABSURD = 100.0
+_MODEL = ModelConfig(d_model=128, nhead=4, num_layers=4, dim_feedforward=512, max_seq_len=1024)
+_WINDOW = 128
+_POISONED = range(100, 130)
+_NAN_STEPS = (40, 41, 120, 121, 122, 200)
+_ABSURD = 100.0
 
 
 class Poisoned:
-    """A loader some of whose batches are random bits."""
+    """A loader that gives random bits in place of some batches."""
 
-    def __init__(self, loader: object) -> None:
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._loader, name)
-
-    def next_batch(self) -> torch.Tensor:
-        batches = self._loader.state_dict()["batches"]  # type: ignore[attr-defined]
-        bits = self._loader.next_batch()  # type: ignore[attr-defined]
-        if batches not in POISONED:
+    def next_batch(self) -> Tensor:
+        index = self.state_dict()["batches"]
+        bits = self._loader.next_batch()
+        if index not in _POISONED:
             return bits
-        generator = torch.Generator().manual_seed(batches)
-        return torch.randint(0, 2, bits.shape, dtype=torch.uint8, generator=generator)
+        noise = torch.Generator().manual_seed(index)
+        return torch.randint(0, 2, bits.shape, generator=noise, dtype=torch.uint8)
+
+    def state_dict(self) -> dict[str, int]:
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._loader.load_state_dict(state)
 
 
-def broken_gradients(trainer: Trainer) -> None:
-    """Have some backward passes give a NaN."""
-    passes = iter(range(10**9))
+def _poison(trainer: Trainer) -> None:
+    trainer.loader = Poisoned(trainer.loader)
 
-    def spoil(gradient: torch.Tensor) -> torch.Tensor:
-        return gradient * torch.nan if next(passes) in BROKEN else gradient
+
+def _nan_gradients(trainer: Trainer) -> None:
+    due = set(_NAN_STEPS)
+
+    def spoil(gradient: Tensor) -> Tensor:
+        step = trainer.progress.step
+        if step not in due:
+            return gradient
+        due.remove(step)
+        return gradient * torch.nan
 
     trainer.network.head.nodes.register_hook(spoil)
 
 
-def poisoned_data(trainer: Trainer) -> None:
-    """Have a stretch of the batches be noise."""
-    trainer.loader = Poisoned(trainer.loader)  # type: ignore[assignment]
-
-
-def absurd_rate(trainer: Trainer) -> None:
-    """Have all rates a hundred times too high."""
+def _absurd_rate(trainer: Trainer) -> None:
     for group in trainer.optimizer.param_groups:
-        group["base_lr"] *= ABSURD
+        group["base_lr"] *= _ABSURD
 
 
-Fault = Callable[[Trainer], None]
-FAULTS: dict[str, Fault | None] = {
-    "undisturbed": None,
-    "poisoned data": poisoned_data,
-    "NaN gradients": broken_gradients,
-    "absurd rate": absurd_rate,
+FAULTS: dict[str, Callable[[Trainer], None]] = {
+    "none": lambda trainer: None,
+    "poisoned data": _poison,
+    "NaN gradients": _nan_gradients,
+    "rates x 100": _absurd_rate,
 }
 
 
-class Recoveries(Callback):
-    """Counts them."""
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
 
+    bits_per_byte: float | None
+    """Held out; None when the run stopped."""
+    records: list[RecoveryRecord]
+    seconds: float
+
+
+class _Records(Callback):
     def __init__(self) -> None:
         self.records: list[RecoveryRecord] = []
 
@@ -104,52 +116,72 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    dataset = hold_out_tenth(arguments.data, WINDOW)
-    run = functools.partial(_run, dataset, arguments.steps)
-    undisturbed = run(None, recover=False)[0] or float("nan")
-    rows: list[list[object]] = []
-    for name, fault in FAULTS.items():
-        for recover in (True, False):
-            found, records = run(fault, recover=recover)
-            ratio = None if found is None else found / undisturbed
-            rows.append([name, "on" if recover else "off", found, ratio, len(records)])
-            print(rows[-1], [dataclasses.asdict(record) for record in records], flush=True)
+    torch.set_num_threads(arguments.threads)
+    dataset = hold_out_tenth(arguments.data, _WINDOW)
+    rows: list[list[Any]] = []
+    outcomes: dict[str, Any] = {}
+    undisturbed = None
+    for fault in FAULTS:
+        for recover in (False, True):
+            found = _run(dataset, arguments.steps, fault, recover=recover)
+            undisturbed = undisturbed or found.bits_per_byte
+            rows.append(_row(fault, found, undisturbed, recover=recover))
+            outcomes[f"{fault}, {'on' if recover else 'off'}"] = dataclasses.asdict(found)
+            print(rows[-1], flush=True)
     write_result(
         "recovery",
-        summary=f"Held-out bits per byte after {arguments.steps} steps; empty: the run stopped.",
-        columns=["fault", "recovery", "bits/byte", "of the undisturbed run", "times taken back"],
+        summary=f"{arguments.steps} steps with one fault each; no figure: the run stopped.",
+        columns=["fault", "recovery", "bits per byte", "of undisturbed", *_COUNTS],
         rows=rows,
-        details={"absurd_factor": ABSURD, "poisoned_batches": len(POISONED)},
+        details={"outcomes": outcomes},
     )
 
 
-def _run(
-    dataset: Dataset, steps: int, fault: Fault | None, *, recover: bool
-) -> tuple[float | None, list[RecoveryRecord]]:
+_COUNTS = ("steps skipped", "returns", "rates at the end", "steps done again", "seconds")
+
+
+def _row(fault: str, found: Outcome, undisturbed: float | None, *, recover: bool) -> list[Any]:
+    ratio = None
+    if found.bits_per_byte is not None and undisturbed is not None:
+        ratio = found.bits_per_byte / undisturbed
+    returns = [record for record in found.records if record.action == "return"]
+    return [
+        fault,
+        "on" if recover else "off",
+        found.bits_per_byte,
+        ratio,
+        len(found.records) - len(returns),
+        len(returns),
+        found.records[-1].rate_factor if found.records else 1.0,
+        sum(record.skipped_steps for record in returns),
+        found.seconds,
+    ]
+
+
+def _run(dataset: Dataset, steps: int, fault: str, *, recover: bool) -> Outcome:
     torch.manual_seed(0)
-    network = BitTransformer(MODEL)
-    config = TrainConfig(steps=steps, batch_size=8)
-    recoveries = Recoveries()
-    guard: Callback = Recovery(next_bit_loss, 25, 20) if recover else NaNGuard()
-    trainer = Trainer(
-        network,
-        next_bit_loss,
-        dataset.loader(config.batch_size),
-        build_optimizer(network, OptimizerConfig(memory_lr=0.05)),
-        config,
-        [guard, recoveries],
-    )
-    if fault is not None:
-        fault(trainer)
+    network = BitTransformer(_MODEL)
+    config = TrainConfig(steps=steps, batch_size=8, device="cpu")
+    records = _Records()
+    guard: Callback = Recovery(every=25, limit=10) if recover else NaNGuard()
+    beside: Sequence[Callback] = [guard, records, Lines(f"{fault}, {recover=}")]
+    optimizer = build_optimizer(network, OptimizerConfig())
+    loader = dataset.loader(config.batch_size, seed=config.seed)
+    trainer = Trainer(network, next_bit_loss, loader, optimizer, config, beside)
+    FAULTS[fault](trainer)
+    started = time.perf_counter()
     try:
         trainer.fit()
     except TrainingError as error:
-        print(error)
-        return None, recoveries.records
+        print(error, flush=True)
+        return Outcome(None, records.records, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
     network.eval()
     held_out = np.concatenate(list(dataset.held_out_bytes()))
-    return cold_bits_per_byte(network, held_out, WINDOW), recoveries.records
+    found = cold_bits_per_byte(network, held_out, _WINDOW)
+    return Outcome(found, records.records, seconds)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from bit_transformer.errors import MissingExtraError
 from bit_transformer.inference.baselines import compressed_bits_per_byte
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.config import ModelConfig, PresetName, preset
+from bit_transformer.objectives.regularizers import RegularizerConfig
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
 from bit_transformer.training.fit import RunResult, train_run
@@ -44,20 +45,21 @@ class TrainArguments:
     preset: PresetName = "tiny"
     """Size of the model: the model settings it stands for are in the README."""
     config: Path | None = None
-    """TOML file with the sections data, model, optimizer, train."""
+    """TOML file with the sections data, model, optimizer, train, regularizers."""
     json: bool = False
     """Print the report as JSON."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
 
     def settings(self) -> RunConfig:
         """The run's settings."""
         data = self.data
         if self.data_sources:
             data = dataclasses.replace(data, sources=self.data_sources)
-        return RunConfig(data, self.model, self.optimizer, self.train)
+        return RunConfig(data, self.model, self.optimizer, self.train, self.regularizers)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class _Origin:
             model=settings.model,
             optimizer=settings.optimizer,
             train=settings.train,
+            regularizers=settings.regularizers,
         )
 
     def folder(self) -> Path:

@@ -15,9 +15,15 @@ def next_bit_loss(network: BitTransformer, bits: Integer[Tensor, "B T"]) -> Floa
 
     An untrained network gives 8. Parity bits cost nothing and are not in the denominator.
     """
-    logits = bit_logits(network, bits)
+    return mean_code_length(bit_logits(network, bits), bits, network.config.bits_per_byte)
+
+
+def mean_code_length(
+    logits: Float[Tensor, "B T"], bits: Integer[Tensor, "B T"], bits_per_byte: int
+) -> Float[Tensor, ""]:
+    """Code length of `bits` under log-odds of a one, in bits per byte; a byte has `bits_per_byte`
+    bits, 9 with parity."""
     nats = functional.binary_cross_entropy_with_logits(
         logits, bits.to(logits.dtype), reduction="sum"
     )
-    data_bytes = bits.numel() / network.config.bits_per_byte
-    return nats / (math.log(2) * data_bytes)
+    return nats / (math.log(2) * (bits.numel() / bits_per_byte))

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig
+from bit_transformer.objectives.regularizers import RegularizerConfig
 from bit_transformer.training.precision import Precision
 from bit_transformer.training.schedule import ScheduleName
 
@@ -81,13 +82,13 @@ class TrainConfig:
     """Steps between checkpoints; 0: only at the end."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept; the best one by held-out bits per byte is kept beside them."""
-    max_recoveries: int = 0
-    """How often a run that goes bad is taken back to its last good state, at half the rates;
-    0: never, it stops at the first NaN."""
-    recovery_every: int = 25
-    """Steps between the states in memory that a run can be taken back to."""
     patience: int = 0
     """Evaluations without a better result before the run stops early; 0: never."""
+    max_recoveries: int = 0
+    """Times the run may return to an earlier state when its weights have gone bad; bad data is then
+    skipped too. 0: stop at the first NaN or infinity."""
+    recovery_every: int = 50
+    """Steps between the states it can return to; two are held in memory and in checkpoints."""
     tensorboard: bool = False
     """Also write TensorBoard event files into the run folder."""
     trackio: bool = False
@@ -102,6 +103,7 @@ class TrainConfig:
             "telemetry_every",
             "checkpoint_every",
             "patience",
+            "max_recoveries",
         ):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         for name in ("warmup", "decay"):
@@ -130,6 +132,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
 
     def __post_init__(self) -> None:
         if self.window_bytes * self.model.bits_per_byte > self.model.max_seq_len:
@@ -154,7 +157,8 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, sections: dict[str, Any]) -> "RunConfig":
-        """Settings from sections `data`, `model`, `optimizer`, `train`, each of them optional.
+        """Settings from sections `data`, `model`, `optimizer`, `train`, `regularizers`; any may be
+        left out.
 
         Raises `ConfigError` naming the first section and field that is unknown or out of its
         limits.
@@ -180,6 +184,9 @@ class RunConfig:
 
 
 # Unknown names must not pass in silence: a misspelt setting would train with its default.
-for _section in (DataConfig, ModelConfig, OptimizerConfig, TrainConfig, RunConfig):
+for _section in (
+    *(DataConfig, ModelConfig, OptimizerConfig, TrainConfig, RegularizerConfig),
+    RunConfig,
+):
     with_config(ConfigDict(extra="forbid"))(_section)
 _ADAPTER = TypeAdapter(RunConfig)

@@ -16,7 +16,7 @@ from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundError, ConfigError
 from bit_transformer.lm import BitTransformerLM, load_weights
 from bit_transformer.model.flops import training_flops_per_byte
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.regularizers import regularized
 from bit_transformer.training.callbacks.base import Callback, EvaluationRecord, RunningTrainer
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
 from bit_transformer.training.callbacks.early_stop import EarlyStop
@@ -189,7 +189,8 @@ def _trainer(
         seed=config.train.seed,
     )
     optimizer = build_optimizer(model.network, config.optimizer)
-    return Trainer(model.network, next_bit_loss, loader, optimizer, config.train, callbacks)
+    objective = regularized(config.regularizers)
+    return Trainer(model.network, objective, loader, optimizer, config.train, callbacks)
 
 
 def _callbacks(
@@ -197,10 +198,10 @@ def _callbacks(
 ) -> list[Callback]:
     """In the order in which they hear of each moment: guards first, what saves and draws last."""
     train = config.train
-    guard: Callback = NaNGuard()
-    if train.max_recoveries:
-        guard = Recovery(next_bit_loss, train.recovery_every, train.max_recoveries, train.seed)
-    beside: list[Callback] = [guard]
+    recovers = train.max_recoveries > 0
+    beside: list[Callback] = [
+        Recovery(train.recovery_every, train.max_recoveries) if recovers else NaNGuard()
+    ]
     if progress:
         beside.append(ProgressBar())
     beside.append(MetricsLog(run.metrics))

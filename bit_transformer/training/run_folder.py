@@ -1,7 +1,7 @@
 """What a run leaves on disk, and how it is found again.
 
 config.json        every setting of the run
-metrics.jsonl      one line per step and evaluation
+metrics.jsonl      one line per step, evaluation, reading and recovery
 checkpoints/       step-00001000/ ..., `latest` names the newest whole one
 telemetry.png      the course of the run
 report.json        the result, once the run has ended
@@ -92,7 +92,7 @@ class RunFolder:
         """One line about the run: name, steps done and planned, newest held-out bits per byte."""
         records = read_metrics(self.metrics)
         held_out = [r["bits_per_byte"] for r in records if r["kind"] == "evaluation"]
-        steps = [record["step"] for record in records]
+        steps = [record["step"] for record in records if record["kind"] != "abandoned"]
         return {
             "run": str(self.path),
             "step": max(steps, default=0),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -57,10 +58,8 @@ class Trainer:
         self.emit("on_start")
         try:
             while self.progress.step < self.config.steps and not self.stop_requested:
-                try:
+                with suppress(StepAbandoned):
                     self.emit("on_step_end", self.step())
-                except StepAbandoned:
-                    continue
             self.emit("on_end")
         finally:
             # Files must be closed and the terminal left whole, whatever ended the run.

@@ -2,6 +2,9 @@
 
 base         the moments of a run
 nan_guard    stops at the first NaN or infinity, before it reaches the weights
+health       when a run has gone bad, as rules on numbers
+recovery_point  a copy in memory to go back to
+recovery     skips bad data, returns from bad weights
 metrics_log  one JSON line per step and evaluation
 progress     a bar on a terminal, lines elsewhere
 evaluation   bits per byte on held-out data

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -47,9 +47,9 @@ class RunningTrainer(Protocol):
 
     network: BitTransformer
     loader: Loader
+    optimizer: CombinedOptimizer
     config: TrainConfig
     average: WeightAverage
-    optimizer: CombinedOptimizer
     progress: Progress
     stop_requested: bool
 
@@ -68,6 +68,11 @@ class RunningTrainer(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken; the network must hold the saved weights."""
         ...
+
+
+class StepAbandoned(Exception):
+    """Raised by a callback in `on_gradients` or `on_step_end`: the step did not happen, and the
+    trainer goes on with the next one from wherever the callback has put it."""
 
 
 @dataclass(frozen=True)
@@ -114,22 +119,20 @@ class TelemetryRecord:
 
 @dataclass(frozen=True)
 class RecoveryRecord:
-    """A return to an earlier state of the run."""
+    """What was done about a step that went bad."""
 
     step: int
-    """Steps done at the state that was returned to."""
+    """Steps done, as counted from now on."""
+    action: Literal["skip", "return"]
+    """The step's data was passed over, or the whole run went back."""
+    went_bad: int
+    """Number of the step that was abandoned."""
     reason: str
-    """What had gone bad."""
-    failed_step: int
-    """The step in which it was noticed."""
+    """What was wrong with it."""
     rate_factor: float
-    """What all learning rates are multiplied by from now on."""
-    recoveries: int
-    """How many there have been."""
-
-
-class StepAbandoned(Exception):
-    """Raised by a callback to end the step under way; the trainer goes on with the next batch."""
+    """Of all learning rates from now on, against those configured."""
+    skipped_steps: int
+    """Steps whose data is behind the loader now and has left no trace in the weights."""
 
 
 class Callback:
@@ -151,7 +154,7 @@ class Callback:
         """After a step's telemetry was read."""
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """After the run was taken back to an earlier state."""
+        """After a step was abandoned and the run put where it goes on."""
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
         """After a checkpoint is whole on disk."""

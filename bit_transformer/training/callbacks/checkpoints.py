@@ -41,8 +41,10 @@ class Checkpoints(Callback):
             self._save(trainer)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """What was saved after the state returned to belongs to the way that led astray."""
-        self._folder.drop_after(record.step)
+        """Replace checkpoints of steps that the run went back over: none is resumed from."""
+        if any(step > record.step for step in self._folder.steps()):
+            self._save(trainer)
+            self._folder.drop_after(record.step)
 
     def on_end(self, trainer: RunningTrainer) -> None:
         """Save the final state with its result."""

@@ -18,6 +18,8 @@ _COIN_FLIP = 8.0
 """Bits per byte of a network that knows nothing."""
 _MARGIN = 1.0
 """Bits per byte above what is normal that no spread excuses as a spike."""
+_EARLY_MARGIN = 2.0
+"""The same above the least of the first losses, which should fall."""
 _DEVIATIONS = 8.0
 _NORMAL = 1.4826
 """Standard deviation of normal values over their median absolute deviation."""
@@ -64,7 +66,7 @@ class Health:
         """Loss of one step, bits per byte, beyond which it is a spike."""
         worse_than_chance = max(_COIN_FLIP, self.first_loss or 0.0) + _MARGIN
         if len(self.losses) < _ENOUGH:
-            return worse_than_chance
+            return min([worse_than_chance, *(loss + _EARLY_MARGIN for loss in self.losses)])
         usual = median(self.losses)
         spread = median(abs(loss - usual) for loss in self.losses)
         spike = usual + max(_MARGIN, _DEVIATIONS * _NORMAL * spread)

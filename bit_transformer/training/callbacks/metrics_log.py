@@ -1,7 +1,13 @@
-"""One JSON line per step and per evaluation, in `metrics.jsonl`."""
+"""One JSON line per step and per evaluation, in `metrics.jsonl`.
+
+Records of a step that a recovery went back over stay, with "abandoned" as their kind and what they
+were as "was"; of all others the steps never decrease.
+"""
 
 import dataclasses
 import json
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,19 +31,8 @@ class MetricsLog(Callback):
 
     def on_start(self, trainer: RunningTrainer) -> None:
         """Keep the lines up to the step that the run goes on from."""
-        self._open_after(trainer.progress.step)
-
-    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Drop the lines of the steps that will be done anew; log the recovery."""
-        self.on_close(trainer)
-        self._open_after(record.step)
-        self._write({"kind": "recovery", **dataclasses.asdict(record)})
-
-    def _open_after(self, step: int) -> None:
-        kept = [line for line in read_metrics(self._path) if line["step"] <= step]
-        lines = [json.dumps(line) + "\n" for line in kept]
-        atomic_write_text(self._path, "".join(lines))
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        step = trainer.progress.step
+        self._begin(takewhile(lambda line: not _is_after(line, step), read_metrics(self._path)))
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Log the step."""
@@ -51,16 +46,38 @@ class MetricsLog(Callback):
         """Log the readings."""
         self._write({"kind": "telemetry", **dataclasses.asdict(record)})
 
+    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
+        """Mark what was logged of steps that will be done again; log the recovery."""
+        self.on_close(trainer)
+        self._begin(
+            {**line, "kind": "abandoned", "was": line["kind"]}
+            if _is_after(line, record.step)
+            else line
+            for line in read_metrics(self._path)
+        )
+        self._write({"kind": "recovery", **dataclasses.asdict(record)})
+
     def on_close(self, trainer: RunningTrainer) -> None:
         """Nothing more is to come."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
+    def _begin(self, records: Iterable[dict[str, Any]]) -> None:
+        """Go on after these records."""
+        lines = [json.dumps(record) + "\n" for record in records]
+        atomic_write_text(self._path, "".join(lines))
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             with storage_errors(self._path):
                 self._file.write(json.dumps(record) + "\n")
+
+
+def _is_after(record: dict[str, Any], step: int) -> bool:
+    """Whether it speaks of a later step of the run as it now stands."""
+    return record.get("kind") not in ("abandoned", "recovery") and record["step"] > step
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

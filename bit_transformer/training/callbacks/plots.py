@@ -51,6 +51,7 @@ def draw_run(records: list[dict[str, Any]], picture: Path) -> None:
     figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplot_mosaic([["loss", "loss", "lr"], ["loss", "loss", "norm"]])
     _draw_loss(axes["loss"], steps, [r for r in records if r["kind"] == "evaluation"])
+    _mark_returns(axes["loss"], steps, [r for r in records if r.get("action") == "return"])
     x = _column(steps, "data_bytes") / 1e6
     _draw_line(axes["lr"], x, _column(steps, "lr"), "learning rate of the matrices")
     _draw_line(axes["norm"], x, _column(steps, "gradient_norm"), "gradient norm")
@@ -80,6 +81,13 @@ def _draw_loss(axes: "Axes", steps: list[dict[str, Any]], held_out: list[dict[st
     axes.set_title("bits per byte", loc="left", color=_INK)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
+
+
+def _mark_returns(axes: "Axes", steps: list[dict[str, Any]], returns: list[dict[str, Any]]) -> None:
+    """A line where the run went on after each return."""
+    for record in returns:
+        at = np.interp(record["step"], _column(steps, "step"), _column(steps, "data_bytes") / 1e6)
+        axes.axvline(float(at), color=_HELD_OUT, linewidth=0.8, linestyle=":")
 
 
 def _draw_line(

@@ -33,6 +33,7 @@ class ProgressBar(Callback):
             disable=not self._console.is_terminal,
         )
         self._loss, self._weight, self._held_out = 0.0, 0.0, ""
+        self._skipping = False
         self._spoke = time.monotonic()
         self._first: StepRecord | None = None
 
@@ -45,7 +46,7 @@ class ProgressBar(Callback):
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Move on."""
-        self._first = self._first or record
+        self._first, self._skipping = self._first or record, False
         status = (
             f"{self._smoothed(record.loss):.3f} bits/byte{self._held_out}  {self._speed(record)}"
         )
@@ -62,12 +63,16 @@ class ProgressBar(Callback):
         self._held_out = f"  held-out {record.bits_per_byte:.3f}"
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Say what happened."""
+        """Say so; once for data that is skipped in a row."""
         self._bar.update(self._task, completed=record.step)
-        line = (
-            f"step {record.failed_step}: {record.reason}; back to step {record.step}, "
-            f"rates at {record.rate_factor:g}"
-        )
+        done = "data skipped"
+        if record.action == "return":
+            done = f"back to step {record.step}, learning rates x {record.rate_factor:.3g}"
+            self._loss, self._weight = 0.0, 0.0
+        elif self._skipping:
+            return
+        self._skipping = record.action == "skip"
+        line = f"step {record.went_bad}: {record.reason}; {done}"
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def on_close(self, trainer: RunningTrainer) -> None:

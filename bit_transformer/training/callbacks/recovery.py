@@ -6,8 +6,7 @@ before: if the network still predicts it as well, the batch at hand is at fault 
 before it reaches the weights; if not, the weights are, and the run returns to a recovery point.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from bit_transformer.errors import CollapseError
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.sampling import SamplingConfig
-from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.telemetry.metrics import lz_complexity
 from bit_transformer.training.callbacks.base import (
     Callback,
@@ -29,13 +28,13 @@ from bit_transformer.training.callbacks.recovery_point import RecoveryPoint
 from bit_transformer.training.optimizer import adjust_learning_rate
 
 _RATE_FACTOR = 0.5
+"""Of the first return to a point; the second in a row has its square, and so on."""
 _NON_FINITE_IN_A_ROW = 3
 """Skipped steps in a row without a number for a loss or gradient, before the weights are blamed."""
 _SKIPPED_IN_A_ROW = 100
 """Skipped steps in a row for any reason, before the weights are blamed."""
 _ACTIVATIONS_EVERY = 5
 _SAMPLE_BYTES = 96
-_SAMPLES = 4
 _BAD_SAMPLES = 3
 """Bad samples in a row, a step apart, that are a collapse."""
 
@@ -52,19 +51,13 @@ class Recovery(Callback):
     abandons, the others never see.
     """
 
-    def __init__(
-        self,
-        objective: Callable[[BitTransformer, Tensor], Tensor],
-        every: int,
-        limit: int,
-        seed: int = 0,
-    ) -> None:
-        """`objective` gives a loss in bits per byte; `seed` is that of the samples."""
-        self._objective, self._every, self._limit, self._seed = objective, every, limit, seed
+    def __init__(self, every: int, limit: int) -> None:
+        self._every, self._limit = every, limit
         self._health = Health()
         self._good: RecoveryPoint | None = None
         self._candidate: RecoveryPoint | None = None
-        self._returns, self._skipped, self._bad_samples, self._rate = 0, 0, 0, 1.0
+        self._returns, self._in_a_row, self._rate = 0, 0, 1.0
+        self._skipped, self._bad_samples = 0, 0
         self._healthy_batch: dict[str, int] | None = None
         self._batch: dict[str, int] = {}
         self._handle: Any = None
@@ -102,7 +95,9 @@ class Recovery(Callback):
         if due or self._bad_samples:
             self._judge_samples(trainer, record.step)
         if due and not self._bad_samples:
-            self._good, self._candidate = self._candidate or self._good, self._take(trainer)
+            if self._candidate is not None:
+                self._good, self._in_a_row = self._candidate, 0
+            self._candidate = self._take(trainer)
         self._batch = dict(trainer.loader.state_dict())
         self._look_when_due(trainer)
 
@@ -112,7 +107,7 @@ class Recovery(Callback):
 
     def _skip(self, trainer: RunningTrainer, fault: str) -> None:
         self._skipped += 1
-        self._abandon(trainer, fault, trainer.progress.step + 1)
+        self._abandon(trainer, "skip", fault, trainer.progress.step + 1, 1)
 
     def _return(self, trainer: RunningTrainer, fault: str) -> None:
         """To the last good point, with lower rates."""
@@ -125,17 +120,25 @@ class Recovery(Callback):
                 f"in step {went_bad}: {fault}; rates were down to {self._rate:.3g} of those "
                 "configured: look at the data, lower lr and embedding_lr, or raise max_recoveries"
             )
-        self._rate *= _RATE_FACTOR
+        self._in_a_row += 1
+        self._rate *= _RATE_FACTOR**self._in_a_row
         self._candidate, self._skipped, self._bad_samples = None, 0, 0
         self._health = Health.from_state(point.health)
         point.restore(trainer, type(self).__name__, self.state_dict())
         adjust_learning_rate(trainer.optimizer, self._rate / point.rate)
-        self._abandon(trainer, fault, went_bad)
+        self._abandon(trainer, "return", fault, went_bad, went_bad - point.step)
 
-    def _abandon(self, trainer: RunningTrainer, fault: str, went_bad: int) -> None:
+    def _abandon(
+        self,
+        trainer: RunningTrainer,
+        action: Literal["skip", "return"],
+        fault: str,
+        went_bad: int,
+        skipped: int,
+    ) -> None:
         self._batch = dict(trainer.loader.state_dict())
         self._look_when_due(trainer)
-        record = RecoveryRecord(trainer.progress.step, fault, went_bad, self._rate, self._returns)
+        record = RecoveryRecord(trainer.progress.step, action, went_bad, fault, self._rate, skipped)
         trainer.emit("on_recovery", record)
         raise StepAbandoned
 
@@ -149,23 +152,12 @@ class Recovery(Callback):
         bits = trainer.loader.next_batch().to(trainer.network.embedding.nodes.device)
         trainer.loader.load_state_dict(here)
         trainer.network.eval()
-        loss = float(self._objective(trainer.network, bits))
+        loss = float(next_bit_loss(trainer.network, bits))
         trainer.network.train()
         return loss <= self._health.loss_limit()
 
-    @torch.no_grad()
     def _judge_samples(self, trainer: RunningTrainer, step: int) -> None:
-        """Draw from a generator of their own, so that a run is the same with and without."""
-        network = trainer.network
-        generator = torch.Generator(network.embedding.nodes.device)
-        generator.manual_seed(self._seed + step)
-        new_bits = min(_SAMPLE_BYTES * network.config.bits_per_byte, network.config.max_seq_len)
-        network.eval()
-        nothing = torch.zeros(_SAMPLES, 0, dtype=torch.uint8)
-        bits = generate_bits(network, nothing, new_bits, SamplingConfig(), generator)
-        surprisal = float(self._objective(network, bits.to(network.embedding.nodes.device)))
-        network.train()
-        complexity = float(lz_complexity(bits).median())
+        complexity, surprisal = self._read_sample(trainer, step)
         fault = self._health.sample_fault(complexity, surprisal)
         if fault is None:
             self._bad_samples = 0
@@ -176,6 +168,23 @@ class Recovery(Callback):
             # The step that ended just now is the one that went bad.
             trainer.progress.step -= 1
             self._return(trainer, fault)
+
+    @torch.no_grad()
+    def _read_sample(self, trainer: RunningTrainer, step: int) -> tuple[float, float]:
+        """C and own surprisal, bits per byte, of what the model writes, drawn with a generator of
+        its own: the run is the same with and without."""
+        network = trainer.network
+        device = network.embedding.nodes.device
+        generator = torch.Generator(device).manual_seed(trainer.config.seed + step)
+        length = _SAMPLE_BYTES * network.config.bits_per_byte
+        nothing = torch.zeros(1, 0, dtype=torch.uint8)
+        network.eval()
+        bits = generate_bits(
+            network, nothing, min(length, network.config.max_seq_len), SamplingConfig(), generator
+        )
+        surprisal = float(next_bit_loss(network, bits.to(device)))
+        network.train()
+        return float(lz_complexity(bits)), surprisal
 
     def _take(self, trainer: RunningTrainer) -> RecoveryPoint:
         name, health = type(self).__name__, self._health.state_dict()
@@ -207,6 +216,7 @@ class Recovery(Callback):
             "good": None if self._good is None else self._good.state_dict(),
             "candidate": None if self._candidate is None else self._candidate.state_dict(),
             "returns": self._returns,
+            "in_a_row": self._in_a_row,
             "skipped": self._skipped,
             "bad_samples": self._bad_samples,
             "rate": self._rate,
@@ -222,6 +232,7 @@ class Recovery(Callback):
             None if state[name] is None else RecoveryPoint(**state[name])
             for name in ("good", "candidate")
         )
-        self._returns, self._skipped = state["returns"], state["skipped"]
-        self._bad_samples, self._rate = state["bad_samples"], state["rate"]
+        self._returns, self._in_a_row = state["returns"], state["in_a_row"]
+        self._skipped, self._bad_samples = state["skipped"], state["bad_samples"]
+        self._rate = state["rate"]
         self._healthy_batch = state["healthy_batch"]

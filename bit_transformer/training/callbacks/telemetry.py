@@ -10,6 +10,7 @@ from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.readings import pass_readings
 from bit_transformer.training.callbacks.base import (
     Callback,
+    RecoveryRecord,
     RunningTrainer,
     StepRecord,
     TelemetryRecord,
@@ -48,6 +49,11 @@ class TelemetryReader(Callback):
         """Read the step that was looked at; look at the next one if it is due."""
         if self._probe is not None and self._seen is not None:
             trainer.emit("on_telemetry", self._read(trainer, record.step))
+        self._detach()
+        self._attach_when_due(trainer, record.step + 1)
+
+    def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
+        """Forget the abandoned step."""
         self._detach()
         self._attach_when_due(trainer, record.step + 1)
 
