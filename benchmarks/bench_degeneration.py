@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", type=Path, default=[], help="texts and .xls files")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--each", type=int, default=200, help="windows of a kind or fault")
+    parser.add_argument("--leave-one-out", action="store_true", help="judge each reading's worth")
     parser.add_argument("--model", type=Path, help="run folder of an earlier call")
     arguments = parser.parse_args()
     parts = [documents(arguments.data, tenths) for tenths in _TENTHS]
@@ -75,7 +76,7 @@ def main() -> None:
     calibration, test = (_judged(model, windows) for windows in clean)
     bad = _judged(model, degenerate_windows(parts[2], arguments.each, 13))
     samples = _judged(model, _samples(model, parts[2], arguments.each, 14))
-    monitors = _monitors(calibration)
+    monitors = _monitors(calibration, leave_one_out=arguments.leave_one_out)
     rows, curves = [], {}
     for name, monitor in monitors.items():
         scores = {key: monitor(found) for key, found in (("test", test), ("bad", bad))}
@@ -152,7 +153,7 @@ def _loops(tail: np.ndarray) -> bool:
     return any((tail[period:] == tail[:-period]).all() for period in range(1, 33))
 
 
-def _monitors(calibration: Judged) -> dict[str, Monitor]:
+def _monitors(calibration: Judged, *, leave_one_out: bool) -> dict[str, Monitor]:
     """The gate, the gate without each reading, each reading alone, and the rivals."""
 
     def gate(*, without: str | None = None) -> Monitor:
@@ -167,8 +168,9 @@ def _monitors(calibration: Judged) -> dict[str, Monitor]:
         return lambda found: np.array([_lowest(made, one) for one in found.readings])
 
     monitors = {"gate": gate()}
-    monitors |= {f"gate without {name.upper()}": gate(without=name) for name in INPUTS}
-    monitors |= {f"{name.upper()} alone": single(name) for name in INPUTS}
+    if leave_one_out:
+        monitors |= {f"gate without {name.upper()}": gate(without=name) for name in INPUTS}
+    monitors |= {f"{name.upper()} alone": single(name) for name in ("k", "c", "s", "t", "u")}
     monitors |= {"zlib ratio": _zlib, "mean log-probability": _log_probability}
     ranks = [np.sort(rival(calibration)) for rival in (_zlib, _log_probability)]
 

@@ -1,7 +1,7 @@
 """How familiar a set of readings is, taken together.
 
 A loop in prose and a row of zeros in a program may have the same C; what gives the loop away is
-that such a C does not go with such a K and S. Each kind of good data is a cloud in the space of the
+that such a C does not go with such a K and T. Each kind of good data is a cloud in the space of the
 readings, and a mixture of Gaussians describes the clouds without being told the kinds. Familiarity
 F is the share of good readings that are less likely than the ones at hand.
 """
@@ -16,8 +16,9 @@ from jaxtyping import Float
 
 from bit_transformer.errors import ConfigError, MissingExtraError
 
-INPUTS = ("k", "c", "s", "t", "u")
-"""Readings that familiarity is of, in the order of the columns below."""
+INPUTS = ("k", "c", "t", "u")
+"""Readings that familiarity is of. S is none of them: with it the gate caught fewer degenerate
+windows (`docs/log.md`), for what S knows is in T and U."""
 _RANKS = 200
 _COMPONENTS = 16
 _FIT_ROWS = 30_000
@@ -95,11 +96,10 @@ _PARAMETERS = ("mean", "scale", "weights", "means", "factors", "ranks")
 
 def _features(rows: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "n inputs"]:
     """Readings on scales on which good ones lie in rounder clouds."""
-    k, c, s, t, u = np.clip(rows, 0, 1).T
+    k, c, t, u = np.clip(rows, 0, 1).T
     columns = (
         np.log(np.maximum(1 - k, 1e-3)),
         np.log(c + 0.03),
-        np.log(np.maximum(-np.log(np.maximum(s, 1e-12)), 1e-4)),
         np.log(1 / np.maximum(t, 1e-8) - 0.95),
         u,
     )

@@ -17,7 +17,7 @@ READING_NAMES: Mapping[str, str] = MappingProxyType(
         "s": "S, agreement with the reference",
         "t": "T, typicality of the bits under the model",
         "u": "U, order of the bits",
-        "f": "F, familiarity of all readings together",
+        "f": "F, familiarity of the readings together",
     }
 )
 
