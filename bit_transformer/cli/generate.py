@@ -64,6 +64,8 @@ def run(words: Sequence[str]) -> None:
         )
     model = BitTransformerLM.from_pretrained(arguments.run)
     prompt = _prompt(arguments, model)
+    if arguments.queue is not None and not arguments.gate:
+        raise ConfigError("--queue is for what --gate refuses; give --gate as well")
     if arguments.watch or arguments.gate:
         _check_single(arguments)
     if arguments.watch:

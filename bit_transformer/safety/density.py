@@ -8,7 +8,7 @@ F is the share of good readings that are less likely than the ones at hand.
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,15 @@ class ReadingDensity:
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         """Of what `to_dict` gave; raises `ConfigError` for anything else."""
         try:
+            self.inputs = tuple(parameters["inputs"])
+            self._transforms = [_TRANSFORMS[name] for name in self.inputs]
             arrays = {name: np.array(parameters[name], dtype=np.float64) for name in _PARAMETERS}
+            if arrays["means"].shape[1:] != (len(self.inputs),):
+                raise ValueError(f"means of shape {arrays['means'].shape} for {self.inputs}")
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"these are no parameters of a reading density: {error}") from error
+            raise ConfigError(
+                f"these are no parameters of a reading density ({error}); calibrate the gate anew"
+            ) from error
         self._mean, self._scale = arrays["mean"], arrays["scale"]
         self._log_weights, self._means = np.log(arrays["weights"]), arrays["means"]
         self._factors, self._ranks = arrays["factors"], arrays["ranks"]
@@ -44,14 +50,16 @@ class ReadingDensity:
     def fit(
         cls, rows: Float[np.ndarray, "n inputs"], *, components: int = _COMPONENTS, seed: int = 0
     ) -> "ReadingDensity":
-        """The density of good readings, a row each; fitted by scikit-learn (extra `telemetry`)."""
+        """The density of good readings, a row each with the columns `INPUTS`; fitted by
+        scikit-learn (extra `telemetry`)."""
         rng = np.random.default_rng(seed)
         if len(rows) > _FIT_ROWS:
             rows = rows[rng.choice(len(rows), _FIT_ROWS, replace=False)]
-        features = _features(rows)
+        features = _features(rows, [_TRANSFORMS[name] for name in INPUTS])
         mean, scale = features.mean(0), features.std(0) + 1e-9
         mixture = _mixture(components, seed).fit((features - mean) / scale)
         fitted = {
+            "inputs": INPUTS,
             "mean": mean,
             "scale": scale,
             "weights": mixture.weights_,
@@ -66,7 +74,7 @@ class ReadingDensity:
 
     def log_density(self, rows: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, " n"]:
         """Natural logarithm of the density, in units of the transformed readings."""
-        x = (_features(rows) - self._mean) / self._scale
+        x = (_features(rows, self._transforms) - self._mean) / self._scale
         offsets = x[:, None, :] - self._means
         whitened = np.einsum("nci,cij->ncj", offsets, self._factors)
         log_determinants = np.log(np.diagonal(self._factors, axis1=1, axis2=2)).sum(1)
@@ -88,22 +96,29 @@ class ReadingDensity:
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters as JSON-ready values."""
-        return {name: values.tolist() for name, values in self._parameters.items()}
+        arrays = {name: values.tolist() for name, values in self._parameters.items()}
+        return {"inputs": list(self.inputs), **arrays}
 
 
+Transform = Callable[[np.ndarray], np.ndarray]
 _PARAMETERS = ("mean", "scale", "weights", "means", "factors", "ranks")
 
 
-def _features(rows: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "n inputs"]:
-    """Readings on scales on which good ones lie in rounder clouds."""
-    k, c, t, u = np.clip(rows, 0, 1).T
-    columns = (
-        np.log(np.maximum(1 - k, 1e-3)),
-        np.log(c + 0.03),
-        np.log(1 / np.maximum(t, 1e-8) - 0.95),
-        u,
-    )
-    return np.stack(columns, axis=1)
+# Scales on which good readings lie in rounder clouds.
+_TRANSFORMS: dict[str, Transform] = {
+    "k": lambda k: np.log(np.maximum(1 - k, 1e-3)),
+    "c": lambda c: np.log(c + 0.03),
+    "s": lambda s: np.log(np.maximum(-np.log(np.maximum(s, 1e-12)), 1e-4)),
+    "t": lambda t: np.log(1 / np.maximum(t, 1e-8) - 0.95),
+    "u": lambda u: u,
+}
+
+
+def _features(
+    rows: Float[np.ndarray, "n inputs"], transforms: Sequence[Transform]
+) -> Float[np.ndarray, "n inputs"]:
+    columns = zip(transforms, np.clip(rows, 0, 1).T, strict=True)
+    return np.stack([transform(column) for transform, column in columns], axis=1)
 
 
 def _mixture(components: int, seed: int) -> Any:

@@ -57,7 +57,7 @@ class SafetyGate:
             )
         self.density = density
         self.decay, self.burn_in, self.window_bits = decay, burn_in, window_bits
-        needed = {*self.policy.floors} - {"f"} | ({*INPUTS} if density else set())
+        needed = {*self.policy.floors} - {"f"} | ({*density.inputs} if density else set())
         self._names = tuple(sorted(needed))
         self.reset()
 
@@ -125,7 +125,7 @@ class SafetyGate:
     def _columns(self, averages: Float[np.ndarray, "n names"]) -> dict[str, Any]:
         columns = dict(zip(self._names, averages.T, strict=True))
         if self.density is not None:
-            rows = np.stack([columns[name] for name in INPUTS], axis=1)
+            rows = np.stack([columns[name] for name in self.density.inputs], axis=1)
             columns["f"] = self.density.familiarity(rows)
         return columns
 

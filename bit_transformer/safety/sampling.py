@@ -38,9 +38,9 @@ def hil_safe_inference(
 ) -> tuple[Integer[Tensor, "B T"], Mapping[str, Tensor]]:
     """The likeliest next bit after each of `bits`, with telemetry, if the gate lets `bits` pass.
 
-    The gate (by default one with the given floors) follows the readings of each sequence. When it
-    refuses one, all of them go to the `queue`, where one is given, and with `strict` a `GateError`
-    is raised; otherwise the telemetry's `gate_passed` (B,) says which ones passed.
+    The gate (by default one with the given floors) follows the readings of each sequence. One
+    that it refuses goes to the `queue`, where one is given, and with `strict` a `GateError` is
+    raised; otherwise the telemetry's `gate_passed` (B,) says which ones passed.
     """
     chosen = gate or SafetyGate(c_floor, s_floor)
     with evaluating(model), torch.no_grad():

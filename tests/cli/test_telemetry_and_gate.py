@@ -110,6 +110,7 @@ def test_refused_output_is_reviewed_and_released_once(strict, tmp_path, capsys):
 def test_usage_errors_name_the_way_out(run, strict, tmp_path, capsys):
     queue = ["--queue", str(tmp_path / "queue")]
     assert main(["generate", str(run), "--gate", "--watch"]) == 2
+    assert main(["generate", str(run), *queue]) == 2
     assert main(["generate", str(run), "--gate", "--samples", "2"]) == 2
     assert main(["review", "show", *queue]) == 2
     assert main(["review", "reject", "nothing", *queue]) == 1

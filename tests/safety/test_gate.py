@@ -86,6 +86,11 @@ def test_familiarity_is_a_rank_among_good_readings(good):
     assert (density.familiarity(np.array([[0.0, 1.0, 0.01, 0.0]])) < 0.001).all()
 
 
+def _with_other_inputs(good) -> dict:
+    settings = SafetyGate.calibrate(good, 0.02).to_dict()
+    return settings | {"density": settings["density"] | {"inputs": ["k", "c"]}}
+
+
 def test_bad_settings_are_refused(good):
     for settings in ({"decay": 1.0}, {"burn_in": -1}, {"c_floor": 2.0}, {"floors": {"f": 0.1}}):
         with pytest.raises(ConfigError):
@@ -96,6 +101,6 @@ def test_bad_settings_are_refused(good):
         SafetyGate.calibrate(good, 0.0)
     with pytest.raises(ConfigError, match="not given"):
         SafetyGate.calibrate(good, 0.02).should_trigger(0.5, 0.5)
-    for settings in ({"unknown": 1}, {"density": {"mean": [0.0]}}):
+    for settings in ({"unknown": 1}, {"density": {"mean": [0.0]}}, _with_other_inputs(good)):
         with pytest.raises(ConfigError):
             SafetyGate.from_dict(settings)
