@@ -13,7 +13,7 @@ from bit_transformer.cli.output import parse, print_json, print_table
 from bit_transformer.data.dataset import open_dataset
 from bit_transformer.errors import ConfigError, SourceError
 from bit_transformer.lm import BitTransformerLM
-from bit_transformer.safety.calibration import gate_windows, passing_share
+from bit_transformer.safety.calibration import gate_windows, passing_shares
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.training.run_folder import RunFolder
 
@@ -47,14 +47,15 @@ def run(words: Sequence[str]) -> None:
     calibrated = SafetyGate.from_pretrained(arguments.run)
     if calibrated is not None:
         gates = {"calibrated with the model": calibrated} | gates
+    shares = passing_shares(model.network, windows, list(gates.values()))
     report: list[dict[str, Any]] = [
         {
             "gate": name,
             "floors": dict(gate.policy.floors),
             "windows": len(windows),
-            "passing_share": passing_share(model.network, windows, gate),
+            "passing_share": share,
         }
-        for name, gate in gates.items()
+        for (name, gate), share in zip(gates.items(), shares, strict=True)
     ]
     if arguments.json:
         print_json(report)

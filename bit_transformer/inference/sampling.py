@@ -1,10 +1,8 @@
 """From node logits to a distribution over whole patches, and draws from it."""
 
 import functools
-import inspect
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -12,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bit_transformer.errors import ConfigError
+from bit_transformer.telemetry.native import compiled
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def sample_patch(
     return torch.from_numpy(patches)
 
 
-def _walk_down(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> None:
+@compiled
+def _walk(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> None:
     """Invert each row's distribution function at its number in [0, 1), one bit after the other."""
     for row in range(len(node_logits)):
         node, rest = 1, uniform[row]
@@ -78,10 +78,6 @@ def _walk_down(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray
             else:
                 node, rest = 2 * node + 1, (rest - p_zero) / (1 - p_zero)
         patches[row, 0] = node - node_logits.shape[1]
-
-
-# A runtime type checker may have wrapped the function before.
-_walk = numba.njit(cache=True)(inspect.unwrap(_walk_down))
 
 
 @functools.lru_cache(maxsize=32)

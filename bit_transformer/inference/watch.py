@@ -17,6 +17,7 @@ from bit_transformer.inference.sampling import SamplingConfig, patch_log_probabi
 from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.telemetry.stream import WINDOW_BITS, Readings, StreamTelemetry
+from bit_transformer.telemetry.universal_code import code_lengths
 
 _ROWS_AT_ONCE = 32
 
@@ -36,7 +37,7 @@ class WatchedStretch:
     @property
     def surprisal(self) -> Float[np.ndarray, " n"]:
         """Bits of information in each bit."""
-        return -np.log2(np.where(self.bits == 1, self.p_ones, 1 - self.p_ones))
+        return code_lengths(self.p_ones, self.bits)
 
     def alternatives(self, count: int = 3) -> list[list[tuple[int, float]]]:
         """For each patch the `count` likeliest values and their probabilities, best first."""
@@ -76,8 +77,8 @@ def watch(
 ) -> Watch:
     """Generate one sequence, observed, in stretches of `patches_at_once` patches.
 
-    The same bits as `stream_bits` draws from the same generator. Longer stretches cost less: at 8
-    patches, a few per cent of a decoding step. Raises what `stream_patches` does, and `ConfigError`
+    The same bits as `stream_bits` draws from the same generator. Longer stretches cost less
+    (`benchmarks/bench_telemetry.py`). Raises what `stream_patches` does, and `ConfigError`
     for a batch of prompts.
     """
     if len(prompt_bits) != 1:

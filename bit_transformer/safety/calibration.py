@@ -1,6 +1,6 @@
 """A gate's floors from held-out data of the model it will guard."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -48,16 +48,25 @@ def calibrate_gate(
         )
 
 
-def passing_share(
-    network: BitTransformer, windows: UInt8[np.ndarray, "count window"], gate: SafetyGate
-) -> float:
-    """Share of windows that the gate lets pass, their first halves not judged."""
+def passing_shares(
+    network: BitTransformer,
+    windows: UInt8[np.ndarray, "count window"],
+    gates: Sequence[SafetyGate],
+) -> list[float]:
+    """Share of windows that each gate lets pass, their first halves not judged."""
     if not len(windows):
         raise ConfigError("there is no whole window to judge; give more data")
     prompt = prompt_patches(network, windows)
-    readings = byte_readings(network, windows, window_bits=gate.window_bits)
-    passed = [gate.judge(one, prompt_patches=prompt).passed for one in readings]
-    return float(np.mean(passed))
+    # Reading is the slow part: once for all gates that look at the same window.
+    readings = {
+        bits: byte_readings(network, windows, window_bits=bits)
+        for bits in {gate.window_bits for gate in gates}
+    }
+    passed = [
+        [gate.judge(one, prompt_patches=prompt).passed for one in readings[gate.window_bits]]
+        for gate in gates
+    ]
+    return [float(np.mean(row)) for row in passed]
 
 
 def prompt_patches(network: BitTransformer, windows: UInt8[np.ndarray, "count window"]) -> int:

@@ -19,7 +19,8 @@ from bit_transformer.errors import ConfigError, MissingExtraError
 INPUTS = ("k", "c", "t", "u")
 """Readings that familiarity is of. S is none of them: with it the gate caught fewer degenerate
 windows (`docs/log.md`), for what S knows is in T and U."""
-_RANKS = 200
+_SHARES = (np.arange(200) + 0.5) / 200
+"""Shares of good readings at which their density is remembered."""
 _COMPONENTS = 16
 _FIT_ROWS = 30_000
 _LEAST = -600.0
@@ -65,11 +66,10 @@ class ReadingDensity:
             "weights": mixture.weights_,
             "means": mixture.means_,
             "factors": mixture.precisions_cholesky_,
-            "ranks": np.zeros(_RANKS),
+            "ranks": np.zeros(len(_SHARES)),
         }
         unranked = cls(fitted)
-        shares = (np.arange(_RANKS) + 0.5) / _RANKS
-        fitted["ranks"] = np.quantile(unranked.log_density(rows), shares)
+        fitted["ranks"] = np.quantile(unranked.log_density(rows), _SHARES)
         return cls(fitted)
 
     def log_density(self, rows: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, " n"]:
@@ -89,9 +89,8 @@ class ReadingDensity:
         Below the least likely two-hundredth it goes on falling in proportion to the density.
         """
         found = self.log_density(rows)
-        shares = (np.arange(_RANKS) + 0.5) / _RANKS
-        within = np.interp(found, self._ranks, shares)
-        below = shares[0] * np.exp(np.clip(found - self._ranks[0], _LEAST, 0))
+        within = np.interp(found, self._ranks, _SHARES)
+        below = _SHARES[0] * np.exp(np.clip(found - self._ranks[0], _LEAST, 0))
         return np.asarray(np.where(found < self._ranks[0], below, within))
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,7 +107,6 @@ _PARAMETERS = ("mean", "scale", "weights", "means", "factors", "ranks")
 _TRANSFORMS: dict[str, Transform] = {
     "k": lambda k: np.log(np.maximum(1 - k, 1e-3)),
     "c": lambda c: np.log(c + 0.03),
-    "s": lambda s: np.log(np.maximum(-np.log(np.maximum(s, 1e-12)), 1e-4)),
     "t": lambda t: np.log(1 / np.maximum(t, 1e-8) - 0.95),
     "u": lambda u: u,
 }

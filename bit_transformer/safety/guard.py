@@ -18,7 +18,7 @@ from bit_transformer.safety.policy import Verdict
 HELD_BITS = 512
 """Bits that are held back until what follows them has been judged, by default: 64 bytes."""
 PATCHES_AT_ONCE = 32
-"""Patches judged together: telemetry then costs a few per cent of a decoding step."""
+"""Patches judged together; `benchmarks/bench_telemetry.py` has what that costs."""
 
 
 class GuardedStream:
