@@ -21,6 +21,10 @@ def test_probabilities_of_all_sequences_sum_to_one():
     assert sum(2 ** -_length(row) for row in rows) == pytest.approx(1)
 
 
+def test_nothing_is_expected_of_the_first_bit():
+    assert UniversalCode().read(np.ones(1, np.uint8)) == 0.5
+
+
 @given(bit_arrays, st.integers(1, 50))
 def test_reading_in_pieces_is_reading_at_once(bits, size):
     whole, pieces = UniversalCode().read(bits), UniversalCode()
