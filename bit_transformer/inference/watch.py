@@ -14,8 +14,8 @@ from bit_transformer.errors import ConfigError
 from bit_transformer.inference.generate import DrawnPatch, stream_patches
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig, patch_log_probabilities
-from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.telemetry.native import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, Readings, StreamTelemetry
 from bit_transformer.telemetry.universal_code import code_lengths
 
@@ -162,14 +162,26 @@ def _stretches(
 def _observe(
     drawn: tuple[DrawnPatch, ...], telemetry: StreamTelemetry, patch_size: int
 ) -> WatchedStretch:
-    prefix = drawn[0].prefix
-    known = prefix.shape[1]
-    bits = torch.cat([prefix, *(patch.bits for patch in drawn)], dim=1).cpu()
-    missing = -bits.shape[1] % patch_size
-    padded = torch.nn.functional.pad(bits, (0, missing))
-    nodes = torch.stack([patch.node_logits for patch in drawn], dim=1).cpu()
-    logits = path_logits(nodes, patch_values(padded, patch_size), patch_size).flatten()
-    new = bits[0, known:].numpy().astype(np.uint8)
-    odds = logits[known : bits.shape[1]].double()
-    readings = telemetry.read(new, odds.numpy())
-    return WatchedStretch(new, torch.sigmoid(odds).numpy(), readings, drawn)
+    nodes = torch.cat([patch.node_logits for patch in drawn]).cpu().float().numpy()
+    prefix = drawn[0].prefix[0].cpu().numpy().astype(np.uint8)
+    new = torch.cat([patch.bits for patch in drawn], dim=1)[0].cpu().numpy().astype(np.uint8)
+    odds = np.empty(len(new))
+    _path_odds(nodes, prefix, new, patch_size, odds)
+    p_ones = torch.sigmoid(torch.from_numpy(odds)).numpy()
+    return WatchedStretch(new, p_ones, telemetry.read(new, odds), drawn)
+
+
+@compiled
+def _path_odds(
+    nodes: np.ndarray, prefix: np.ndarray, new: np.ndarray, patch_size: int, odds: np.ndarray
+) -> None:
+    """Logit of a one that each new bit had; the first patch began with `prefix`."""
+    node = 1
+    for bit in prefix:
+        node = 2 * node + bit
+    for t in range(new.size):
+        patch, place = divmod(prefix.size + t, patch_size)
+        if place == 0:
+            node = 1
+        odds[t] = nodes[patch, node]
+        node = 2 * node + new[t]

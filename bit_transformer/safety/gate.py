@@ -13,6 +13,7 @@ from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import ConfigError
 from bit_transformer.safety.density import INPUTS, ReadingDensity
 from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Policy, Verdict
+from bit_transformer.telemetry.native import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, Readings
 
 METADATA_KEY = "gate"
@@ -116,9 +117,10 @@ class SafetyGate:
 
     def _smooth(self, rows: Float[np.ndarray, "n names"]) -> Float[np.ndarray, "n names"]:
         smoothed = np.empty_like(rows)
-        for index, row in enumerate(rows):
-            before = row if self._average is None else self._average
-            self._average = smoothed[index] = self.decay * before + (1 - self.decay) * row
+        if len(rows):
+            before = rows[0] if self._average is None else self._average
+            _trailing_averages(rows, before, self.decay, smoothed)
+            self._average = smoothed[-1]
         self.patches += len(rows)
         return smoothed
 
@@ -230,6 +232,18 @@ class SafetyGate:
         metadata = read_manifest(locate_checkpoint(Path(folder)))["metadata"]
         settings = metadata.get(METADATA_KEY)
         return None if settings is None else cls.from_dict(settings)
+
+
+@compiled
+def _trailing_averages(
+    rows: np.ndarray, before: np.ndarray, decay: float, smoothed: np.ndarray
+) -> None:
+    """The exponential average after each row, `before` being the one before the first."""
+    for name in range(rows.shape[1]):
+        average = before[name]
+        for index in range(len(rows)):
+            average = decay * average + (1 - decay) * rows[index, name]
+            smoothed[index, name] = average
 
 
 def _joint_quantile(

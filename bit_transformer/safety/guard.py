@@ -35,8 +35,6 @@ class GuardedStream:
             raise ConfigError(f"held_bits must be at least 0, got {held_bits}")
         self._watched, self._gate, self._held_bits = watched, gate, held_bits
         self._waiting: deque[WatchedStretch] = deque()
-        self.stretches: list[WatchedStretch] = []
-        """Everything that was generated, with its telemetry."""
         gate.reset()
         gate.observe(watched.prompt_readings)
         self.verdict = Verdict(True, (), {}, gate.patches, warming_up=True)
@@ -44,7 +42,6 @@ class GuardedStream:
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, " n"]]:
         for stretch in self._watched:
-            self.stretches.append(stretch)
             self._waiting.append(stretch)
             self.verdict = self._gate.follow(stretch.readings)
             if not self.verdict.passed:
