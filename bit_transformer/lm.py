@@ -20,6 +20,7 @@ from bit_transformer.inference.score import Score, score_bytes
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.regularizers import RegularizerConfig
 from bit_transformer.telemetry.lazy import LazyReadings
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.readings import pass_readings
@@ -38,13 +39,17 @@ class BitTransformerLM(nn.Module):
         full_attn_logging: bool = False,
         log_activations: bool = False,
         reference: "BitTransformerLM | None" = None,
+        lambda_K: float = 0.0,
+        lambda_C: float = 0.0,
+        lambda_S: float = 0.0,
         **settings: Any,
     ) -> None:
-        """What is logged is no part of the model and is not saved with it.
+        """The named arguments are how the model is used: no part of it, and not saved with it.
 
         `full_attn_logging` and `log_activations` add `attention_maps` and `activations` to the
         telemetry; without the first, no map of all positions against all is ever built. S is held
-        against `reference`, a frozen model, where one is given.
+        against `reference`, a frozen model, where one is given. The lambdas are the weights of the
+        penalties that `fit` trains it with, see `RegularizerConfig`.
 
         Raises `ConfigError` for a setting that does not exist or cannot be built.
         """
@@ -52,6 +57,8 @@ class BitTransformerLM(nn.Module):
         self.config = ModelConfig.from_dict(settings)
         self.network = BitTransformer(self.config)
         self.full_attn_logging, self.log_activations = full_attn_logging, log_activations
+        self.regularizers = RegularizerConfig(lambda_K, lambda_C, lambda_S)
+        """Penalties that `fit` trains this model with."""
         # In a tuple: a reference is no part of this module and trains with nobody.
         self._reference = (reference,)
 

@@ -86,6 +86,7 @@ def fit(
         model=model.config,
         optimizer=optimizer or OptimizerConfig(),
         train=train or TrainConfig(),
+        regularizers=model.regularizers,
     )
     run = RunFolder(folder)
     run.require_new()

@@ -11,6 +11,7 @@ from bit_transformer import (
     SafetyGate,
     TelemetryLog,
     TelemetrySynthesizer,
+    TrainConfig,
     adjust_learning_rate,
     bits_to_text,
     compress_bits,
@@ -20,6 +21,7 @@ from bit_transformer import (
     demo_hil_safety,
     detect_metric_drift,
     enforce_parity,
+    fit,
     hil_safe_inference,
     infer_text,
     model_output_decompress,
@@ -30,6 +32,7 @@ from bit_transformer import (
     unpack_bits,
 )
 from bit_transformer.torch_utils import cpu_autocast
+from bit_transformer.training.run_folder import RunFolder
 from bit_transformer.utils import load_model, save_model, set_dropout
 
 SIZES = {"d_model": 32, "nhead": 4, "num_layers": 2, "dim_feedforward": 64, "max_seq_len": 256}
@@ -54,6 +57,14 @@ def test_the_model_returns_logits_and_telemetry():
     assert telemetry["negentropy_logits"].abs().max() < 1e-6
     logging = BitTransformerLM(**SIZES, full_attn_logging=True, log_activations=True)
     assert {"activations", "attention_maps"} <= logging(torch.zeros(1, 8).long())[1].keys()
+
+
+def test_the_model_is_trained_with_its_penalties(tmp_path):
+    model = BitTransformerLM(**SIZES, lambda_K=0.1, lambda_C=0.2, lambda_S=0.3)
+    train = TrainConfig(steps=1, batch_size=1, telemetry_every=0, device="cpu")
+    fit(model, bytes(range(256)) * 8, train, out=tmp_path / "run", progress=False)
+    saved = RunFolder(tmp_path / "run").config().regularizers
+    assert (saved.lambda_k, saved.lambda_c, saved.lambda_s) == (0.1, 0.2, 0.3)
 
 
 def test_text_travels_as_nine_bits_a_byte():

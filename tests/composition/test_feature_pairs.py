@@ -10,12 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from bit_transformer import BitTransformerLM, set_dropout
+from bit_transformer import (
+    BitTransformerLM,
+    SafetyGate,
+    SamplingConfig,
+    guarded_stream,
+    set_dropout,
+)
+from bit_transformer.inference.generate import stream_bits
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.training.precision import autocast
 from tests.builders import tiny_model
@@ -140,14 +149,32 @@ def test_a_pair_equals_its_reference_or_is_refused(first, second):
     assert (found - expected).abs().mean() < tolerance
 
 
+OBJECTIVES = {
+    "next bit": next_bit_loss,
+    "regularized": regularized(RegularizerConfig(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_every_feature_trains(feature):
+def test_every_feature_trains(feature, objective):
     model = tiny_model(**feature.settings).train()
     feature.apply(model)
-    next_bit_loss(model.network, _bits(model.config.parity)).backward()
+    OBJECTIVES[objective](model.network, _bits(model.config.parity)).backward()
     gradients = [weight.grad for weight in model.parameters()]
     assert all(gradient is not None for gradient in gradients)
     assert all(
         g.coalesce().values().isfinite().all() if g.is_sparse else g.isfinite().all()
         for g in gradients
     )
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_every_feature_generates_the_same_under_a_gate(feature):
+    model = tiny_model(**feature.settings).eval()
+    feature.apply(model)
+    arguments = (model.network, _bits(model.config.parity)[:1, :36], 72, SamplingConfig())
+    plain = torch.cat(list(stream_bits(*arguments, torch.Generator().manual_seed(0))), dim=1)
+    lenient = SafetyGate(0.0, 0.0)
+    guarded = guarded_stream(*arguments, lenient, torch.Generator().manual_seed(0))
+    assert np.array_equal(np.concatenate(list(guarded)), plain[0].numpy())
