@@ -1,6 +1,7 @@
 """The public face of a model: one class that joins network, telemetry, inference and files."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
+from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.errors import CheckpointMismatchError, ContextLengthError, InvalidBitsError
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.predictor import log2_likelihood
@@ -42,6 +44,8 @@ class BitTransformerLM(nn.Module):
         lambda_K: float = 0.0,
         lambda_C: float = 0.0,
         lambda_S: float = 0.0,
+        use_checkpoint: bool = False,
+        use_autocast: bool = False,
         **settings: Any,
     ) -> None:
         """The named arguments are how the model is used: no part of it, and not saved with it.
@@ -49,7 +53,9 @@ class BitTransformerLM(nn.Module):
         `full_attn_logging` and `log_activations` add `attention_maps` and `activations` to the
         telemetry; without the first, no map of all positions against all is ever built. S is held
         against `reference`, a frozen model, where one is given. The lambdas are the weights of the
-        penalties that `fit` trains it with, see `RegularizerConfig`.
+        penalties that `fit` trains it with, see `RegularizerConfig`. `use_checkpoint` keeps only
+        the input of each block for the backward pass, and `use_autocast` has matrix products done
+        in bfloat16, in `forward`, `log2_likelihood` and `fit`.
 
         Raises `ConfigError` for a setting that does not exist or cannot be built.
         """
@@ -59,6 +65,9 @@ class BitTransformerLM(nn.Module):
         self.full_attn_logging, self.log_activations = full_attn_logging, log_activations
         self.regularizers = RegularizerConfig(lambda_K, lambda_C, lambda_S)
         """Penalties that `fit` trains this model with."""
+        self.use_checkpoint, self.use_autocast = use_checkpoint, use_autocast
+        if use_checkpoint:
+            checkpoint_blocks(self.network)
         # In a tuple: a reference is no part of this module and trains with nobody.
         self._reference = (reference,)
 
@@ -67,16 +76,18 @@ class BitTransformerLM(nn.Module):
         """A model with fresh weights."""
         return cls(**config.to_dict())
 
-    def forward(self, bits: Integer[Tensor, "B T"]) -> tuple[Float[Tensor, "B T 2"], LazyReadings]:
+    def forward(
+        self, bits: Integer[Tensor, "B T"], *, causal: bool = True
+    ) -> tuple[Float[Tensor, "B T 2"], LazyReadings]:
         """`logits[:, t]` scores bit t + 1 given bits 0 to t; softmax over the last axis gives
-        p(0), p(1).
+        p(0), p(1). With `causal=False` it is given the whole context, whatever the chunks are.
 
         The telemetry is computed as it is read, see `pass_readings`: K and C of the bits and of the
         predictions made of them, S, attention entropy. Read it before the weights change.
         """
         self._check_bits(bits)
-        with Probe(self.network) as probe:
-            ones = bit_logits(self.network, functional.pad(bits, (0, 1)))
+        with Probe(self.network) as probe, self._autocast():
+            ones = bit_logits(self.network, functional.pad(bits, (0, 1)), causal=causal)
         readings = pass_readings(
             bits,
             ones[:, :-1],
@@ -108,7 +119,14 @@ class BitTransformerLM(nn.Module):
         Differentiable. The code length of parity bits is 0.
         """
         self._check_bits(bits)
-        return log2_likelihood(bit_logits(self.network, bits), bits)
+        with self._autocast():
+            logits = bit_logits(self.network, bits)
+        return log2_likelihood(logits, bits)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if not self.use_autocast:
+            return nullcontext()
+        return torch.autocast(self.network.embedding.nodes.device.type, dtype=torch.bfloat16)
 
     def generate(
         self,

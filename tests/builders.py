@@ -5,15 +5,18 @@ from typing import Any
 import torch
 
 from bit_transformer.lm import BitTransformerLM
-from bit_transformer.model.attention import AttentionKernel, full_attention
-from bit_transformer.model.stack import PlainStack
 
-STACKS = {"plain": PlainStack}
-ATTENTION_KERNELS: dict[str, AttentionKernel] = {"full": full_attention}
+STACKS: dict[str, dict[str, Any]] = {"plain": {}, "reversible": {"reversible": True}}
+ATTENTION_PATCHES: dict[str, dict[str, int]] = {
+    "full": {},
+    "chunks": {"chunk_size": 2, "overlap": 0},
+    "overlapping chunks": {"chunk_size": 2, "overlap": 1},
+}
+"""Chunked attention in patches."""
 
 
 def tiny_model(
-    *, stack: str = "plain", kernel: str = "full", seed: int = 0, **settings: Any
+    *, stack: str = "plain", attention: str = "full", seed: int = 0, **settings: Any
 ) -> BitTransformerLM:
     """A model of a few thousand weights in evaluation mode, all of them random."""
     torch.manual_seed(seed)
@@ -26,9 +29,11 @@ def tiny_model(
         "memory_slots": 256,
         "memory_width": 4,
     }
-    model = BitTransformerLM(**(sizes | settings))
-    model.network.stack = STACKS[stack](model.config)
-    model.network.attention_kernel = ATTENTION_KERNELS[kernel]
+    chunks = {
+        name: patches * settings.get("patch_size", 8)
+        for name, patches in ATTENTION_PATCHES[attention].items()
+    }
+    model = BitTransformerLM(**(sizes | STACKS[stack] | chunks | settings))
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model.eval()

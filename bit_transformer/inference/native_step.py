@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from bit_transformer.model.attention import full_attention
+from bit_transformer.model.attention import chunked_attention, full_attention
 from bit_transformer.model.block import Block
 from bit_transformer.model.cache import KVCache, LayerCache
 from bit_transformer.model.stack import PlainStack
@@ -124,7 +124,7 @@ class NativeStep:
         linear = [module for module in network.stack.modules() if not list(module.children())]
         return (
             type(network.stack) is PlainStack
-            and network.attention_kernel is full_attention
+            and network.attention_kernel in (full_attention, chunked_attention)
             and not network.training
             and all(type(module) in (nn.Linear, nn.Dropout) for module in linear)
             and all(

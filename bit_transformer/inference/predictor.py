@@ -25,10 +25,10 @@ def log2_likelihood(
 class Predictor:
     """A batch of sequences being read by a network, any number of bits at a time.
 
-    Reading a patch costs one trunk position. When the context is full, the predictor starts over
-    from
-    the newest half of it, so a sequence may be of any length. How the bits are cut into calls of
-    `read` changes nothing but rounding.
+    Reading a patch costs one trunk position, and a sequence may be of any length in constant
+    memory: where attention is chunked the next chunk begins; otherwise, when the context is full,
+    the predictor starts over from the newest half of it. How the bits are cut into calls of `read`
+    changes nothing but rounding.
     """
 
     def __init__(self, network: BitTransformer, batch_size: int = 1) -> None:
@@ -39,6 +39,7 @@ class Predictor:
             batch_size, 0, dtype=torch.uint8, device=self.device
         )
         """The bits read of the current, unfinished patch; r < P."""
+        self._slides = network.config.chunk_size is not None
         self._read_patches: list[Tensor] = []
         native = batch_size == 1 and NativeStep.supports(network)
         self._native_step = NativeStep(network) if native else None
@@ -77,14 +78,13 @@ class Predictor:
         """Run the trunk over whole patches; node logits after each, (B, N, nodes)."""
         parts = []
         while patches.shape[1]:
-            room = self._cache.capacity - self._cache.length
-            if room == 0:
-                self._begin(self._newest_half())
+            if self._cache.room == 0:
+                self._make_room()
                 continue
-            taken = patches[:, :room]
+            taken, patches = patches.tensor_split([self._cache.room], dim=1)
             parts.append(self._run(taken))
-            self._read_patches.append(taken)
-            patches = patches[:, room:]
+            if not self._slides:
+                self._read_patches.append(taken)
         batch, nodes = self.node_logits.shape
         return torch.cat(parts, dim=1) if parts else self.node_logits.new_zeros(batch, 0, nodes)
 
@@ -94,7 +94,11 @@ class Predictor:
         logits: Tensor = self.network(patches, self._cache)
         return logits
 
-    def _newest_half(self) -> Tensor:
-        kept = (self._cache.capacity - 1) // 2
+    def _make_room(self) -> None:
+        """Begin the next chunk, or start over from the newest half of the context."""
+        if self._slides:
+            self._cache.slide(self.network.rotary)
+            return
         read = torch.cat(self._read_patches, dim=1)
-        return read[:, read.shape[1] - kept :]
+        kept = self.network.config.context_patches // 2
+        self._begin(read[:, read.shape[1] - kept :])

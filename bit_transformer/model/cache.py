@@ -6,6 +6,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from bit_transformer.model.config import ModelConfig
+from bit_transformer.model.rotary import Rotary, Rotation
 
 
 class LayerCache:
@@ -22,9 +23,21 @@ class LayerCache:
         self.values.narrow(2, start, new).copy_(values)
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
+    def keep_newest(self, count: int, rotation: Rotation) -> None:
+        """Move the newest positions to the front; keys are turned by `rotation` on the way."""
+        begin = self.length - count
+        newest = self.keys.narrow(2, begin, count)
+        self.keys.narrow(2, 0, count).copy_(rotation.turn(newest))
+        self.values.narrow(2, 0, count).copy_(self.values.narrow(2, begin, count).clone())
+        self.length = count
+
 
 class KVCache:
-    """The state of one batch of sequences between forward passes, under unchanged weights."""
+    """The state of one batch of sequences between forward passes, under unchanged weights.
+
+    Where attention is chunked it holds one chunk and its overlap, and `slide` begins the next
+    chunk, so that a sequence of any length is read in constant memory.
+    """
 
     def __init__(
         self,
@@ -34,8 +47,10 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.capacity = config.context_patches + 1
-        shape = (2, batch_size, config.nhead, self.capacity, config.head_width)
+        chunk, overlap = config.chunk_patches, config.overlap_patches
+        self._limit, self._overlap, self._chunk = 1 + chunk, overlap, chunk
+        capacity = chunk + max(1, overlap)
+        shape = (2, batch_size, config.nhead, capacity, config.head_width)
         stores = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self.layers = [LayerCache(store[0], store[1]) for store in stores]
         orders = config.memory_orders
@@ -43,13 +58,30 @@ class KVCache:
             (batch_size, orders[-1] if orders else 0), -1, device=device
         )
         self.leaf_table: Tensor | None = None
+        self.begun = False
+        """Whether the start position has been read."""
 
     @property
     def length(self) -> int:
-        """Positions stored; 0 means that not even the start position was read."""
+        """Positions stored."""
         return self.layers[0].length
+
+    @property
+    def room(self) -> int:
+        """Positions that can be read before the cache is full."""
+        return self._limit - self.length
+
+    def slide(self, rotary: Rotary) -> None:
+        """Begin the next chunk: forget all but the overlap, which takes the first positions.
+
+        Attention depends on differences of positions alone, so they may start again.
+        """
+        rotation = rotary.back(self.length - self._overlap)
+        for layer in self.layers:
+            layer.keep_newest(self._overlap, rotation)
+        self._limit = self._overlap + self._chunk
 
     def remember(self, patches: Integer[Tensor, "B N"]) -> None:
         """Keep the newest patches for the context memory; -1 stands for 'before the start'."""
-        kept = self.recent.shape[1]
+        self.begun, kept = True, self.recent.shape[1]
         self.recent = torch.cat((self.recent, patches), dim=1)[:, -kept:] if kept else self.recent

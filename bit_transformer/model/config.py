@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bit_transformer.bits.codec import bits_per_symbol
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import ConfigError, UnsupportedCombination
 
 MAX_PATCH_SIZE = 12
 MAX_MEMORY_SLOTS = 1 << 24
@@ -51,6 +51,17 @@ class ModelConfig:
     0: none. No bit can then cost less than log2(1 + e**-logit_cap) bits."""
     rotary_base: float = 10_000.0
     """Longest wavelength of the rotary positions, in patches / 2 pi."""
+    reversible: bool = False
+    """Two streams that the backward pass computes again instead of keeping activations."""
+    chunk_size: int | None = None
+    """Bits per attention chunk: a position attends within its chunk, to the overlap before it and
+    to the start. None: to the whole context."""
+    overlap: int = 0
+    """Bits before its chunk that a position also attends to."""
+    use_act: bool = False
+    """Adaptive computation time: a position leaves the trunk once it is sure enough."""
+    act_threshold: float = 0.9
+    """Cumulated halting probability at which a position leaves; 1: never before the end."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "nhead", "num_layers", "dim_feedforward", "memory_width"):
@@ -58,6 +69,8 @@ class ModelConfig:
         self._check_heads()
         self._check_patches()
         self._check_memory()
+        self._check_chunks()
+        self._check_halting()
         for name in ("dropout", "memory_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _require(self.logit_cap >= 0, "logit_cap", self.logit_cap, "at least 0")
@@ -97,6 +110,42 @@ class ModelConfig:
         for span in self.memory_bits:
             _require(span >= 1, "memory_bits", span, "spans of at least 1 bit")
 
+    def _check_chunks(self) -> None:
+        if self.chunk_size is None:
+            if self.overlap:
+                raise ConfigError(
+                    f"overlap={self.overlap} needs a chunk_size that is larger, in bits"
+                )
+            return
+        for name, value, least in (
+            ("chunk_size", self.chunk_size, 1),
+            ("overlap", self.overlap, 0),
+        ):
+            if value < least * self.patch_size or value % self.patch_size:
+                nearest = max(least, round(value / self.patch_size)) * self.patch_size
+                raise ConfigError(
+                    f"{name} must be whole patches of {self.patch_size} bits, at least {least}, "
+                    f"got {value} bits; try {nearest}"
+                )
+        if not self.overlap < self.chunk_size:
+            raise ConfigError(
+                f"overlap must be below chunk_size, got {self.overlap} and {self.chunk_size} bits"
+            )
+        if self.chunk_size > self.max_seq_len:
+            raise ConfigError(
+                f"chunk_size must be at most max_seq_len={self.max_seq_len} bits, got "
+                f"{self.chunk_size}; leave it out for attention over the whole context"
+            )
+
+    def _check_halting(self) -> None:
+        _require(0 < self.act_threshold <= 1, "act_threshold", self.act_threshold, "in (0, 1]")
+        if self.use_act and self.reversible:
+            raise UnsupportedCombination(
+                "use_act and reversible exclude each other: a position that stops early leaves no "
+                "output from which a reversible stack could compute its inputs again; use_act with "
+                "use_checkpoint saves memory too"
+            )
+
     @property
     def head_width(self) -> int:
         """Width K of one attention head."""
@@ -111,6 +160,17 @@ class ModelConfig:
     def context_patches(self) -> int:
         """Patches that a full context starts, the last one perhaps in part."""
         return -(-self.max_seq_len // self.patch_size)
+
+    @property
+    def chunk_patches(self) -> int:
+        """Patches per attention chunk; all of a context where attention is not chunked."""
+        size = self.chunk_size
+        return self.context_patches if size is None else size // self.patch_size
+
+    @property
+    def overlap_patches(self) -> int:
+        """Patches before its chunk that a position also attends to."""
+        return self.overlap // self.patch_size
 
     @property
     def bits_per_byte(self) -> int:

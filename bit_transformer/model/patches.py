@@ -39,7 +39,7 @@ def path_nodes(patches: Integer[Tensor, "*shape"], patch_size: int) -> Integer[T
 
 
 def path_logits(
-    node_logits: Float[Tensor, "B N nodes"], patches: Integer[Tensor, "B N"], patch_size: int
-) -> Float[Tensor, "B N P"]:
+    node_logits: Float[Tensor, "*B N nodes"], patches: Integer[Tensor, "*B N"], patch_size: int
+) -> Float[Tensor, "*B N P"]:
     """Logit of a one for each bit of each patch, given the bits before it (nodes is 2**P)."""
     return node_logits.gather(-1, path_nodes(patches, patch_size))

@@ -27,6 +27,11 @@ class Rotary(nn.Module):
         stop = start + count
         return Rotation(self.cosine[start:stop, None, None], self.sine[start:stop, None, None])
 
+    def back(self, positions: int) -> "Rotation":
+        """The rotation that takes a position to the one that many before it."""
+        cosine, sine = self.cosine[positions], self.sine[positions]
+        return Rotation(cosine[None, None, None], -sine[None, None, None])
+
 
 class Rotation:
     """Cosines and signed sines of some positions, ready to turn queries and keys."""
@@ -36,4 +41,8 @@ class Rotation:
 
     def apply(self, x: Float[Tensor, "B S two H K"]) -> Float[Tensor, "B S two H K"]:
         """`x` turned by its position; lengths and inner products of equal shifts are kept."""
+        return self.turn(x)
+
+    def turn(self, x: Tensor) -> Tensor:
+        """`apply` for channels in the last dimension of any shape that fits the tables."""
         return torch.addcmul(x * self.cosine, x.roll(x.shape[-1] // 2, -1), self.sine)

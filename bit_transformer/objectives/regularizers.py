@@ -7,6 +7,9 @@ K  negentropy: below its floor, towards surer predictions
 C  the differentiable Lempel-Ziv complexity: below its floor, away from repetition
 S  exp(-KL(code || model)): below its floor, towards what the adaptive universal code predicts
 
+Where patches may leave the trunk early the readings are those at its end, and `ponder_cost` is the
+price of running through all of it: a patch stays only while that pays.
+
 S is held against the universal code alone and not against the switching reference of telemetry:
 that one follows the model wherever the model does better, and a target that moves with what is
 optimised is no target. The hinge is on S and not on KL: S is bounded, so no window can outweigh
@@ -23,9 +26,9 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from bit_transformer.errors import ConfigError
-from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.model.likelihood import exit_logits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import mean_code_length, next_bit_loss
+from bit_transformer.objectives.next_bit import expected_code_length
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
 from bit_transformer.telemetry.metrics import divergence, negentropy, symbiosis
 from bit_transformer.telemetry.universal_code import UniversalCode
@@ -47,11 +50,13 @@ class RegularizerConfig:
     """Complexity from which on there is no penalty."""
     floor_s: float = 0.5
     """Symbiosis from which on there is no penalty."""
+    ponder_cost: float = 0.05
+    """Bits per byte that all blocks together cost; only where patches may halt (use_act)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith("lambda") and not 0 <= value < float("inf"):
+            if field.name.startswith(("lambda", "ponder")) and not 0 <= value < float("inf"):
                 raise ConfigError(f"{field.name} must be at least 0 and finite, got {value}")
             if field.name.startswith("floor") and not 0 <= value <= 1:
                 raise ConfigError(f"{field.name} must be in [0, 1], got {value}")
@@ -62,19 +67,29 @@ def regularized(
 ) -> Callable[[BitTransformer, Integer[Tensor, "B T"]], Float[Tensor, ""]]:
     """The next-bit objective with these penalties, from one forward pass.
 
-    Without any it is `next_bit_loss` itself. A loss that is no number is returned as it is.
+    A loss that is no number is returned as it is.
     """
-    if config.lambda_k == config.lambda_c == config.lambda_s == 0:
-        return next_bit_loss
 
     def objective(network: BitTransformer, bits: Tensor) -> Tensor:
-        logits = bit_logits(network, bits).float()
-        loss = mean_code_length(logits, bits, network.config.bits_per_byte)
+        width = network.config.bits_per_byte
+        logits, stops = exit_logits(network, bits)
+        loss = expected_code_length(logits.float(), stops, bits, width)
         if not loss.isfinite():
             return loss
-        return loss + penalty(logits, bits, config, symbol_bits=network.config.bits_per_byte)
+        loss = loss + config.ponder_cost * depth(stops)
+        return loss + penalty(logits[-1].float(), bits, config, symbol_bits=width)
 
     return objective
+
+
+def depth(stops: Float[Tensor, "E B T"]) -> Float[Tensor, ""]:
+    """Mean share of the blocks that is run through, given the probabilities of each exit; none of
+    it is a choice, and counts, where there is one exit."""
+    exits = len(stops)
+    if exits == 1:
+        return stops.new_zeros(())
+    shares = torch.arange(1, exits + 1, device=stops.device) / exits
+    return (stops * shares[:, None, None]).sum(0).mean()
 
 
 def penalty(

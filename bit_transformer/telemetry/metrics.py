@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from bit_transformer.errors import InvalidPredictionError
+from bit_transformer.model.attention import MaskRule
 from bit_transformer.telemetry.lempel_ziv import PhraseParser
 from bit_transformer.telemetry.universal_code import UniversalCode, code_lengths
 
+_CAUSAL = MaskRule()
 _SURE = 2.0**-24
 """Least probability that a divergence takes a prediction to have: 24 bits a bit at most."""
 
@@ -88,34 +90,44 @@ def symbiosis(kl: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def attention_entropy(
-    queries: Float[Tensor, "B H S K"], keys: Float[Tensor, "B H S K"], *, rows_at_once: int = 64
+    queries: Float[Tensor, "B H S K"],
+    keys: Float[Tensor, "B H S K"],
+    rule: MaskRule = _CAUSAL,
+    *,
+    rows_at_once: int = 64,
 ) -> Float[Tensor, "B H"]:
-    """Mean entropy in bits of causal attention, over positions; 0 looks at one place only.
+    """Mean entropy in bits of attention, over positions; 0 looks at one place only.
 
     Works on a few rows at a time: no S x S map is ever held.
     """
-    positions = queries.shape[2]
+    positions = torch.arange(queries.shape[2], device=queries.device)
     total = queries.new_zeros(queries.shape[:2])
-    for start in range(0, positions, rows_at_once):
-        stop = min(start + rows_at_once, positions)
-        log_p = _attention_log_probabilities(queries[:, :, start:stop], keys[:, :, :stop], start)
+    for asked in torch.split(positions, rows_at_once) if len(positions) else ():
+        stop = int(asked[-1]) + 1 if rule.causal else len(positions)
+        known = positions[int(rule.first_key(asked).min()) : stop]
+        log_p = _attention_log_probabilities(queries[:, :, asked], keys, asked, known, rule)
         p = log_p.exp()
         total += -(p * log_p.masked_fill(p == 0, 0)).sum((-2, -1)) / math.log(2)
-    return total / max(positions, 1)
+    return total / max(len(positions), 1)
 
 
 def attention_map(
-    queries: Float[Tensor, "B H S K"], keys: Float[Tensor, "B H S K"]
+    queries: Float[Tensor, "B H S K"],
+    keys: Float[Tensor, "B H S K"],
+    rule: MaskRule = _CAUSAL,
 ) -> Float[Tensor, "B H S S"]:
-    """Weights of causal attention; row i sums to 1 over keys 0 to i."""
-    return _attention_log_probabilities(queries, keys, 0).exp()
+    """Weights of attention; row i sums to 1 over the keys that position i may read."""
+    positions = torch.arange(queries.shape[2], device=queries.device)
+    return _attention_log_probabilities(queries, keys, positions, positions, rule).exp()
 
 
-def _attention_log_probabilities(queries: Tensor, keys: Tensor, first: int) -> Tensor:
+def _attention_log_probabilities(
+    queries: Tensor, keys: Tensor, asked: Tensor, known: Tensor, rule: MaskRule
+) -> Tensor:
+    """Of queries at positions `asked` over keys at `known`, a range; `keys` are those of all."""
+    keys = keys[:, :, known] if len(known) < keys.shape[2] else keys
     scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
-    at = torch.arange(first, first + queries.shape[2], device=queries.device)
-    later = torch.arange(keys.shape[2], device=queries.device) > at[:, None]
-    return scores.masked_fill(later, -torch.inf).log_softmax(-1)
+    return scores.masked_fill(~rule.allowed(asked, known), -torch.inf).log_softmax(-1)
 
 
 def _check_finite(predictions: Tensor) -> None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bit_transformer.model.attention import MaskRule
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.telemetry.metrics import attention_entropy, attention_map
 
@@ -23,13 +24,14 @@ class Probe:
         self._network, self._rows = network, rows
         self._inputs: list[tuple[Tensor, Any] | None] = [None] * network.config.num_layers
         self._output: Tensor | None = None
+        self._batch = 0
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._eager: Any = None
 
     def __enter__(self) -> "Probe":
         for index, block in enumerate(self._network.stack):
             self._handles.append(block.attention.register_forward_pre_hook(self._reader(index)))
-        self._handles.append(self._network.stack.register_forward_hook(self._read_output))
+        self._handles.append(self._network.head.register_forward_pre_hook(self._read_output))
         if any(_is_compiled(module) for module in self._network.stack.modules()):
             # Hooks inside a compiled branch would have it compiled anew for every probe.
             self._eager = torch.compiler.set_stance("force_eager")
@@ -52,13 +54,15 @@ class Probe:
     def _reader(self, index: int) -> Any:
         def read(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             if self._inputs[index] is None:
+                self._batch = len(arguments[0])
                 self._inputs[index] = (arguments[0].detach()[: self._rows], arguments[1])
 
         return read
 
-    def _read_output(self, _: nn.Module, __: Any, output: Tensor) -> None:
+    def _read_output(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         if self._output is None:
-            self._output = output.detach()[: self._rows]
+            # The last rows come from the end of the trunk, where there are other exits too.
+            self._output = arguments[0].detach()[-self._batch :][: self._rows]
 
     @property
     def observed(self) -> bool:
@@ -75,36 +79,30 @@ class Probe:
     @torch.no_grad()
     def attention_entropy(self) -> Float[Tensor, "B L H"]:
         """Mean entropy in bits of each head's attention, without any S x S map."""
-        found = [attention_entropy(q, k) for q, k in map(self._queries_keys, self._layers())]
+        found = [attention_entropy(*heads) for heads in map(self._heads, self._layers())]
         return torch.stack(found, dim=1)
 
     @torch.no_grad()
     def attention_maps(self) -> Float[Tensor, "B L H S S"]:
         """The weights of every head; takes memory quadratic in the number of patches."""
-        found = [attention_map(q, k) for q, k in map(self._queries_keys, self._layers())]
+        found = [attention_map(*heads) for heads in map(self._heads, self._layers())]
         return torch.stack(found, dim=1)
 
     def halting_probabilities(self) -> Float[Tensor, "B S L"]:
-        """Probability that a position stops after each block; the plain stack stops after the last.
-
-        Each row sums to 1.
-        """
-        activations = self.activations
-        layers, batch, positions, _ = activations.shape
-        halting = activations.new_zeros(batch, positions, layers - 1)
-        halting[:, :, -1] = 1
-        return halting
+        """Probability that a position stops after each block; each row sums to 1."""
+        return self._network.stack.halting_probabilities(self.activations[1:])
 
     def _layers(self) -> range:
         return range(len(self._inputs))
 
-    def _queries_keys(self, index: int) -> tuple[Tensor, Tensor]:
+    def _heads(self, index: int) -> tuple[Tensor, Tensor, MaskRule]:
+        """Queries and keys of a layer, and the rule it attended by."""
         observed = self._inputs[index]
         assert observed is not None, "no forward pass was observed"
         x, context = observed
         attention = list(self._network.stack)[index].attention
         queries, keys, _ = attention.project(x, context)
-        return queries.float(), keys.float()
+        return queries.float(), keys.float(), context.rule
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import torch
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.dataset import Dataset, open_dataset
-from bit_transformer.distributed.compile import compile_branches
+from bit_transformer.distributed.parallelize import parallelize
 from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundError, ConfigError
 from bit_transformer.lm import BitTransformerLM, load_weights
 from bit_transformer.model.flops import training_flops_per_byte
@@ -85,12 +85,21 @@ def fit(
         data=DataConfig(tuple(str(path) for path in paths), held_out_fraction=held_out_fraction),
         model=model.config,
         optimizer=optimizer or OptimizerConfig(),
-        train=train or TrainConfig(),
+        train=_as_the_model_is_used(train or TrainConfig(), model),
         regularizers=model.regularizers,
     )
     run = RunFolder(folder)
     run.require_new()
     return _run(config, run, model, None, progress=progress, callbacks=callbacks)
+
+
+def _as_the_model_is_used(train: TrainConfig, model: BitTransformerLM) -> TrainConfig:
+    """The settings with what the model was told of checkpointing and autocast."""
+    return dataclasses.replace(
+        train,
+        use_checkpoint=train.use_checkpoint or model.use_checkpoint,
+        precision="bf16" if model.use_autocast and train.precision == "auto" else train.precision,
+    )
 
 
 def train_run(
@@ -139,8 +148,8 @@ def _run(
         run.create(config)
     if checkpoint is not None:
         _restore(trainer, model, checkpoint, dataset)
-    if config.train.compile:
-        compile_branches(model.network)
+    train = config.train
+    parallelize(model.network, use_checkpoint=train.use_checkpoint, compile=train.compile)
     done = trainer.fit()
     with trainer.average.applied():
         weights = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}

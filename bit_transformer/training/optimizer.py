@@ -82,10 +82,11 @@ class CombinedOptimizer:
 def build_optimizer(network: BitTransformer, config: OptimizerConfig) -> CombinedOptimizer:
     """One optimizer for all weights of a network.
 
-    Matrices of the trunk go to the named optimizer; embeddings, head and projections to AdamW; rows
-    of the memory to SparseAdam, which touches only those that were looked up.
+    Matrices of the trunk's blocks go to the named optimizer; embeddings, head, projections and
+    halting units to AdamW; rows of the memory to SparseAdam, which touches only those that were
+    looked up.
     """
-    matrices = list(network.stack.parameters())
+    matrices = list(network.stack.blocks.parameters())
     rows = [] if network.memory is None else [network.memory.rows.weight]
     special = {id(weight) for weight in (*matrices, *rows)}
     rest = [weight for weight in network.parameters() if id(weight) not in special]

@@ -49,8 +49,10 @@ def _only(name, weight=1.0, floor=0.9):
 
 
 def test_without_weights_it_is_the_next_bit_loss_itself():
-    assert regularized(RegularizerConfig()) is next_bit_loss
-    assert regularized(RegularizerConfig(floor_k=1.0)) is next_bit_loss
+    network, bits = tiny_model().network, _bits()
+    expected = next_bit_loss(network, bits)
+    for config in (RegularizerConfig(), RegularizerConfig(floor_k=1.0, ponder_cost=1.0)):
+        assert torch.equal(regularized(config)(network, bits), expected)
 
 
 @pytest.mark.parametrize("settings", [{}, {"parity": True, "patch_size": 9}])
@@ -60,7 +62,7 @@ def test_one_pass_gives_the_loss_and_the_penalty(settings):
     bits = torch.zeros(2, 4 * width, dtype=torch.int64)
     config = RegularizerConfig(1.0, 2.0, 3.0, 0.9, 0.9, 0.9)
     passes = []
-    network.register_forward_hook(lambda *_: passes.append(1))
+    network.head.register_forward_hook(lambda *_: passes.append(1))
     found = regularized(config)(network, bits)
     assert len(passes) == 1
     expected = penalty(bit_logits(network, bits), bits, config, symbol_bits=width)
