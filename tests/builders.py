@@ -6,7 +6,11 @@ import torch
 
 from bit_transformer.lm import BitTransformerLM
 
-STACKS: dict[str, dict[str, Any]] = {"plain": {}, "reversible": {"reversible": True}}
+STACKS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "reversible": {"reversible": True},
+    "halting": {"use_act": True, "act_threshold": 0.5},
+}
 ATTENTION_PATCHES: dict[str, dict[str, int]] = {
     "full": {},
     "chunks": {"chunk_size": 2, "overlap": 0},

@@ -138,7 +138,7 @@ class Attention(nn.Module):
         context: AttentionContext,
         cache: LayerCache | None = None,
         wanted: Bool[Tensor, "B S"] | None = None,
-    ) -> Float[Tensor, "*B S D"]:
+    ) -> Float[Tensor, "*out D"]:
         """What the block adds to `x`; with a cache, `x` continues the positions cached before.
 
         Where only some positions are wanted the result is (wanted, D); the others are still read.

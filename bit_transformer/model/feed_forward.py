@@ -46,7 +46,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         nn.init.zeros_(self.narrow.weight)
 
-    def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """What the block adds to `x`."""
         out = self.narrow(squared_relu(self.widen(rms_norm(x))))
         return self.dropout(out) if self.training else out

@@ -53,7 +53,9 @@ def test_no_gradient_flows_back_from_a_logit_to_a_later_patch(
             logits[0, position, 1:].sum(), embedded, retain_graph=True, allow_unused=True
         )
         reached = gradient[0].abs().sum(-1) > 0
-        assert torch.equal(reached, within_reach[position, 1:])
+        assert (reached <= within_reach[position, 1:]).all()
+        # Where positions stop early, not all is read that may be.
+        assert stack == "halting" or torch.equal(reached, within_reach[position, 1:])
 
 
 @pytest.mark.parametrize("patch_size", PATCH_SIZES)

@@ -1,0 +1,111 @@
+"""Adaptive computation: stopped positions are frozen, and with a threshold of 1 none stops."""
+
+import pytest
+import torch
+
+from bit_transformer import BitTransformerLM
+from bit_transformer.errors import ConfigError, UnsupportedCombination
+from bit_transformer.model.halting import HaltingStack
+from bit_transformer.model.stack import run_block
+from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.regularizers import RegularizerConfig, depth, regularized
+from tests.builders import tiny_model
+
+LAYERS = 5
+
+
+@pytest.fixture
+def bits(generator):
+    return torch.randint(0, 2, (3, 160), generator=generator)
+
+
+def _frozen_by_hand(stack, x, context, cache=None):
+    """Every block runs on everything; only positions that still go on take its result."""
+    going = torch.ones(x.shape[:2], dtype=torch.bool)
+    left = torch.ones(x.shape[:2], dtype=x.dtype)
+    for index, block in enumerate(stack):
+        layer_cache = None if cache is None else cache.layers[index]
+        x = torch.where(going[..., None], run_block(block, x, context, layer_cache), x)
+        if index < LAYERS - 1:
+            left = left * (1 - torch.sigmoid(stack.halting_logits(x, index)))
+            going = going & (1 - left < stack.threshold)
+    return x
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.95])
+def test_a_stopped_position_is_frozen_and_still_read_by_others(threshold, bits, monkeypatch):
+    model = tiny_model(num_layers=LAYERS, use_act=True, act_threshold=threshold).double()
+    found = model.log2_likelihood(bits)
+    stops = model(bits)[1]["halt_probs"].cumsum(-1)[..., :-1] >= threshold
+    assert stops.any()
+    assert not stops.any(-1).all()
+    monkeypatch.setattr(HaltingStack, "forward", _frozen_by_hand)
+    torch.testing.assert_close(found, model.log2_likelihood(bits))
+
+
+def test_a_threshold_that_never_halts_is_the_plain_stack(bits):
+    halting = tiny_model(num_layers=LAYERS, use_act=True, act_threshold=1.0)
+    plain = tiny_model(num_layers=LAYERS)
+    # Even where the unit is as sure as floating point can be.
+    halting.network.stack.halting_bias.data.fill_(100.0)
+    plain.network.load_state_dict(halting.network.state_dict(), strict=False)
+    assert torch.equal(halting.log2_likelihood(bits), plain.log2_likelihood(bits))
+
+
+def test_positions_that_stop_at_once_leave_only_keys_and_values(bits):
+    model = tiny_model(num_layers=LAYERS, use_act=True)
+    model.network.stack.halting_bias.data.fill_(100.0)
+    model.network.stack.halting_weight.data.zero_()
+    rows = []
+    for block in model.network.stack:
+        block.feed_forward.register_forward_hook(lambda *call: rows.append(call[1][0].shape[:-1]))
+    model.log2_likelihood(bits)
+    assert [shape.numel() for shape in rows] == [60, 0, 0, 0, 0]
+
+
+def test_halting_probabilities_are_in_the_telemetry(bits):
+    _, telemetry = tiny_model(num_layers=LAYERS, use_act=True)(bits)
+    halting = telemetry["halt_probs"]
+    # One position more than whole patches: the start.
+    assert halting.shape == (3, 21, LAYERS)
+    torch.testing.assert_close(halting.sum(-1), torch.ones(3, 21))
+    assert halting[..., :-1].max() > 0.1
+
+
+def test_the_loss_is_the_expectation_over_exits_and_pondering_has_a_price(bits):
+    model = tiny_model(num_layers=LAYERS, use_act=True, act_threshold=1.0).double()
+    network, stack = model.network, model.network.stack
+    by_exit = []
+    kept = stack.blocks
+    for layers in range(1, LAYERS + 1):
+        stack.blocks = kept[:layers]
+        by_exit.append(-model.log2_likelihood(bits).view(3, 20, 8).sum(-1))
+    stack.blocks = kept
+    halting = model(bits)[1]["halt_probs"][:, :20]
+    expected = (torch.stack(by_exit, -1) * halting).sum() / (3 * 20)
+    torch.testing.assert_close(next_bit_loss(network, bits), expected)
+    layers = (halting * torch.arange(1, LAYERS + 1)).sum(-1).mean()
+    with_price = regularized(RegularizerConfig(ponder_cost=0.3))(network, bits)
+    torch.testing.assert_close(with_price, expected + 0.3 * layers / LAYERS)
+    assert depth(torch.ones(1, 2, 8)) == 0
+
+
+def test_pondering_less_is_learned_when_it_costs_more(bits):
+    def mean_depth(price):
+        model = tiny_model(num_layers=LAYERS, use_act=True).train()
+        optimizer = torch.optim.Adam(model.network.stack.parameters(), lr=0.01)
+        for _ in range(30):
+            optimizer.zero_grad()
+            regularized(RegularizerConfig(ponder_cost=price))(model.network, bits).backward()
+            optimizer.step()
+        halting = model(bits)[1]["halt_probs"]
+        return float((halting * torch.arange(1, LAYERS + 1)).sum(-1).mean())
+
+    assert mean_depth(100.0) < mean_depth(0.0) - 0.5
+
+
+def test_impossible_settings():
+    with pytest.raises(ConfigError, match=r"act_threshold must be in \(0, 1\], got 0"):
+        BitTransformerLM(use_act=True, act_threshold=0.0)
+    with pytest.raises(UnsupportedCombination, match="use_act with use_checkpoint"):
+        BitTransformerLM(use_act=True, reversible=True)
