@@ -30,9 +30,9 @@ def expected_code_length(
     if len(logits) == 1:
         return mean_code_length(logits[0], bits, bits_per_byte)
     nats = functional.binary_cross_entropy_with_logits(
-        logits, bits.to(logits.dtype).expand_as(logits), weight=stops, reduction="sum"
+        logits, bits.to(logits.dtype).expand_as(logits), reduction="none"
     )
-    return nats / (math.log(2) * (bits.numel() / bits_per_byte))
+    return (nats * stops).sum() / (math.log(2) * (bits.numel() / bits_per_byte))
 
 
 def mean_code_length(

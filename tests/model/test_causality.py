@@ -14,7 +14,9 @@ PATCH_SIZES = [1, 2, 4, 8, 9, 12]
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("patch_size", PATCH_SIZES)
 def test_a_flip_changes_nothing_before_it(patch_size, stack, attention, generator):
-    model = tiny_model(patch_size=patch_size, stack=stack, attention=attention)
+    model = tiny_model(patch_size=patch_size, stack=stack, attention=attention).double()
+    # How many positions go on changes the shape of a matrix product, and with it the rounding.
+    rounding = 1e-12 if stack == "halting" else 0
     # One bit more than whole patches: the sequence ends inside one.
     bits = torch.randint(0, 2, (1, 4 * patch_size + 1), generator=generator)
     before, _ = model(bits)
@@ -22,8 +24,8 @@ def test_a_flip_changes_nothing_before_it(patch_size, stack, attention, generato
         flipped = bits.clone()
         flipped[0, t] ^= 1
         after, _ = model(flipped)
-        assert torch.equal(after[:, :t], before[:, :t])
-        assert not torch.equal(after[:, t:], before[:, t:])
+        torch.testing.assert_close(after[:, :t], before[:, :t], atol=rounding, rtol=0)
+        assert (after[:, t:] - before[:, t:]).abs().max() > 1e-6
 
 
 def _within_reach(config, positions):

@@ -1,0 +1,208 @@
+"""The rows of the composition matrix, and what it means for two of them to go together.
+
+A row is a feature: how it changes a model or a use of it, without changing what is computed. A pair
+is both at once. The reference is the plain model in one pass; a feature that loses precision says
+so by its tolerance. New features add a row here and edit no other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+
+from bit_transformer import BitTransformerLM, set_dropout
+from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
+from bit_transformer.distributed.compile import compile_branches
+from bit_transformer.inference.predictor import Predictor, log2_likelihood
+from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.model.stack import ReversibleStack
+from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.telemetry.probe import Probe
+from bit_transformer.training.precision import Precision, autocast
+from tests.builders import tiny_model
+
+Likelihood = Callable[[BitTransformerLM, torch.Tensor, bool], torch.Tensor]
+"""(model, bits, causal) -> log2 of the probability of each bit."""
+
+
+def _in_one_pass(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+    return log2_likelihood(bit_logits(model.network, bits, causal=causal), bits)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row of the matrix."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Changes the model that is built; the reference is built with them too."""
+    apply: Callable[[BitTransformerLM], object] = lambda model: None
+    """Changes the built model; the reference is without it."""
+    wrap: Callable[[Likelihood], Likelihood] = lambda read: read
+    """Changes how the likelihood is computed; the reference is one plain pass."""
+    causal: bool = True
+    """Of all passes, those of the reference too."""
+    tolerance: float = 1e-5
+    """In bits per bit."""
+
+
+def _through_a_cache(read: Likelihood) -> Likelihood:
+    def cached(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        if not causal:
+            patches = torch.zeros(len(bits), 1, dtype=torch.int64)
+            model.network(patches, model.network.new_cache(len(bits)), causal=False)
+        predictor = Predictor(model.network, len(bits))
+        return torch.cat([predictor.read(piece) for piece in bits.split(5, dim=1)], dim=1)
+
+    return cached
+
+
+def _in_bf16(read: Likelihood) -> Likelihood:
+    def autocasted(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        with autocast("cpu", "bf16"):
+            return read(model, bits, causal).float()
+
+    return autocasted
+
+
+def _with_telemetry(read: Likelihood) -> Likelihood:
+    def observed(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        _, telemetry = model(bits, causal=causal)
+        assert all(torch.isfinite(value).all() for value in telemetry.values())
+        return read(model, bits, causal)
+
+    return observed
+
+
+def _probed(read: Likelihood) -> Likelihood:
+    def probed(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        with Probe(model.network) as probe:
+            found = read(model, bits, causal)
+        # What is saved and loaded again is another network, which nobody looks at.
+        if probe.observed:
+            assert probe.attention_entropy().isfinite().all()
+        return found
+
+    return probed
+
+
+def _saved_and_loaded(read: Likelihood) -> Likelihood:
+    def loaded(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        import tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(Path(folder) / "model")
+            return read(BitTransformerLM.from_pretrained(Path(folder) / "model"), bits, causal)
+
+    return loaded
+
+
+FEATURES = [
+    Feature("flat bits", {"patch_size": 1}),
+    Feature("parity", {"patch_size": 9, "parity": True}),
+    Feature("no memory", {"memory_bits": ()}),
+    Feature("long memory", {"memory_bits": (8, 64, 128)}),
+    Feature("capped logits", {"logit_cap": 3.0}),
+    Feature("reversible", {"reversible": True}),
+    Feature("chunked attention", {"chunk_size": 144, "overlap": 72}),
+    Feature("adaptive computation", {"use_act": True, "act_threshold": 0.6}),
+    Feature("gradient checkpointing", apply=lambda model: checkpoint_blocks(model.network)),
+    Feature("bidirectional", causal=False),
+    Feature("dropout", apply=lambda model: set_dropout(model, 0.5)),
+    Feature("KV cache", wrap=_through_a_cache),
+    Feature("bf16 autocast", wrap=_in_bf16, tolerance=0.15),
+    Feature("telemetry", wrap=_with_telemetry),
+    Feature("logged maps and activations", {"full_attn_logging": True, "log_activations": True}),
+    Feature("probe", wrap=_probed),
+    Feature("checkpoint", wrap=_saved_and_loaded),
+]
+
+REFUSED: dict[frozenset[str], str] = {
+    frozenset({"flat bits", "parity"}): "parity needs patch_size=9",
+    frozenset({"reversible", "gradient checkpointing"}): "use one of them",
+    frozenset({"reversible", "adaptive computation"}): "use_act with use_checkpoint saves memory",
+    frozenset({"KV cache", "bidirectional"}): "in one pass without a cache, or with causal=True",
+}
+"""Pairs that raise, and what the message says about the way out."""
+
+# Two values for one setting are one feature after another, not two at once.
+EXCLUSIVE = {frozenset({"no memory", "long memory"})}
+
+
+def sample_bits(parity: bool) -> torch.Tensor:
+    data = torch.randint(0, 2, (2, 5, 8), generator=torch.Generator().manual_seed(0))
+    if parity:
+        data = torch.cat((data, data.sum(-1, keepdim=True) % 2), dim=-1)
+    return data.flatten(1)
+
+
+COMPILED = Feature("compile", apply=lambda model: compile_branches(model.network))
+"""Not among the others: it needs a process without run-time type checks."""
+_BF16 = "bf16 autocast"
+_TRAINED_TOGETHER = {
+    "reversible",
+    "chunked attention",
+    "adaptive computation",
+    "gradient checkpointing",
+    _BF16,
+}
+TRAINED = [
+    *(feature for feature in FEATURES if feature.name in _TRAINED_TOGETHER),
+    Feature("drops", {"dropout": 0.3}),
+]
+"""Features whose gradients are compared."""
+
+
+def assert_equals_reference(first: Feature, second: Feature) -> None:
+    """What the pair reads is what one plain pass of such a model reads."""
+    plain = tiny_model(**(first.settings | second.settings))
+    causal = first.causal and second.causal
+    expected = _in_one_pass(plain, sample_bits(plain.config.parity), causal).detach()
+    tolerance = max(first.tolerance, second.tolerance)
+    assert (read_together(first, second) - expected).abs().mean() < tolerance
+
+
+def read_together(first: Feature, second: Feature) -> torch.Tensor:
+    """The likelihood under a model with both features."""
+    model = tiny_model(**(second.settings | first.settings))
+    for feature in (first, second):
+        feature.apply(model)
+    causal = first.causal and second.causal
+    read = second.wrap(first.wrap(_in_one_pass))
+    return read(model, sample_bits(model.config.parity), causal).detach()
+
+
+def assert_gradients_equal_reference(first: Feature, second: Feature) -> None:
+    """The gradients of the pair are those of plain autograd through such a model."""
+    settings = first.settings | second.settings
+    with mock.patch.object(ReversibleStack, "forward", _without_recomputation):
+        expected = _gradients(tiny_model(**settings), "fp32")
+    model = tiny_model(**settings)
+    for feature in (first, second):
+        feature.apply(model)
+    cast = _BF16 in (first.name, second.name)
+    found = _gradients(model, "bf16" if cast else "fp32")
+    # The rounding of bfloat16 is not the point here: gradients of nothing, or twice, are.
+    tolerance = 0.5 if cast else 1e-4
+    for name, gradient in found.items():
+        assert (gradient - expected[name]).norm() <= tolerance * expected[name].norm(), name
+
+
+def _without_recomputation(stack: ReversibleStack, *arguments: Any) -> torch.Tensor:
+    first, second = stack.run(*arguments)
+    return (first + second) / 2
+
+
+def _gradients(model: BitTransformerLM, precision: Precision) -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    with autocast("cpu", precision):
+        loss = next_bit_loss(model.train().network, sample_bits(parity=False))
+    loss.backward()
+    return {
+        name: weight.grad.to_dense() if weight.grad.is_sparse else weight.grad
+        for name, weight in model.named_parameters()
+        if weight.grad is not None
+    }
