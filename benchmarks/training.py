@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bit_transformer import DataConfig, OptimizerConfig, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.data.dataset import Dataset, open_dataset
 from bit_transformer.data.split import Layout
+from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.next_bit import mean_code_length, next_bit_loss
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer, StepRecord
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.trainer import Objective, Trainer
@@ -75,12 +77,17 @@ def train(
 
 
 @torch.no_grad()
+def code_length(network: BitTransformer, bits: Tensor) -> Tensor:
+    """Bits per byte of what the network computes when it is used, stopping early if it does."""
+    return mean_code_length(bit_logits(network, bits), bits, network.config.bits_per_byte)
+
+
 def cold_bits_per_byte(
     network: BitTransformer,
     held_out: np.ndarray,
     window: int,
     *,
-    objective: Objective = next_bit_loss,
+    objective: Objective = code_length,
 ) -> float:
     """Bits per byte over all of `held_out`, in windows that each start with no context."""
     total = 0.0

@@ -1,5 +1,6 @@
 """Bits per byte and surprisal per byte of any data."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,40 @@ def score_bytes(
     window, overlap = _window(network, window_bytes, overlap_bytes)
     if not len(values):
         raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
+    found = stream_surprisal(network, [values], window_bytes=window, overlap_bytes=overlap)
+    return Score(np.concatenate(list(found)), window, overlap)
+
+
+def stream_surprisal(
+    network: BitTransformer,
+    pieces: Iterable[UInt8[np.ndarray, " bytes"]],
+    *,
+    window_bytes: int | None = None,
+    overlap_bytes: int | None = None,
+) -> Iterator[Float[np.ndarray, " bytes"]]:
+    """The surprisal of `score_bytes`, in stretches and in constant memory, of data that comes in
+    pieces of any size. Raises `ConfigError` for windows that do not fit the context."""
+    window, overlap = _window(network, window_bytes, overlap_bytes)
+    taken = _WINDOWS_AT_ONCE * (window - overlap)
+    held, first = np.zeros(0, np.uint8), True
+    for piece in pieces:
+        held = np.concatenate((held, piece)) if len(held) else np.asarray(piece)
+        while len(held) >= taken + overlap:
+            yield _surprisal(network, held[: taken + overlap], window, overlap, cold=first)
+            held, first = held[taken:], False
+    if len(held) > (0 if first else overlap):
+        yield _surprisal(network, held, window, overlap, cold=first)
+
+
+def _surprisal(
+    network: BitTransformer,
+    values: UInt8[np.ndarray, " bytes"],
+    window: int,
+    overlap: int,
+    *,
+    cold: bool,
+) -> Float[np.ndarray, " counted"]:
+    """Of each byte but the overlap that values begin with, which counts when they begin `cold`."""
     surprisal = np.empty(len(values), dtype=np.float32)
     starts = np.arange(0, max(1, len(values) - overlap), window - overlap)
     whole = starts[starts + window <= len(values)]
@@ -62,7 +97,7 @@ def score_bytes(
         skip = overlap if start else 0
         (row,) = _row_surprisals(network, values[None, start:])
         surprisal[start + skip :] = row[skip:]
-    return Score(surprisal, window, overlap)
+    return surprisal if cold else surprisal[overlap:]
 
 
 def _window(

@@ -1,10 +1,11 @@
 """Adaptive computation: a position stops being refined as soon as the network is sure enough that
 more layers would not pay.
 
-After every block but the last a halting unit gives the probability that a position stops there
-(the exits are trained as in PonderNet, Banino et al. 2021, arXiv:2107.05407; Graves 2016,
-arXiv:1603.08983, has the cumulated threshold). A position that has stopped is frozen: later blocks
-spend nothing on it but the keys and values by which other positions read it.
+After every block but the last a halting unit gives the probability that a position stops there,
+and the position stops where the cumulated probability reaches a threshold (Graves 2016,
+arXiv:1603.08983; the probability of each exit is that of PonderNet, Banino et al. 2021,
+arXiv:2107.05407). A position that has stopped is frozen: later blocks spend nothing on it but the
+keys and values by which other positions read it.
 """
 
 import math
@@ -37,7 +38,9 @@ class HaltingStack(PlainStack):
         """Cumulated probability of halting at which a position stops."""
 
     def halting_logits(self, x: Float[Tensor, "B S D"], index: int) -> Float[Tensor, "B S"]:
-        """Log-odds that a position which has come so far stops after block `index`."""
+        """Log-odds that a position which has come so far stops after block `index`. The units look
+        at the trunk and do not shape it: no gradient flows into `x`."""
+        x = x.detach()
         weight = self.halting_weight[index].to(x.dtype)
         return rms_norm(x) @ weight + self.halting_bias[index]
 

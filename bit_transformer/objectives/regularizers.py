@@ -8,7 +8,7 @@ C  the differentiable Lempel-Ziv complexity: below its floor, away from repetiti
 S  exp(-KL(code || model)): below its floor, towards what the adaptive universal code predicts
 
 Where patches may leave the trunk early the readings are those at its end, and `ponder_cost` is the
-price of running through all of it: a patch stays only while that pays.
+price of running through all of it: a patch stays only as long as that pays.
 
 S is held against the universal code alone and not against the switching reference of telemetry:
 that one follows the model wherever the model does better, and a target that moves with what is
@@ -28,7 +28,7 @@ from torch import Tensor
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.likelihood import exit_logits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import expected_code_length
+from bit_transformer.objectives.next_bit import exits_code_length
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
 from bit_transformer.telemetry.metrics import divergence, negentropy, symbiosis
 from bit_transformer.telemetry.universal_code import UniversalCode
@@ -73,23 +73,12 @@ def regularized(
     def objective(network: BitTransformer, bits: Tensor) -> Tensor:
         width = network.config.bits_per_byte
         logits, stops = exit_logits(network, bits)
-        loss = expected_code_length(logits.float(), stops, bits, width)
+        loss = exits_code_length(logits.float(), stops, bits, width, ponder_cost=config.ponder_cost)
         if not loss.isfinite():
             return loss
-        loss = loss + config.ponder_cost * depth(stops)
         return loss + penalty(logits[-1].float(), bits, config, symbol_bits=width)
 
     return objective
-
-
-def depth(stops: Float[Tensor, "E B T"]) -> Float[Tensor, ""]:
-    """Mean share of the blocks that is run through, given the probabilities of each exit; none of
-    it is a choice, and counts, where there is one exit."""
-    exits = len(stops)
-    if exits == 1:
-        return stops.new_zeros(())
-    shares = torch.arange(1, exits + 1, device=stops.device) / exits
-    return (stops * shares[:, None, None]).sum(0).mean()
 
 
 def penalty(

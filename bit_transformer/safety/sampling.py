@@ -32,6 +32,7 @@ def hil_safe_inference(
     c_floor: float = DOCUMENTED_FLOORS["c"],
     s_floor: float = DOCUMENTED_FLOORS["s"],
     *,
+    causal: bool = True,
     strict: bool = True,
     gate: SafetyGate | None = None,
     queue: ReviewQueue | None = None,
@@ -40,11 +41,12 @@ def hil_safe_inference(
 
     The gate (by default one with the given floors) follows the readings of each sequence. One
     that it refuses goes to the `queue`, where one is given, and with `strict` a `GateError` is
-    raised; otherwise the telemetry's `gate_passed` (B,) says which ones passed.
+    raised; otherwise the telemetry's `gate_passed` (B,) says which ones passed. `causal` is that of
+    `model(bits, causal=...)`; the gate always judges in the order of the bits.
     """
     chosen = gate or SafetyGate(c_floor, s_floor)
     with evaluating(model), torch.no_grad():
-        logits, telemetry = model(bits)
+        logits, telemetry = model(bits, causal=causal)
         followed = bit_readings(model.network, bits, window_bits=chosen.window_bits)
         verdicts = [chosen.judge(readings) for readings in followed]
     predicted = logits.argmax(-1)

@@ -8,7 +8,7 @@ from bit_transformer.errors import ConfigError, UnsupportedCombination
 from bit_transformer.model.halting import HaltingStack
 from bit_transformer.model.stack import run_block
 from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import RegularizerConfig, depth, regularized
+from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
 from tests.builders import tiny_model
 
 LAYERS = 5
@@ -73,25 +73,38 @@ def test_halting_probabilities_are_in_the_telemetry(bits):
     assert halting[..., :-1].max() > 0.1
 
 
-def test_the_loss_is_the_expectation_over_exits_and_pondering_has_a_price(bits):
+def test_the_loss_is_that_of_all_exits_and_mostly_of_the_last(bits):
+    model = tiny_model(num_layers=LAYERS, use_act=True, act_threshold=1.0).double()
+    kept, by_exit = model.network.stack.blocks, []
+    for layers in range(1, LAYERS + 1):
+        model.network.stack.blocks = kept[:layers]
+        by_exit.append(-model.log2_likelihood(bits).sum() / (3 * 20))
+    model.network.stack.blocks = kept
+    expected = 0.7 * by_exit[-1] + 0.3 * torch.stack(by_exit[:-1]).mean()
+    torch.testing.assert_close(next_bit_loss(model.network, bits), expected)
+    priced = regularized(RegularizerConfig(ponder_cost=0.3))(model.network, bits)
+    torch.testing.assert_close(priced, expected)
+
+
+def test_the_halting_units_learn_apart_from_the_trunk(bits):
     model = tiny_model(num_layers=LAYERS, use_act=True, act_threshold=1.0).double()
     network, stack = model.network, model.network.stack
-    by_exit = []
-    kept = stack.blocks
-    for layers in range(1, LAYERS + 1):
-        stack.blocks = kept[:layers]
-        by_exit.append(-model.log2_likelihood(bits).view(3, 20, 8).sum(-1))
-    stack.blocks = kept
+
+    def gradients(price):
+        model.zero_grad()
+        regularized(RegularizerConfig(ponder_cost=price))(network, bits).backward()
+        return stack.halting_bias.grad.clone(), stack.blocks[0].feed_forward.widen.weight.grad
+
+    free, priced = gradients(0.0), gradients(7.0)
+    assert torch.equal(free[1], priced[1])
+    layers = torch.arange(1, LAYERS + 1)
     halting = model(bits)[1]["halt_probs"][:, :20]
-    expected = (torch.stack(by_exit, -1) * halting).sum() / (3 * 20)
-    torch.testing.assert_close(next_bit_loss(network, bits), expected)
-    layers = (halting * torch.arange(1, LAYERS + 1)).sum(-1).mean()
-    with_price = regularized(RegularizerConfig(ponder_cost=0.3))(network, bits)
-    torch.testing.assert_close(with_price, expected + 0.3 * layers / LAYERS)
-    assert depth(torch.ones(1, 2, 8)) == 0
+    depth = (halting * layers).sum(-1).mean() / LAYERS
+    (of_depth,) = torch.autograd.grad(depth, stack.halting_bias)
+    torch.testing.assert_close(priced[0] - free[0], 7 * of_depth)
 
 
-def test_pondering_less_is_learned_when_it_costs_more(bits):
+def test_they_stop_earlier_where_going_on_costs_more(bits):
     def mean_depth(price):
         model = tiny_model(num_layers=LAYERS, use_act=True).train()
         optimizer = torch.optim.Adam(model.network.stack.parameters(), lr=0.01)
@@ -99,8 +112,8 @@ def test_pondering_less_is_learned_when_it_costs_more(bits):
             optimizer.zero_grad()
             regularized(RegularizerConfig(ponder_cost=price))(model.network, bits).backward()
             optimizer.step()
-        halting = model(bits)[1]["halt_probs"]
-        return float((halting.detach() * torch.arange(1, LAYERS + 1)).sum(-1).mean())
+        halting = model(bits)[1]["halt_probs"].detach()
+        return float((halting * torch.arange(1, LAYERS + 1)).sum(-1).mean())
 
     assert mean_depth(100.0) < mean_depth(0.0) - 0.5
 
