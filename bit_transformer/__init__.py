@@ -14,7 +14,7 @@ from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig
 from bit_transformer.inference.score import Score
 from bit_transformer.inference.watch import watch
-from bit_transformer.lm import BitTransformerLM, score
+from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
 from bit_transformer.model.config import ModelConfig, preset
 from bit_transformer.model.dropout import set_dropout
 from bit_transformer.safety.gate import SafetyGate
@@ -77,6 +77,7 @@ __all__ = [
     "fit",
     "guarded_stream",
     "hil_safe_inference",
+    "infer_long_sequence",
     "infer_text",
     "model_output_decompress",
     "pack_bits",

@@ -1,6 +1,6 @@
 """The public face of a model: one class that joins network, telemetry, inference and files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from torch.nn import functional
 from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
-from bit_transformer.errors import CheckpointMismatchError, ContextLengthError, InvalidBitsError
+from bit_transformer.errors import (
+    CheckpointMismatchError,
+    ConfigError,
+    ContextLengthError,
+    InvalidBitsError,
+)
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.predictor import log2_likelihood
 from bit_transformer.inference.sampling import SamplingConfig
@@ -142,9 +147,10 @@ class BitTransformerLM(nn.Module):
     ) -> UInt8[Tensor, "B total"]:
         """The prompt and `max_new_bits` sampled bits; see `SamplingConfig` for the filters.
 
-        The prompt may be empty (T = 0) and may end inside a patch. Dropout is off meanwhile.
+        The prompt may be empty (T = 0), may end inside a patch, and both may be longer than the
+        context. Dropout is off meanwhile.
         """
-        self._check_bits(prompt_bits)
+        self._check_bits(prompt_bits, any_length=True)
         sampling = SamplingConfig(temperature, top_k, top_p, min_p, valid_utf8)
         with evaluating(self):
             return generate_bits(self.network, prompt_bits, max_new_bits, sampling, generator)
@@ -189,16 +195,16 @@ class BitTransformerLM(nn.Module):
         load_weights(model.network, checkpoint.weights, where=folder)
         return model.to(device).eval()
 
-    def _check_bits(self, bits: Tensor) -> None:
+    def _check_bits(self, bits: Tensor, *, any_length: bool = False) -> None:
         if bits.ndim != 2 or bits.is_floating_point() or bits.is_complex():
             raise InvalidBitsError(
                 f"bits must be an integer tensor of shape (batch, length), got {bits.dtype} of "
                 f"shape {tuple(bits.shape)}; use bytes_to_bits to make one"
             )
-        if bits.shape[1] > self.config.max_seq_len:
+        if bits.shape[1] > self.config.max_seq_len and not any_length:
             raise ContextLengthError(
                 f"the context holds {self.config.max_seq_len} bits, got {bits.shape[1]}; shorten "
-                "the input or build the model with a larger max_seq_len"
+                "the input, build the model with a larger max_seq_len, or use infer_long_sequence"
             )
         if bits.numel() and (int(bits.min()) < 0 or int(bits.max()) > 1):
             row, column = ((bits < 0) | (bits > 1)).nonzero()[0].tolist()
@@ -217,6 +223,55 @@ def score(
 ) -> Score:
     """Bits per byte and surprisal per byte of any data under a model; see `score_bytes`."""
     return model.score(data, window_bytes=window_bytes, overlap_bytes=overlap_bytes)
+
+
+def infer_long_sequence(
+    model: BitTransformerLM,
+    bits: Integer[Tensor, " T"] | Sequence[int],
+    *,
+    ctx_bits: int | None = None,
+    overlap_bits: int | None = None,
+) -> tuple[UInt8[Tensor, " T"], list[Mapping[str, Tensor]]]:
+    """The likeliest next bit after each bit of a sequence of any length, and telemetry by window.
+
+    Read in windows of `ctx_bits` (default: the whole context); every window but the first begins
+    with `overlap_bits` (default: half of it) that are context alone.
+
+    Raises `ConfigError` for windows that are no whole patches, or do not fit context or each other.
+    """
+    row = torch.as_tensor(bits, device=model.network.embedding.nodes.device)
+    window, overlap = _long_window(model.config, ctx_bits, overlap_bits)
+    predicted = [row.new_zeros(0, dtype=torch.uint8)]
+    telemetry: list[Mapping[str, Tensor]] = []
+    with evaluating(model), torch.no_grad():
+        for start in range(0, max(1, len(row) - overlap), window - overlap):
+            logits, readings = model(row[None, start : start + window])
+            new = logits[0, overlap if start else 0 :].argmax(-1)
+            predicted.append(new.to(torch.uint8))
+            telemetry.append(dict(readings))
+    return torch.cat(predicted), telemetry
+
+
+def _long_window(
+    config: ModelConfig, ctx_bits: int | None, overlap_bits: int | None
+) -> tuple[int, int]:
+    patch = config.patch_size
+    window = config.max_seq_len // patch * patch if ctx_bits is None else ctx_bits
+    overlap = window // 2 // patch * patch if overlap_bits is None else overlap_bits
+    for name, bits in (("ctx_bits", window), ("overlap_bits", overlap)):
+        if bits % patch:
+            raise ConfigError(
+                f"{name} must be whole patches of {patch} bits, got {bits}; try "
+                f"{max(1, round(bits / patch)) * patch}"
+            )
+    if not patch <= window <= config.max_seq_len:
+        raise ConfigError(
+            f"ctx_bits must be in [{patch}, {config.max_seq_len}], from one patch to the context, "
+            f"got {window}"
+        )
+    if not 0 <= overlap < window:
+        raise ConfigError(f"overlap_bits must be in [0, {window}), below ctx_bits, got {overlap}")
+    return window, overlap
 
 
 class evaluating:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from bit_transformer.errors import ConfigError, ContextLengthError
+from bit_transformer.errors import ConfigError
 from bit_transformer.inference.constraints import Constraint, decodable
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig, sample_patch
@@ -49,23 +49,17 @@ def stream_patches(
     """Yield new bits patch by patch, `max_new_bits` per sequence in all; the predictor, which has
     read nothing so far, reads the prompt at once.
 
-    The prompt may end inside a patch: only patches that begin with its last bits are drawn. Parity
-    bits are right when the model has parity; `valid_utf8` keeps the text whole. Checks its
-    arguments at the call, before the first patch is asked for.
+    Prompt and output may be of any length, see `Predictor`. The prompt may end inside a patch: only
+    patches that begin with its last bits are drawn. Parity bits are right when the model has
+    parity; `valid_utf8` keeps the text whole. Checks its arguments at the call, before the first
+    patch is asked for.
 
-    Raises `ContextLengthError` for a prompt longer than the context, `ConfigError` when no sequence
-    of that length is decodable, `DecodeError` when the prompt is not.
+    Raises `ConfigError` when no sequence of that length is decodable, `DecodeError` when the prompt
+    is not.
     """
-    network = predictor.network
-    limit = network.config.max_seq_len
-    if prompt_bits.shape[1] > limit:
-        raise ContextLengthError(
-            f"the context holds {limit} bits, the prompt has {prompt_bits.shape[1]}; shorten it or "
-            "use a model with a larger max_seq_len"
-        )
     if max_new_bits < 0:
         raise ConfigError(f"max_new_bits must be at least 0, got {max_new_bits}")
-    constraint = _constraint(network, prompt_bits, max_new_bits, sampling)
+    constraint = _constraint(predictor.network, prompt_bits, max_new_bits, sampling)
     predictor.read(prompt_bits.to(predictor.device))
     return _stream(predictor, max_new_bits, sampling, generator, constraint)
 

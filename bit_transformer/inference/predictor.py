@@ -11,6 +11,9 @@ from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 
+_PATCHES_AT_ONCE = 1024
+"""Of one call of `read`: their node logits, 2**P numbers each, are held at the same time."""
+
 
 def log2_likelihood(
     logits: Float[Tensor, "B T"], bits: Integer[Tensor, "B T"]
@@ -63,6 +66,11 @@ class Predictor:
     @torch.inference_mode()
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """Read bits; return log2 of the probability that each had, given all read before it."""
+        stretches = torch.split(bits, _PATCHES_AT_ONCE * self.patch_size, dim=1)
+        pieces = [self._read(stretch) for stretch in stretches]
+        return torch.cat(pieces, dim=1)
+
+    def _read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         joined = torch.cat((self.prefix, bits.to(self.prefix.dtype)), dim=1)
         known, length = self.prefix.shape[1], joined.shape[1]
         padded = functional.pad(joined, (0, -length % self.patch_size))

@@ -47,7 +47,7 @@ def score_bytes(
     Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context.
     """
     values = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
-    window, overlap = _window(network, window_bytes, overlap_bytes)
+    window, overlap = scoring_window(network, window_bytes, overlap_bytes)
     if not len(values):
         raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
     found = stream_surprisal(network, [values], window_bytes=window, overlap_bytes=overlap)
@@ -56,14 +56,14 @@ def score_bytes(
 
 def stream_surprisal(
     network: BitTransformer,
-    pieces: Iterable[UInt8[np.ndarray, " bytes"]],
+    pieces: Iterable[UInt8[np.ndarray, " _"]],
     *,
     window_bytes: int | None = None,
     overlap_bytes: int | None = None,
-) -> Iterator[Float[np.ndarray, " bytes"]]:
+) -> Iterator[Float[np.ndarray, " _"]]:
     """The surprisal of `score_bytes`, in stretches and in constant memory, of data that comes in
     pieces of any size. Raises `ConfigError` for windows that do not fit the context."""
-    window, overlap = _window(network, window_bytes, overlap_bytes)
+    window, overlap = scoring_window(network, window_bytes, overlap_bytes)
     taken = _WINDOWS_AT_ONCE * (window - overlap)
     held, first = np.zeros(0, np.uint8), True
     for piece in pieces:
@@ -100,9 +100,11 @@ def _surprisal(
     return surprisal if cold else surprisal[overlap:]
 
 
-def _window(
+def scoring_window(
     network: BitTransformer, window_bytes: int | None, overlap_bytes: int | None
 ) -> tuple[int, int]:
+    """Bytes per window and of overlap, by default a context and half of it; `ConfigError` where
+    they do not fit."""
     config = network.config
     most = config.max_seq_len // config.bits_per_byte
     window = most if window_bytes is None else window_bytes

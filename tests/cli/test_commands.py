@@ -134,7 +134,6 @@ def test_bad_input_is_one_line_and_a_code(run, corpus, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     _fails(["train", corpus, "--out", run, *SHORT], 2, "already holds a run", capsys)
     _fails(["generate", tmp_path / "none"], 1, "does not exist", capsys)
-    _fails(["generate", run, "--prompt", "x" * 99], 2, "holds 256 bits", capsys)
     _fails(["generate", run, "--new-bytes", "0"], 2, "at least 1", capsys)
     _fails(["score", run, tmp_path / "none"], 1, "cannot read", capsys)
     _fails(["score", run, empty], 1, "nothing to score", capsys)

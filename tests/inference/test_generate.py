@@ -7,10 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
-from bit_transformer.errors import ConfigError, ContextLengthError, DecodeError, InvalidBitsError
+from bit_transformer.errors import ConfigError, DecodeError, InvalidBitsError
 from bit_transformer.inference.constraints import DEAD, START, decodable
 from bit_transformer.inference.generate import generate_bits, stream_bits
-from bit_transformer.inference.sampling import SamplingConfig, draw_patch
+from bit_transformer.inference.predictor import Predictor
+from bit_transformer.inference.sampling import (
+    SamplingConfig,
+    draw_patch,
+    patch_log_probabilities,
+)
 from tests.builders import tiny_model
 
 NOTHING = torch.zeros(1, 0, dtype=torch.uint8)
@@ -139,10 +144,6 @@ def test_what_cannot_be_decoded_is_refused_before_anything_is_drawn():
     with pytest.raises(DecodeError, match="byte 1 is wrong") as caught:
         model.generate(bad, 8, valid_utf8=True)
     assert caught.value.byte_index == 1
-    with pytest.raises(ContextLengthError, match="holds 64 bits"):
-        model.generate(torch.zeros(1, 65, dtype=torch.uint8), 8)
-    with pytest.raises(ContextLengthError, match="the prompt has 72"):
-        stream_bits(model.network, torch.zeros(1, 72, dtype=torch.uint8), 8, SamplingConfig())
     with pytest.raises(ConfigError, match="max_new_bits must be at least 0, got -1"):
         model.generate(NOTHING, -1)
 
@@ -202,3 +203,23 @@ def _final_state(bits):
     for bit in bits:
         state = automaton.walk(state, np.array([bit]))
     return DEAD if state[0] == DEAD else state[0]
+
+
+@pytest.mark.parametrize("settings", [{}, {"chunk_size": 32, "overlap": 16}])
+def test_a_prompt_longer_than_the_context_is_read_to_its_end(settings, generator):
+    model = tiny_model(max_seq_len=64, **settings)
+    prompt = torch.randint(0, 2, (1, 300), generator=generator)
+    at_once = model.generate(prompt, 64, temperature=0)
+    predictor = Predictor(model.network)
+    for piece in prompt.split(7, dim=1):
+        predictor.read(piece)
+    likeliest = []
+    while len(likeliest) < 64:
+        values = patch_log_probabilities(predictor.node_logits)
+        known = "".join(str(int(bit)) for bit in predictor.prefix[0])
+        fits = [f"{value:08b}".startswith(known) for value in range(256)]
+        best = int(values.masked_fill(~torch.tensor(fits), -torch.inf).argmax())
+        new = [int(bit) for bit in f"{best:08b}"[len(known) :]]
+        predictor.read(torch.tensor([new]))
+        likeliest += new
+    assert at_once[0, 300:].tolist() == likeliest[:64]

@@ -1,5 +1,7 @@
 """Readings of a growing sequence."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,40 @@ def test_reading_in_pieces_is_reading_at_once(size, patch_size):
     for name in READING_FIELDS:
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("symbol_bits", [8, 9])
+def test_forgetting_happens_at_the_same_places_however_the_bits_come(size, symbol_bits):
+    settings = {"symbol_bits": symbol_bits, "memory_bits": 400, "window_bits": 16, "patch_size": 2}
+    whole = StreamTelemetry(**settings).read(BITS, LOGITS)
+    pieces = StreamTelemetry(**settings)
+    parts = [
+        pieces.read(BITS[i : i + size], LOGITS[i : i + size]) for i in range(0, len(BITS), size)
+    ]
+    assert pieces.bits_read == len(BITS)
+    for name in READING_FIELDS:
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-12)
+    # Forgotten is the oldest half of 400 bits at a time: the rest is read as if it were all.
+    kept = 200 // symbol_bits * symbol_bits
+    oldest = (len(BITS) - 1) // kept * kept - kept
+    fresh = StreamTelemetry(**settings)
+    later = fresh.read(BITS[oldest:], LOGITS[oldest:])
+    assert later.at(-1)["u"] == pytest.approx(whole.at(-1)["u"])
+
+
+def test_memory_is_bounded():
+    telemetry = StreamTelemetry(memory_bits=800)
+    for _ in range(3):
+        telemetry.read(BITS, LOGITS)
+    tracemalloc.start()
+    for _ in range(20):
+        telemetry.read(BITS, LOGITS)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # All 48,000 bits, remembered, would take megabytes.
+    assert grown < 200_000
 
 
 def test_all_readings_lie_in_the_unit_interval_even_for_certain_predictions():
