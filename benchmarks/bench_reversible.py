@@ -57,7 +57,7 @@ def passes(stack: str, layers: int) -> Callable[[], None]:
     bits = torch.randint(0, 2, (1, 8 * _PATCHES), dtype=torch.uint8)
 
     def run() -> None:
-        next_bit_loss(built, bits).backward()
+        next_bit_loss(built, bits).backward()  # type: ignore[no-untyped-call]
 
     # Gradients exist from here on, and the first call's one-time costs are paid.
     run()
