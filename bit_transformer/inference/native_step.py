@@ -1,12 +1,14 @@
-"""One decoding step of the plain stack as compiled loops, for a single sequence on a CPU.
+"""One decoding step as compiled loops, for a single sequence on a CPU.
 
 At batch 1 a step of a small network is a hundred tiny operators, and calling them costs more than
-their arithmetic. Here each block is one compiled function over the network's own weights and cache,
-so that steps and ordinary passes may alternate.
+their arithmetic. Here each branch is one compiled function over the network's own weights and
+cache, so that steps and ordinary passes may alternate.
 """
 
 import inspect
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from bit_transformer.model.attention import chunked_attention, full_attention
 from bit_transformer.model.block import Block
 from bit_transformer.model.cache import KVCache, LayerCache
-from bit_transformer.model.stack import PlainStack
+from bit_transformer.model.halting import HaltingStack
+from bit_transformer.model.stack import PlainStack, ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
@@ -85,16 +88,16 @@ def _attended(query: Vector, keys: Matrix, values: Matrix) -> Vector:
 
 
 @_compiled
-def _block_step(
+def _attention_step(
     x: Vector,
-    weights: tuple[Matrix, Matrix, Matrix, Matrix],
+    project_qkv: Matrix,
+    project_out: Matrix,
     keys: np.ndarray,
     values: np.ndarray,
     position: int,
     rotation: tuple[Vector, Vector],
 ) -> Vector:
-    """The residual stream (D,) after one block; keys and values are (H, capacity, K)."""
-    project_qkv, project_out, widen, narrow = weights
+    """What attention adds to `x` (D,); keys and values are (H, capacity, K)."""
     heads, _, width = keys.shape
     qkv = _multiply(project_qkv, _normalized(x)).reshape(3, heads, width)
     mixed = np.empty((heads, width), np.float32)
@@ -103,9 +106,64 @@ def _block_step(
         values[head, position] = qkv[2, head]
         query = _rotated(_normalized(qkv[0, head]), rotation[0], rotation[1])
         mixed[head] = _attended(query, keys[head, : position + 1], values[head, : position + 1])
-    x = x + _multiply(project_out, mixed.reshape(heads * width))
+    return _multiply(project_out, mixed.reshape(heads * width))
+
+
+@_compiled
+def _remember_step(
+    x: Vector,
+    project_qkv: Matrix,
+    keys: np.ndarray,
+    values: np.ndarray,
+    position: int,
+    rotation: tuple[Vector, Vector],
+) -> Vector:
+    """Store the keys and values by which later positions read a position that has stopped; `x` is
+    returned as it is."""
+    heads, _, width = keys.shape
+    kv = _multiply(project_qkv[x.size :], _normalized(x)).reshape(2, heads, width)
+    for head in range(heads):
+        keys[head, position] = _rotated(_normalized(kv[0, head]), rotation[0], rotation[1])
+        values[head, position] = kv[1, head]
+    return x
+
+
+@_compiled
+def _feed_forward_step(x: Vector, widen: Matrix, narrow: Matrix) -> Vector:
+    """What the feed-forward branch adds to `x` (D,)."""
     hidden = np.maximum(_multiply(widen, _normalized(x)), np.float32(0))
-    return x + _multiply(narrow, hidden * hidden)
+    return _multiply(narrow, hidden * hidden)
+
+
+@dataclass(frozen=True)
+class _Position:
+    """Where in the sequence a step is."""
+
+    index: int
+    rotation: tuple[Vector, Vector]
+
+
+class _NativeBlock:
+    """The branches of one block over its own weights, without a copy."""
+
+    def __init__(self, block: Block) -> None:
+        attention, feed_forward = block.attention, block.feed_forward
+        self._qkv, self._out = _weight(attention.project_qkv), _weight(attention.project_out)
+        self._widen, self._narrow = _weight(feed_forward.widen), _weight(feed_forward.narrow)
+
+    def attention(self, x: Vector, layer: LayerCache, at: _Position) -> Vector:
+        stores = _stores(layer)
+        return _attention_step(x, self._qkv, self._out, *stores, at.index, at.rotation)
+
+    def remember(self, x: Vector, layer: LayerCache, at: _Position) -> None:
+        _remember_step(x, self._qkv, *_stores(layer), at.index, at.rotation)
+
+    def feed_forward(self, x: Vector) -> Vector:
+        return _feed_forward_step(x, self._widen, self._narrow)
+
+
+_Steps = Callable[[Vector, KVCache, _Position], Vector]
+"""One position through all blocks: (x, cache, where) -> the stream after the last."""
 
 
 class NativeStep:
@@ -113,17 +171,25 @@ class NativeStep:
 
     def __init__(self, network: BitTransformer) -> None:
         self._network = network
-        self._weights = [_block_weights(block) for block in network.stack]
+        self._blocks = [_NativeBlock(block) for block in network.stack]
         self._cosine, self._sine = (
             table.numpy() for table in (network.rotary.cosine, network.rotary.sine)
         )
+        stack = network.stack
+        self._run: _Steps = self._plainly
+        if isinstance(stack, ReversibleStack):
+            self._run = self._in_two_streams
+        elif isinstance(stack, HaltingStack):
+            self._units = stack.halting_weight.detach().numpy(), stack.halting_bias.tolist()
+            self._least = stack.least_log_going
+            self._run = self._until_it_halts
 
     @staticmethod
     def supports(network: BitTransformer) -> bool:
-        """Whether every part of the trunk is the plain one, in float32, on a CPU."""
+        """Whether every part of the trunk is one that is compiled here, in float32, on a CPU."""
         linear = [module for module in network.stack.modules() if not list(module.children())]
         return (
-            type(network.stack) is PlainStack
+            type(network.stack) in (PlainStack, ReversibleStack, HaltingStack)
             and network.attention_kernel in (full_attention, chunked_attention)
             and not network.training
             and all(type(module) in (nn.Linear, nn.Dropout) for module in linear)
@@ -135,23 +201,44 @@ class NativeStep:
 
     def __call__(self, patch: Integer[Tensor, "1 1"], cache: KVCache) -> Float[Tensor, "1 1 nodes"]:
         """Node logits of the patch after this one; the cache must hold the start position."""
-        position = cache.length
+        index = cache.length
         x = self._network.read_patches(patch, cache, at_start=False)[0, 0].numpy()
-        rotation = self._cosine[position], self._sine[position]
-        for weights, layer in zip(self._weights, cache.layers, strict=True):
-            keys, values = _stores(layer)
-            x = _block_step(x, weights, keys, values, position, rotation)
+        x = self._run(x, cache, _Position(index, (self._cosine[index], self._sine[index])))
+        for layer in cache.layers:
             layer.length += 1
         logits: Tensor = self._network.head(torch.from_numpy(x)[None, None])
         return logits
 
+    def _plainly(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
+        for block, layer in zip(self._blocks, cache.layers, strict=True):
+            x = x + block.attention(x, layer, at)
+            x = x + block.feed_forward(x)
+        return x
 
-def _block_weights(block: Block) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-    """The matrices of a block, without a copy."""
-    attention, feed_forward = block.attention, block.feed_forward
-    layers = (attention.project_qkv, attention.project_out, feed_forward.widen, feed_forward.narrow)
-    first, second, third, fourth = (layer.weight.detach().numpy() for layer in layers)
-    return first, second, third, fourth
+    def _in_two_streams(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
+        first = second = x
+        for block, layer in zip(self._blocks, cache.layers, strict=True):
+            first = first + block.attention(second, layer, at)
+            second = second + block.feed_forward(first)
+        return (first + second) * np.float32(0.5)
+
+    def _until_it_halts(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
+        log_going, (weights, biases) = 0.0, self._units
+        for index, (block, layer) in enumerate(zip(self._blocks, cache.layers, strict=True)):
+            if log_going <= self._least:
+                block.remember(x, layer, at)
+                continue
+            x = x + block.attention(x, layer, at)
+            x = x + block.feed_forward(x)
+            if index < len(biases):
+                logit = float(_multiply(weights[index : index + 1], _normalized(x))[0])
+                log_going -= math.log1p(math.exp(min(logit + biases[index], 700.0)))
+        return x
+
+
+def _weight(linear: nn.Linear) -> Matrix:
+    found: Matrix = linear.weight.detach().numpy()
+    return found
 
 
 def _stores(layer: LayerCache) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,11 @@ class HaltingStack(PlainStack):
         self.threshold = config.act_threshold
         """Cumulated probability of halting at which a position stops."""
 
+    @property
+    def least_log_going(self) -> float:
+        """Logarithm of the probability of going on at which a position stops."""
+        return math.log1p(-self.threshold) if self.threshold < 1 else -math.inf
+
     def halting_logits(self, x: Float[Tensor, "B S D"], index: int) -> Float[Tensor, "B S"]:
         """Log-odds that a position which has come so far stops after block `index`. The units look
         at the trunk and do not shape it: no gradient flows into `x`."""
@@ -74,7 +79,7 @@ class HaltingStack(PlainStack):
         cache: KVCache | None = None,
     ) -> Float[Tensor, "B S D"]:
         """The stream where each position stopped."""
-        least = math.log1p(-self.threshold) if self.threshold < 1 else -math.inf
+        least = self.least_log_going
         log_going = x.new_zeros(x.shape[:2])
         going = torch.ones_like(log_going, dtype=torch.bool)
         for index, block in enumerate(self):

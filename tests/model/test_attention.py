@@ -6,7 +6,7 @@ import torch
 from bit_transformer import BitTransformerLM, Predictor
 from bit_transformer.errors import ConfigError, ContextLengthError, UnsupportedCombination
 from bit_transformer.model.attention import MaskRule, chunked_attention, full_attention
-from tests.builders import tiny_model
+from tests.builders import STACKS, tiny_model
 
 RULES = [MaskRule(chunk=chunk, overlap=overlap) for chunk in (1, 3, 8) for overlap in range(chunk)]
 
@@ -55,10 +55,11 @@ def test_without_causality_everything_is_seen_and_the_chunks_are_back_afterwards
     assert late[0, 0].abs().max() > 0
 
 
+@pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("batch", [1, 2], ids=["compiled step", "network step"])
 @pytest.mark.parametrize("overlap", [0, 8, 24])
-def test_a_sliding_cache_equals_one_pass_of_any_length(overlap, batch, generator):
-    settings = {"chunk_size": 32, "overlap": overlap}
+def test_a_sliding_cache_equals_one_pass_of_any_length(overlap, batch, stack, generator):
+    settings = {"chunk_size": 32, "overlap": overlap, "stack": stack}
     whole = tiny_model(max_seq_len=1024, **settings)
     short = tiny_model(max_seq_len=64, **settings)
     bits = torch.randint(0, 2, (batch, 801), generator=generator)

@@ -7,7 +7,7 @@ from bit_transformer.errors import ContextLengthError
 from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.model.attention import full_attention
-from tests.builders import tiny_model
+from tests.builders import STACKS, tiny_model
 
 
 def _in_pieces(model, bits, lengths):
@@ -16,10 +16,11 @@ def _in_pieces(model, bits, lengths):
     return torch.cat(pieces, dim=1)
 
 
+@pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("batch", [1, 2], ids=["compiled step", "network step"])
 @pytest.mark.parametrize("patch_size", [1, 2, 4, 8, 9, 12])
-def test_any_cut_gives_the_likelihood_of_one_pass(patch_size, batch, generator):
-    model = tiny_model(patch_size=patch_size)
+def test_any_cut_gives_the_likelihood_of_one_pass(patch_size, batch, stack, generator):
+    model = tiny_model(patch_size=patch_size, stack=stack)
     length = 6 * patch_size + patch_size // 2
     bits = torch.randint(0, 2, (batch, length), generator=generator)
     whole = model.log2_likelihood(bits).detach()
@@ -70,7 +71,7 @@ def test_a_refused_call_leaves_the_cache_as_it_was():
 
 
 def test_what_the_compiled_step_does_not_cover_runs_on_the_network():
-    assert NativeStep.supports(tiny_model().network)
+    assert all(NativeStep.supports(tiny_model(stack=stack).network) for stack in STACKS)
     assert not NativeStep.supports(tiny_model().double().network)
     assert not NativeStep.supports(tiny_model().train().network)
     swapped = tiny_model().network
