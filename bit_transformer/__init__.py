@@ -17,6 +17,7 @@ from bit_transformer.inference.watch import watch
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
 from bit_transformer.model.config import ModelConfig, preset
 from bit_transformer.model.dropout import set_dropout
+from bit_transformer.quantization import convert_qat_fx, prepare_qat_fx, quantize_dynamic
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.guard import guarded_stream
 from bit_transformer.safety.review import ReviewItem, ReviewQueue
@@ -67,6 +68,7 @@ __all__ = [
     "bytes_to_bits",
     "compress_bits",
     "configure_optimizer",
+    "convert_qat_fx",
     "cosine_ramp",
     "cpu_autocast",
     "decompress_bits",
@@ -82,7 +84,9 @@ __all__ = [
     "model_output_decompress",
     "pack_bits",
     "plot_telemetry",
+    "prepare_qat_fx",
     "preset",
+    "quantize_dynamic",
     "safe_sample_with_retry",
     "score",
     "set_dropout",

@@ -28,6 +28,7 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.regularizers import RegularizerConfig
+from bit_transformer.quantization import restructure, settings_of
 from bit_transformer.telemetry.lazy import LazyReadings
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.readings import pass_readings
@@ -174,7 +175,7 @@ class BitTransformerLM(nn.Module):
         save_checkpoint(
             target,
             weights=self.network.state_dict(),
-            config=self.config.to_dict(),
+            config=settings_of(self.network),
             training_state=None,
             metadata=metadata,
         )
@@ -187,11 +188,15 @@ class BitTransformerLM(nn.Module):
         """The model of a run folder, a checkpoint folder or a `save_pretrained` folder, ready to
         infer.
 
-        Raises `CheckpointError` when there is none, it is damaged, or its weights do not fit its
-        config.
+        Quantized weights stay quantized. Raises `CheckpointError` when there is none, it is
+        damaged, or its weights do not fit its config; `MissingExtraError` for one that is being
+        trained in 4 bits, without torchao.
         """
         checkpoint = load_checkpoint(locate_checkpoint(Path(folder)), device=device)
-        model = cls.from_config(ModelConfig.from_dict(dict(checkpoint.config)))
+        settings = dict(checkpoint.config)
+        scheme = settings.pop("quantization", None)
+        model = cls.from_config(ModelConfig.from_dict(settings))
+        restructure(model.network, scheme)
         load_weights(model.network, checkpoint.weights, where=folder)
         return model.to(device).eval()
 

@@ -23,6 +23,10 @@ from bit_transformer.model.cache import KVCache, LayerCache
 from bit_transformer.model.halting import HaltingStack
 from bit_transformer.model.stack import PlainStack, ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.quantization import Int4Linear, Int8Linear
+
+_COMPILED = (nn.Linear, Int8Linear, Int4Linear, nn.Dropout)
+"""Kinds of leaves of a stack for which there is compiled code."""
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
@@ -48,6 +52,38 @@ def _multiply(matrix: Matrix, x: Vector) -> Vector:
             total += matrix[i, j] * x[j]
         out[i] = total
     return out
+
+
+@_compiled
+def _multiply_int8(matrix: np.ndarray, scale: Vector, x: Vector) -> Vector:
+    """`Int8Linear` for one row: `x` is rounded too."""
+    rows, columns = matrix.shape
+    top = np.float32(0)
+    for j in range(columns):
+        top = max(top, abs(x[j]))
+    step = top / np.float32(127) if top > 0 else np.float32(1)
+    rounded = np.empty(columns, np.int16)
+    for j in range(columns):
+        rounded[j] = np.int16(np.rint(x[j] / step))
+    out = np.empty(rows, np.float32)
+    for i in range(rows):
+        total = np.int32(0)
+        for j in range(columns):
+            total += np.int32(matrix[i, j]) * np.int32(rounded[j])
+        out[i] = np.float32(total) * (step * scale[i])
+    return out
+
+
+Weight = tuple[np.ndarray, Vector]
+"""A matrix, and the scale of each row where it has 8 bits, else an empty array."""
+
+
+@_compiled
+def _apply(weight: Weight, x: Vector) -> Vector:
+    """The matrix times `x`."""
+    if weight[1].size:
+        return _multiply_int8(weight[0], weight[1], x)
+    return _multiply(weight[0], x)
 
 
 @_compiled
@@ -90,8 +126,8 @@ def _attended(query: Vector, keys: Matrix, values: Matrix) -> Vector:
 @_compiled
 def _attention_step(
     x: Vector,
-    project_qkv: Matrix,
-    project_out: Matrix,
+    project_qkv: Weight,
+    project_out: Weight,
     keys: np.ndarray,
     values: np.ndarray,
     position: int,
@@ -99,20 +135,20 @@ def _attention_step(
 ) -> Vector:
     """What attention adds to `x` (D,); keys and values are (H, capacity, K)."""
     heads, _, width = keys.shape
-    qkv = _multiply(project_qkv, _normalized(x)).reshape(3, heads, width)
+    qkv = _apply(project_qkv, _normalized(x)).reshape(3, heads, width)
     mixed = np.empty((heads, width), np.float32)
     for head in range(heads):
         keys[head, position] = _rotated(_normalized(qkv[1, head]), rotation[0], rotation[1])
         values[head, position] = qkv[2, head]
         query = _rotated(_normalized(qkv[0, head]), rotation[0], rotation[1])
         mixed[head] = _attended(query, keys[head, : position + 1], values[head, : position + 1])
-    return _multiply(project_out, mixed.reshape(heads * width))
+    return _apply(project_out, mixed.reshape(heads * width))
 
 
 @_compiled
 def _remember_step(
     x: Vector,
-    project_qkv: Matrix,
+    project_qkv: Weight,
     keys: np.ndarray,
     values: np.ndarray,
     position: int,
@@ -121,7 +157,8 @@ def _remember_step(
     """Store the keys and values by which later positions read a position that has stopped; `x` is
     returned as it is."""
     heads, _, width = keys.shape
-    kv = _multiply(project_qkv[x.size :], _normalized(x)).reshape(2, heads, width)
+    lower = (project_qkv[0][x.size :], project_qkv[1][x.size :])
+    kv = _apply(lower, _normalized(x)).reshape(2, heads, width)
     for head in range(heads):
         keys[head, position] = _rotated(_normalized(kv[0, head]), rotation[0], rotation[1])
         values[head, position] = kv[1, head]
@@ -129,10 +166,10 @@ def _remember_step(
 
 
 @_compiled
-def _feed_forward_step(x: Vector, widen: Matrix, narrow: Matrix) -> Vector:
+def _feed_forward_step(x: Vector, widen: Weight, narrow: Weight) -> Vector:
     """What the feed-forward branch adds to `x` (D,)."""
-    hidden = np.maximum(_multiply(widen, _normalized(x)), np.float32(0))
-    return _multiply(narrow, hidden * hidden)
+    hidden = np.maximum(_apply(widen, _normalized(x)), np.float32(0))
+    return _apply(narrow, hidden * hidden)
 
 
 @dataclass(frozen=True)
@@ -192,7 +229,7 @@ class NativeStep:
             type(network.stack) in (PlainStack, ReversibleStack, HaltingStack)
             and network.attention_kernel in (full_attention, chunked_attention)
             and not network.training
-            and all(type(module) in (nn.Linear, nn.Dropout) for module in linear)
+            and all(type(module) in _COMPILED for module in linear)
             and all(
                 weight.device.type == "cpu" and weight.dtype == torch.float32
                 for weight in network.parameters()
@@ -236,9 +273,11 @@ class NativeStep:
         return x
 
 
-def _weight(linear: nn.Linear) -> Matrix:
-    found: Matrix = linear.weight.detach().numpy()
-    return found
+def _weight(linear: nn.Module) -> Weight:
+    if isinstance(linear, Int8Linear):
+        return linear.weight.numpy(), linear.scale.numpy()
+    assert isinstance(linear, nn.Linear | Int4Linear)
+    return linear.weight.detach().numpy(), np.empty(0, np.float32)
 
 
 def _stores(layer: LayerCache) -> tuple[np.ndarray, np.ndarray]:

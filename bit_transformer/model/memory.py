@@ -9,7 +9,6 @@ size costs neither time nor optimizer work.
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bit_transformer.model.config import ModelConfig
 
@@ -68,6 +67,6 @@ class ContextMemory(nn.Module):
 
     def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
         """What is held for each of the last `count` positions; M >= count + longest - 1."""
-        rows = functional.embedding(self.row_indices(recent, count), self.rows.weight, sparse=True)
+        rows = self.rows(self.row_indices(recent, count))
         # By channel: what a long context said once would otherwise be trusted alone.
         return self.project(self.dropout(rows).flatten(2))

@@ -17,6 +17,7 @@ from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundEr
 from bit_transformer.lm import BitTransformerLM, load_weights
 from bit_transformer.model.flops import training_flops_per_byte
 from bit_transformer.objectives.regularizers import regularized
+from bit_transformer.quantization import prepare_qat_fx, require_trainable, scheme_of
 from bit_transformer.training.callbacks.base import Callback, EvaluationRecord, RunningTrainer
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
 from bit_transformer.training.callbacks.early_stop import EarlyStop
@@ -138,6 +139,9 @@ def _run(
     progress: bool,
     callbacks: Iterable[Callback],
 ) -> RunResult:
+    require_trainable(model)
+    if config.train.qat and scheme_of(model) is None:
+        prepare_qat_fx(model)
     model.to(pick_device(config.train.device))
     dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run.data)
     last = _LastEvaluation()

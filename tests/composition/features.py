@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from bit_transformer import BitTransformerLM, set_dropout
+from bit_transformer import BitTransformerLM, prepare_qat_fx, quantize_dynamic, set_dropout
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
@@ -40,6 +40,8 @@ class Feature:
     """Changes the model that is built; the reference is built with them too."""
     apply: Callable[[BitTransformerLM], object] = lambda model: None
     """Changes the built model; the reference is without it."""
+    swap: Callable[[BitTransformerLM], BitTransformerLM] = lambda model: model
+    """Gives another model in place of the built one; the reference is without it."""
     wrap: Callable[[Likelihood], Likelihood] = lambda read: read
     """Changes how the likelihood is computed; the reference is one plain pass."""
     causal: bool = True
@@ -111,6 +113,8 @@ FEATURES = [
     Feature("adaptive computation", {"use_act": True, "act_threshold": 0.6}),
     Feature("gradient checkpointing", apply=lambda model: checkpoint_blocks(model.network)),
     Feature("bidirectional", causal=False),
+    Feature("int8", swap=quantize_dynamic, tolerance=0.15),
+    Feature("QAT", swap=prepare_qat_fx, tolerance=0.6),
     Feature("dropout", apply=lambda model: set_dropout(model, 0.5)),
     Feature("KV cache", wrap=_through_a_cache),
     Feature("bf16 autocast", wrap=_in_bf16, tolerance=0.15),
@@ -124,6 +128,7 @@ REFUSED: dict[frozenset[str], str] = {
     frozenset({"flat bits", "parity"}): "parity needs patch_size=9",
     frozenset({"reversible", "gradient checkpointing"}): "use one of them",
     frozenset({"reversible", "adaptive computation"}): "use_act with use_checkpoint saves memory",
+    frozenset({"int8", "QAT"}): "start from the model as it was before",
     frozenset({"KV cache", "bidirectional"}): "in one pass without a cache, or with causal=True",
 }
 """Pairs that raise, and what the message says about the way out."""
@@ -169,6 +174,7 @@ def read_together(first: Feature, second: Feature) -> torch.Tensor:
     """The likelihood under a model with both features."""
     model = tiny_model(**(second.settings | first.settings))
     for feature in (first, second):
+        model = feature.swap(model)
         feature.apply(model)
     causal = first.causal and second.causal
     read = second.wrap(first.wrap(_in_one_pass))
@@ -182,6 +188,7 @@ def assert_gradients_equal_reference(first: Feature, second: Feature) -> None:
         expected = _gradients(tiny_model(**settings), "fp32")
     model = tiny_model(**settings)
     for feature in (first, second):
+        model = feature.swap(model)
         feature.apply(model)
     cast = _BF16 in (first.name, second.name)
     found = _gradients(model, "bf16" if cast else "fp32")

@@ -82,8 +82,12 @@ OBJECTIVES = {
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("feature", _cases(FEATURES, 1))
 def test_every_feature_trains(feature, objective):
-    model = tiny_model(**feature.settings).train()
+    model = feature.swap(tiny_model(**feature.settings)).train()
     feature.apply(model)
+    if feature.name == "int8":
+        with pytest.raises(UsageError, match="train with --qat"):
+            OBJECTIVES[objective](model.network, sample_bits(parity=False))
+        return
     OBJECTIVES[objective](model.network, sample_bits(model.config.parity)).backward()
     gradients = [weight.grad for weight in model.parameters()]
     assert all(gradient is not None for gradient in gradients)
@@ -95,7 +99,7 @@ def test_every_feature_trains(feature, objective):
 
 @pytest.mark.parametrize("feature", _cases(FEATURES, 1))
 def test_every_feature_generates_the_same_under_a_gate(feature):
-    model = tiny_model(**feature.settings).eval()
+    model = feature.swap(tiny_model(**feature.settings)).eval()
     feature.apply(model)
     arguments = (model.network, sample_bits(model.config.parity)[:1, :36], 72, SamplingConfig())
     plain = torch.cat(list(stream_bits(*arguments, torch.Generator().manual_seed(0))), dim=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bit_transformer.checkpoint.rotation import CheckpointFolder
+from bit_transformer.quantization import settings_of
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -58,7 +59,7 @@ class Checkpoints(Callback):
         path = self._folder.save(
             trainer.progress.step,
             weights=weights,
-            config=trainer.network.config.to_dict(),
+            config=settings_of(trainer.network),
             training_state=trainer.state_dict(),
             metadata={
                 "step": trainer.progress.step,
