@@ -1,0 +1,152 @@
+"""Long contexts: the cost of chunked attention, of endless generation, and quality by position.
+
+    python benchmarks/bench_long.py --data tinyshakespeare.txt
+
+Cost: forward and backward over one sequence, time per bit (best of the rounds, in turn) and peak
+memory (each length in a process of its own). Generation: resident memory every 50,000 bytes while
+one sequence of 1 MB is generated. Position: networks trained on windows of one context read eight
+contexts at a stretch; bits per byte of each eighth, from the second window on relative to cold
+windows of one context.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from memory import in_a_child, peak_above_now, resident
+from report import write_result
+from training import cold_bits_per_byte, hold_out_tenth, train
+
+from bit_transformer import ModelConfig, OptimizerConfig, Predictor, SamplingConfig, TrainConfig
+from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.inference.generate import stream_bits
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.next_bit import next_bit_loss
+
+LENGTHS = (16_384, 65_536, 262_144)
+_CHUNKS = {"chunk_size": 2048, "overlap": 1024}
+_ROUNDS = 3
+_WINDOW = 128
+_SHORT_CHUNKS = {"chunk_size": 512, "overlap": 448}
+_NOTE_EVERY = 50_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--generate", type=int, default=1_000_000, help="bytes")
+    parser.add_argument("--peak", type=int, metavar="BITS")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.peak:
+        print(peak_above_now(_passes(arguments.peak, _CHUNKS)))
+        return
+    if arguments.data is None:
+        sys.exit("--data is needed for the losses by position")
+    rows = [*_cost(), *_generation(arguments.generate), *_by_position(arguments)]
+    write_result(
+        "long",
+        summary="Chunks of 2,048 bits with 1,024 before them, 4 layers of width 128, for cost; of "
+        "512 bits with 448 before them, in a context of 1,024 bits, for losses.",
+        columns=["", "", "value", "relative"],
+        rows=rows,
+        details={},
+    )
+
+
+def _passes(bits: int, chunks: dict[str, int]) -> Callable[[], None]:
+    """Forward and backward over one sequence."""
+    torch.manual_seed(0)
+    network = BitTransformer(
+        ModelConfig(num_layers=4, max_seq_len=bits, memory_slots=1 << 12, **chunks)
+    )
+    data = torch.randint(0, 2, (1, bits), dtype=torch.uint8)
+
+    def run() -> None:
+        next_bit_loss(network, data).backward()  # type: ignore[no-untyped-call]
+
+    run()
+    return run
+
+
+def _cost() -> list[Sequence[Any]]:
+    functions = {("chunks", bits): _passes(bits, _CHUNKS) for bits in LENGTHS}
+    functions |= {("full attention", bits): _passes(bits, {}) for bits in LENGTHS[:2]}
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(_ROUNDS):
+        for key, function in functions.items():
+            began = time.perf_counter()
+            function()
+            best[key] = min(best[key], time.perf_counter() - began)
+    per_bit = {key: 1e6 * seconds / key[1] for key, seconds in best.items()}
+    first = per_bit["chunks", LENGTHS[0]]
+    rows: list[Sequence[Any]] = [
+        [f"microseconds per bit, {kind}", bits, value, value / first]
+        for (kind, bits), value in per_bit.items()
+    ]
+    peaks = {bits: in_a_child(__file__, ["--peak", str(bits)]) for bits in LENGTHS}
+    rows += [
+        ["peak MiB, chunks, per 16,384 bits", bits, peak * LENGTHS[0] / bits, None]
+        for bits, peak in peaks.items()
+    ]
+    return rows
+
+
+def _generation(new_bytes: int) -> list[Sequence[Any]]:
+    torch.manual_seed(0)
+    network = BitTransformer(
+        ModelConfig(num_layers=2, max_seq_len=2048, memory_slots=1 << 12, **_SHORT_CHUNKS)
+    ).eval()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    nothing = torch.zeros(1, 0, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    sizes = []
+    stream = stream_bits(network, nothing, 8 * new_bytes, SamplingConfig(), generator)
+    for index, _ in enumerate(stream):
+        if index % min(_NOTE_EVERY, new_bytes // 10) == 2000:
+            sizes.append(resident())
+    low, high = min(sizes), max(sizes)
+    print(f"resident {low:.1f} to {high:.1f} MiB", flush=True)
+    return [[f"resident MiB, generating {new_bytes:,} bytes", "peak", high, high / low]]
+
+
+def _by_position(arguments: argparse.Namespace) -> list[Sequence[Any]]:
+    dataset = hold_out_tenth(arguments.data, _WINDOW)
+    held_out = np.concatenate(list(dataset.held_out_bytes()))
+    long = held_out[: len(held_out) // (8 * _WINDOW) * 8 * _WINDOW].reshape(-1, 8 * _WINDOW)
+    rows: list[Sequence[Any]] = []
+    for name, chunks in (("chunks", _SHORT_CHUNKS), ("full attention", {})):
+        torch.manual_seed(0)
+        network = BitTransformer(
+            ModelConfig(
+                max_seq_len=8 * _WINDOW,
+                memory_bits=(16, 24, 32),
+                memory_slots=1 << 14,
+                **chunks,
+            )
+        )
+        settings = TrainConfig(steps=arguments.steps, batch_size=8, device="cpu")
+        train(network, dataset, settings, OptimizerConfig())
+        network.eval()
+        cold = cold_bits_per_byte(network, long.reshape(-1), _WINDOW)
+        predictor = Predictor(network, len(long))
+        found = -predictor.read(torch.from_numpy(unpack_bytes(long)))
+        by_position = found.view(len(long), 8, -1).sum(-1).mean(0) / _WINDOW
+        rows.append([f"bits per byte, {name}", "cold windows", cold, 1.0])
+        rows += [
+            [f"bits per byte, {name}", f"part {part + 1} of 8", float(value), float(value) / cold]
+            for part, value in enumerate(by_position)
+        ]
+        print(rows[-9:], flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
