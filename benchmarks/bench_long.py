@@ -29,10 +29,10 @@ from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.next_bit import next_bit_loss
 
 LENGTHS = (16_384, 65_536, 262_144)
-_CHUNKS = {"chunk_size": 2048, "overlap": 1024}
+_CHUNKS: dict[str, Any] = {"chunk_size": 2048, "overlap": 1024}
 _ROUNDS = 3
 _WINDOW = 128
-_SHORT_CHUNKS = {"chunk_size": 512, "overlap": 448}
+_SHORT_CHUNKS: dict[str, Any] = {"chunk_size": 512, "overlap": 448}
 _NOTE_EVERY = 50_000
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     )
 
 
-def _passes(bits: int, chunks: dict[str, int]) -> Callable[[], None]:
+def _passes(bits: int, chunks: dict[str, Any]) -> Callable[[], None]:
     """Forward and backward over one sequence."""
     torch.manual_seed(0)
     network = BitTransformer(
@@ -122,7 +122,8 @@ def _by_position(arguments: argparse.Namespace) -> list[Sequence[Any]]:
     held_out = np.concatenate(list(dataset.held_out_bytes()))
     long = held_out[: len(held_out) // (8 * _WINDOW) * 8 * _WINDOW].reshape(-1, 8 * _WINDOW)
     rows: list[Sequence[Any]] = []
-    for name, chunks in (("chunks", _SHORT_CHUNKS), ("full attention", {})):
+    variants: dict[str, dict[str, Any]] = {"chunks": _SHORT_CHUNKS, "full attention": {}}
+    for name, chunks in variants.items():
         torch.manual_seed(0)
         network = BitTransformer(
             ModelConfig(
