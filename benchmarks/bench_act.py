@@ -28,7 +28,6 @@ from bit_transformer.objectives.regularizers import RegularizerConfig, regulariz
 
 _WINDOW = 128
 _THRESHOLDS = (1.0, 0.9, 0.5)
-_COSTS = (0.02, 0.05, 0.1)
 _ROUNDS = 5
 
 
@@ -36,6 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--costs", type=float, nargs="+", default=[0.02, 0.05, 0.1])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     dataset = hold_out_tenth(arguments.data, _WINDOW)
@@ -48,7 +49,7 @@ def main() -> None:
             ModelConfig(
                 d_model=128,
                 nhead=2,
-                num_layers=6,
+                num_layers=arguments.layers,
                 dim_feedforward=512,
                 max_seq_len=8 * _WINDOW,
                 memory_bits=(16, 24, 32),
@@ -62,7 +63,7 @@ def main() -> None:
 
     plain = cold_bits_per_byte(trained(None), held_out, _WINDOW)
     rows: list[Sequence[Any]] = [["plain", None, plain, 1.0, None, None, None]]
-    for cost in _COSTS:
+    for cost in arguments.costs:
         network = trained(cost)
         found = _at_thresholds(network, held_out)
         for threshold, (loss, depth, decoding, scoring) in found.items():
@@ -71,8 +72,8 @@ def main() -> None:
             rows.append([f"ponder cost {cost}", threshold, loss, loss / full[0], depth, *times])
             print(rows[-1], flush=True)
     write_result(
-        "act",
-        summary=f"{arguments.steps} steps, 6 layers of width 128; time and loss of each network "
+        f"act-{arguments.layers}-layers",
+        summary=f"{arguments.steps} steps, {arguments.layers} layers of width 128; time and loss of each network "
         "are relative to itself at threshold 1, where no patch stops.",
         columns=[
             *("network", "threshold", "bits per byte", "of threshold 1", "share of blocks run"),

@@ -115,9 +115,8 @@ class _StopOnSignal(Callback):
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    origin, _ = tyro.cli(_Origin, args=list(words), return_unknown_args=True, add_help=False)
-    arguments = parse(TrainArguments, words, command="train", default=origin.defaults())
-    folder = origin.folder()
+    arguments = parse_settings(words, command="train")
+    folder = _origin(words).folder()
     settings = arguments.settings()
     result = train_run(settings, folder, resume=arguments.resume, callbacks=[_StopOnSignal()])
     report = (RunFolder(folder).report() or {}) | {"baselines": _baselines(settings, folder)}
@@ -127,6 +126,16 @@ def run(words: Sequence[str]) -> None:
         print_json({"run": str(folder), **report})
     else:
         _print_report(result, report["baselines"], report["sample"])
+
+
+def parse_settings(words: Sequence[str], *, command: str) -> TrainArguments:
+    """The arguments, over the defaults that some of them choose."""
+    return parse(TrainArguments, words, command=command, default=_origin(words).defaults())
+
+
+def _origin(words: Sequence[str]) -> _Origin:
+    origin, _ = tyro.cli(_Origin, args=list(words), return_unknown_args=True, add_help=False)
+    return origin
 
 
 def _baselines(settings: RunConfig, folder: Path) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Every setting of a run: frozen dataclasses behind flags, TOML files and run folders."""
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from bit_transformer.objectives.regularizers import RegularizerConfig
 from bit_transformer.training.precision import Precision
 from bit_transformer.training.schedule import ScheduleName
 
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 OptimizerName = Literal["muon", "adamw", "lion", "adafactor"]
 
 
@@ -52,6 +54,8 @@ class TrainConfig:
     """Windows per optimizer step, over all micro-batches."""
     accumulate: int = 1
     """Micro-batches per optimizer step; more of them need less memory."""
+    memory_budget: str | None = None
+    """Memory that training may take, such as 8GiB: as many micro-batches as that needs."""
     window_bytes: int | None = None
     """Bytes per training window; None fills the context."""
     schedule: ScheduleName = "wsd"
@@ -118,11 +122,25 @@ class TrainConfig:
         _require(self.evaluate_bytes >= 1, "evaluate_bytes", self.evaluate_bytes, "at least 1")
         if self.window_bytes is not None:
             _require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1")
+        if self.memory_budget is not None:
+            parse_bytes(self.memory_budget)
         if self.batch_size % self.accumulate:
             raise ConfigError(
                 f"batch_size must be a multiple of accumulate, got {self.batch_size} and "
                 f"{self.accumulate}; each micro-batch takes an equal share"
             )
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of `8GiB`, `500 MB`, `2g` or a plain number; K, M, G and T are powers of 1024.
+
+    Raises `ConfigError` for anything else, and for less than one byte.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if size < 1:
+        raise ConfigError(f"memory_budget is a size such as 8GiB or 500MB, got {text!r}")
+    return size
 
 
 def _require(holds: bool, name: str, value: object, limit: str) -> None:

@@ -32,6 +32,7 @@ from bit_transformer.training.callbacks.telemetry import TelemetryReader
 from bit_transformer.training.callbacks.tensorboard import TensorBoardWriter
 from bit_transformer.training.callbacks.trackio import TrackioWriter
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+from bit_transformer.training.memory_estimate import fit_into_budget
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.run_folder import RunFolder
 from bit_transformer.training.trainer import Trainer
@@ -91,7 +92,7 @@ def fit(
     )
     run = RunFolder(folder)
     run.require_new()
-    return _run(config, run, model, None, progress=progress, callbacks=callbacks)
+    return _run(fit_into_budget(config), run, model, None, progress=progress, callbacks=callbacks)
 
 
 def _as_the_model_is_used(train: TrainConfig, model: BitTransformerLM) -> TrainConfig:
@@ -125,6 +126,7 @@ def train_run(
             f"{out} holds a model of another configuration than the one asked for; leave the model "
             "settings out to resume it, or train a new run with --out"
         )
+    config = fit_into_budget(config)
     torch.manual_seed(config.train.seed)
     model = BitTransformerLM.from_config(config.model)
     return _run(config, run, model, checkpoint, progress=progress, callbacks=callbacks)

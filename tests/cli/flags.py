@@ -48,6 +48,7 @@ FLAGS: dict[str, set[str]] = {
         "--logit-cap",
         "--lr",
         "--max-recoveries",
+        "--memory-budget",
         "--max-seq-len",
         "--memory-bits",
         "--memory-dropout",
@@ -64,6 +65,7 @@ FLAGS: dict[str, set[str]] = {
         "--patch-size",
         "--patience",
         "--ponder-cost",
+        "--qat",
         "--precision",
         "--preset",
         "--recovery-every",
@@ -137,4 +139,6 @@ FLAGS: dict[str, set[str]] = {
         "--queue",
         "--state",
     },
+    "quantize": {"--data", "--help", "--json", "--out", "--to"},
 }
+FLAGS["memory"] = FLAGS["train"]
