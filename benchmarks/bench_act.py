@@ -73,8 +73,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     write_result(
         f"act-{arguments.layers}-layers",
-        summary=f"{arguments.steps} steps, {arguments.layers} layers of width 128; time and loss of each network "
-        "are relative to itself at threshold 1, where no patch stops.",
+        summary=f"{arguments.steps} steps, {arguments.layers} layers of width 128; time and loss "
+        "of each network are relative to itself at threshold 1, where no patch stops.",
         columns=[
             *("network", "threshold", "bits per byte", "of threshold 1", "share of blocks run"),
             *("decoding time", "scoring time"),

@@ -17,7 +17,7 @@ COMMANDS = {
     "telemetry": "K, C, S of a run's training as a picture, or along a file",
     "gate": "how many held-out windows of a run, or of files, its safety gate lets pass",
     "memory": "what a run with these settings will need in memory, before it starts",
-    "quantize": "a model in 8 bits, or in the 4 bits it was trained in",
+    "quantize": "a model with weights of 8 or 4 bits",
     "review": "list, show, approve or reject what the safety gate held back",
 }
 

@@ -1,5 +1,6 @@
 """A model with smaller weights, in a folder of its own."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,17 @@ import tyro
 from bit_transformer.cli.output import parse, print_json
 from bit_transformer.errors import SourceError
 from bit_transformer.lm import BitTransformerLM
-from bit_transformer.quantization import convert_qat_fx, quantize_dynamic
+from bit_transformer.quantization import (
+    convert_qat_fx,
+    prepare_qat_fx,
+    quantize_dynamic,
+    scheme_of,
+)
 
 
 @dataclass(frozen=True)
 class QuantizeArguments:
-    """Write a model with 8-bit weights, or with the 4-bit weights it was trained for.
+    """Write a model with 8-bit weights, or with a trunk of 4-bit weights.
 
     The result is for inference: every command that takes RUN takes its folder.
     """
@@ -26,7 +32,7 @@ class QuantizeArguments:
     out: Path
     """New folder for the quantized model."""
     to: Literal["int8", "int4"] = "int8"
-    """int8 takes any model; int4 one that was trained with --qat."""
+    """int4 keeps the 4 bits that a model was trained in, and rounds one that was not."""
     data: Path | None = None
     """File to measure the loss on: bits per byte before and after."""
     json: bool = False
@@ -37,7 +43,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(QuantizeArguments, words, command="quantize")
     model = BitTransformerLM.from_pretrained(arguments.run)
-    smaller = quantize_dynamic(model) if arguments.to == "int8" else convert_qat_fx(model)
+    smaller = quantize_dynamic(model) if arguments.to == "int8" else _in_4_bits(model)
     data = None if arguments.data is None else _read(arguments.data)
     smaller.save_pretrained(arguments.out)
     report: dict[str, Any] = {
@@ -49,6 +55,12 @@ def run(words: Sequence[str]) -> None:
         report["bits_per_byte_before"] = model.score(data).bits_per_byte
         report["bits_per_byte_after"] = smaller.score(data).bits_per_byte
     print_json(report) if arguments.json else _print(report, arguments)
+
+
+def _in_4_bits(model: BitTransformerLM) -> BitTransformerLM:
+    if scheme_of(model) == "int4-qat":
+        return convert_qat_fx(model)
+    return convert_qat_fx(prepare_qat_fx(copy.deepcopy(model)))
 
 
 def weight_bytes(model: BitTransformerLM) -> int:

@@ -71,7 +71,7 @@ class TrainConfig:
     precision: Precision = "auto"
     """bf16 runs matrix products in bfloat16; auto does so where the device is faster for it."""
     qat: bool = False
-    """Train the trunk's matrices in 4 bits, to be converted by `quantize --to int4` afterwards;
+    """Train the trunk's matrices in 4 bits, to be converted by the command quantize afterwards;
     needs torchao."""
     use_checkpoint: bool = False
     """Keep only the input of each block between forward and backward pass, and run the block again:

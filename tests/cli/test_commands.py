@@ -203,3 +203,19 @@ def test_python_m_runs_the_command_line():
 def test_the_flag_surface_is_frozen(command, capsys):
     # A flag is a promise: adding or removing one is a change of tests/cli/flags.py.
     assert flags_of(command, capsys) == FLAGS[command]
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
+def test_a_quantized_model_is_taken_wherever_a_run_is(scheme, run, corpus, tmp_path, capsys):
+    out = tmp_path / "small"
+    words = ["quantize", run, "--to", scheme, "--out", out, "--data", corpus, "--json"]
+    assert main([str(word) for word in words]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["bytes_after"] < report["bytes_before"]
+    assert report["bits_per_byte_after"] == pytest.approx(report["bits_per_byte_before"], rel=0.02)
+    assert main(["score", str(out), str(corpus), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)["bits_per_byte"]
+    assert scored == pytest.approx(report["bits_per_byte_after"], abs=1e-4)
+    assert main(["generate", str(out), "--prompt", "a", "--new-bytes", "4"]) == 0
+    _fails(["quantize", out, "--out", tmp_path / "again"], 2, "as it was before", capsys)
+    _fails(["quantize", run, "--out", out], 1, "exists", capsys)
