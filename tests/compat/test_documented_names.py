@@ -16,6 +16,7 @@ from bit_transformer import (
     bits_to_text,
     compress_bits,
     configure_optimizer,
+    convert_qat_fx,
     cosine_ramp,
     decompress_bits,
     demo_hil_safety,
@@ -23,10 +24,13 @@ from bit_transformer import (
     enforce_parity,
     fit,
     hil_safe_inference,
+    infer_long_sequence,
     infer_text,
     model_output_decompress,
     pack_bits,
     plot_telemetry,
+    prepare_qat_fx,
+    quantize_dynamic,
     safe_sample_with_retry,
     text_to_bits,
     unpack_bits,
@@ -65,6 +69,38 @@ def test_the_model_is_trained_with_its_penalties(tmp_path):
     fit(model, bytes(range(256)) * 8, train, out=tmp_path / "run", progress=False)
     saved = RunFolder(tmp_path / "run").config().regularizers
     assert (saved.lambda_k, saved.lambda_c, saved.lambda_s) == (0.1, 0.2, 0.3)
+
+
+def test_every_documented_argument_of_the_model_is_taken():
+    bits = torch.randint(0, 2, (2, 64))
+    chunked = BitTransformerLM(
+        **SIZES,
+        use_act=True,
+        act_threshold=0.8,
+        use_checkpoint=True,
+        use_autocast=True,
+        chunk_size=32,
+        overlap=16,
+    )
+    assert chunked(bits)[1]["halt_probs"].shape == (2, 9, 2)
+    assert chunked(bits, causal=False)[0].shape == (2, 64, 2)
+    reversible = BitTransformerLM(**SIZES, reversible=True)
+    reversible.log2_likelihood(bits).sum().backward()
+    assert reversible.network.head.nodes.grad is not None
+
+
+def test_sequences_longer_than_the_context():
+    model = BitTransformerLM(**SIZES)
+    predicted, telemetry = infer_long_sequence(model, [0, 1] * 500, ctx_bits=128, overlap_bits=64)
+    assert predicted.shape == (1000,)
+    assert len(telemetry) == 15
+
+
+def test_weights_of_8_and_4_bits():
+    model = BitTransformerLM(**SIZES)
+    bits = torch.randint(0, 2, (1, 64))
+    for smaller in (quantize_dynamic(model), convert_qat_fx(prepare_qat_fx(model))):
+        assert smaller(bits)[0].shape == (1, 64, 2)
 
 
 def test_text_travels_as_nine_bits_a_byte():
@@ -112,7 +148,9 @@ def test_the_gate_and_what_is_under_it(capsys):
     assert not gate.should_trigger(0.0, 0.0)
     model = BitTransformerLM(**SIZES)
     bits = torch.randint(0, 2, (1, 64))
-    predicted, telemetry = hil_safe_inference(model, bits, 0.3, 0.5, strict=True, gate=gate)
+    predicted, telemetry = hil_safe_inference(
+        model, bits, 0.3, 0.5, causal=True, strict=True, gate=gate
+    )
     assert predicted.shape == bits.shape
     assert telemetry["gate_passed"].all()
     assert safe_sample_with_retry(model, bits, 64).bits.shape == (1, 128)

@@ -1,0 +1,94 @@
+"""Whether torch.compile pays on this machine: a training step, and a decoded byte.
+
+    python benchmarks/bench_compile.py
+
+Both sides in turn, best of the rounds, one thread, float32. Decoding: the forward pass of the
+network with a cache, eager and with compiled branches, beside the compiled step that the predictor
+takes by itself.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from report import write_result
+
+from bit_transformer import Predictor, preset
+from bit_transformer.distributed.compile import compile_branches
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.next_bit import next_bit_loss
+
+_ROUNDS, _BYTES = 5, 32
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows: list[Sequence[Any]] = []
+    for name in ("tiny", "small"):
+        training = _best({kind: _training(name, kind) for kind in ("eager", "compiled")})
+        kinds = ("eager", "compiled", "native")
+        decoding = _best({kind: _decoding(name, kind) for kind in kinds})
+        for use, seconds in (("training step", training), ("decoded byte", decoding)):
+            rows += [
+                [f"{name}, {use}", kind, seconds["eager"] / taken]
+                for kind, taken in seconds.items()
+            ]
+        print(rows[-5:], flush=True)
+    write_result(
+        "compile",
+        summary="Speed relative to eager execution; `native` is the predictor's own compiled step.",
+        columns=["", "", "times eager"],
+        rows=rows,
+        details={},
+    )
+
+
+def _network(name: str, kind: str) -> BitTransformer:
+    torch.manual_seed(0)
+    network = BitTransformer(preset(name))
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.02)
+    if kind == "compiled":
+        compile_branches(network)
+    return network
+
+
+def _training(name: str, kind: str) -> Callable[[], None]:
+    network = _network(name, kind).train()
+    bits = torch.randint(0, 2, (4, network.config.max_seq_len), dtype=torch.uint8)
+
+    def step() -> None:
+        next_bit_loss(network, bits).backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def _decoding(name: str, kind: str) -> Callable[[], None]:
+    network = _network(name, kind).eval()
+    patches = torch.randint(0, 256, (_BYTES, 1, 1))
+
+    def decode() -> None:
+        predictor = Predictor(network)
+        if kind != "native":
+            predictor._native_step = None
+        for patch in patches:
+            predictor.push(patch)
+
+    return decode
+
+
+def _best(functions: dict[str, Callable[[], None]]) -> dict[str, float]:
+    for function in functions.values():
+        function()
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(_ROUNDS):
+        for kind, function in functions.items():
+            began = time.perf_counter()
+            function()
+            best[kind] = min(best[kind], time.perf_counter() - began)
+    return best
+
+
+if __name__ == "__main__":
+    main()
