@@ -34,7 +34,7 @@ class GenerateArguments:
     prompt: str | None = None
     """Text to continue; without one, the sample starts from nothing."""
     prompt_file: Path | None = None
-    """File whose bytes to continue; its end, when it is longer than the context."""
+    """File whose bytes to continue, of any length."""
     new_bytes: int = 400
     """Bytes to add."""
     samples: int = 1
@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> None:
             f"{arguments.new_bytes}"
         )
     model = BitTransformerLM.from_pretrained(arguments.run)
-    prompt = _prompt(arguments, model)
+    prompt = _prompt(arguments)
     if arguments.queue is not None and not arguments.gate:
         raise ConfigError("--queue is for what --gate refuses; give --gate as well")
     if arguments.watch or arguments.gate:
@@ -84,16 +84,15 @@ def run(words: Sequence[str]) -> None:
         _print_samples(model, arguments, prompt)
 
 
-def _prompt(arguments: GenerateArguments, model: BitTransformerLM) -> bytes:
+def _prompt(arguments: GenerateArguments) -> bytes:
     if arguments.prompt_file is None:
         return (arguments.prompt or "").encode()
     if arguments.prompt is not None:
         raise ConfigError("--prompt and --prompt-file were both given; choose one")
     try:
-        content = arguments.prompt_file.read_bytes()
+        return arguments.prompt_file.read_bytes()
     except OSError as error:
         raise SourceError(f"cannot read {arguments.prompt_file}: {error.strerror}") from error
-    return content[-(model.config.max_seq_len // model.config.bits_per_byte) :]
 
 
 def _bits(model: BitTransformerLM, prompt: bytes, batch: int) -> torch.Tensor:
