@@ -1,0 +1,72 @@
+"""Codes the lanes of a block in lock-step, a patch of each in turn.
+
+One function for both directions: what a decoder does is what the encoder did, but for where a bit
+comes from.
+"""
+
+import numpy as np
+
+from bit_transformer.compression.contexts import Lanes
+from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
+from bit_transformer.compression.range_coder import decode_bit, encode_bit
+from bit_transformer.compression.tables import Tables
+from bit_transformer.telemetry.native import compiled, inlined
+
+ENCODE, DECODE, LEARN = 0, 1, 2
+"""Directions; LEARN only reads."""
+
+
+@compiled
+def code_patches(
+    coder: np.ndarray,
+    buffer: np.ndarray,
+    tables: Tables,
+    lanes: Lanes,
+    data: np.ndarray,
+    log_odds: np.ndarray,
+    patches: np.ndarray,
+    plan: tuple[int, int, int, int, int, int],
+) -> None:
+    """Code the next patches of every lane; their values are in `patches` (L,) then.
+
+    `data` holds the bytes of the history from the position `first` on, when it is not DECODE.
+    `log_odds` (L, 2**P) are what a network gives each node, (L, 0) without one. The plan is
+    (direction, first, profile, bits of a patch, bits of a byte, patches). Parity bits, the ninth
+    of a byte, are not coded. Lanes that have ended are padded with zeros.
+    """
+    direction, first, profile, patch_size, byte_bits, rounds = plan
+    for _ in range(rounds):
+        for lane in range(patches.size):
+            node = 1
+            for _ in range(patch_size):
+                if lanes.position[lane] >= lanes.end[lane]:
+                    node <<= 1
+                    continue
+                if lanes.bit_index[lane] == 8:
+                    node = (node << 1) | _parity(lanes.node[lane] & 255)
+                    end_byte(tables, lanes, lane)
+                    continue
+                if lanes.bit_index[lane] == 0:
+                    begin_byte(tables, lanes, lane, profile)
+                network = np.int64(log_odds[lane, node]) if log_odds.shape[1] else 0
+                probability = predict(tables, lanes, lane, network)
+                if direction == DECODE:
+                    bit = decode_bit(coder, buffer, probability)
+                else:
+                    byte = np.int64(data[lanes.position[lane] - first])
+                    bit = (byte >> (7 - lanes.bit_index[lane])) & 1
+                    if direction == ENCODE:
+                        encode_bit(coder, buffer, probability, bit)
+                update(tables, lanes, lane, bit)
+                node = (node << 1) | bit
+                if lanes.bit_index[lane] == byte_bits:
+                    end_byte(tables, lanes, lane)
+            patches[lane] = node - (1 << patch_size)
+
+
+@inlined
+def _parity(byte: int) -> int:
+    """The bit that makes the number of ones even."""
+    byte ^= byte >> 4
+    byte ^= byte >> 2
+    return (byte ^ (byte >> 1)) & 1

@@ -1,0 +1,304 @@
+"""One probability for the next bit, mixed online from everything that is known of it.
+
+Context mixing as in PAQ (Mahoney, 2005), whose terms these are. Each context gives what its bit
+history has meant so far; match models and, in the hybrid, a network give theirs. Several sets of
+weights, each chosen by another small context, mix these log-odds; a second layer mixes the sets;
+adaptive probability maps refine the result. Weights and maps learn from each bit after it is coded,
+and never before.
+"""
+
+import numpy as np
+
+from bit_transformer.compression.bit_history import RECENT, after_bit, find_bucket, home_of
+from bit_transformer.compression.contexts import (
+    CONTEXTS,
+    ORDERS,
+    Lanes,
+    byte_at,
+    make_contexts,
+    note_byte,
+)
+from bit_transformer.compression.fixed_point import (
+    LEAST,
+    ONE,
+    SQUASH,
+    STRETCH,
+    STRETCH_LIMIT,
+    STRETCH_SCALE,
+    adapted,
+    clipped,
+    hashed,
+)
+from bit_transformer.compression.matches import MATCHES, find_matches, length_bucket
+from bit_transformer.compression.tables import (
+    BIAS,
+    BY_CONTEXT,
+    BY_MATCH,
+    INPUTS,
+    MATCH,
+    NETWORK,
+    ORDER_0,
+    PER_CONTEXT,
+    SETS,
+    STEP,
+    Tables,
+)
+from bit_transformer.telemetry.native import inlined
+
+_WEIGHT_LIMIT = (1 << 18) - 1
+"""Four, in 16 fractional bits: a product of 72 weights and inputs fits 32 bits."""
+_LATE_RATE, _EARLY_RATE, _RATE_HALVES = 12, 224, 256
+_MAP_LIMIT, _RUN_MAP_LIMIT, _MATCH_MAP_LIMIT = 255, 255, 1023
+_LONGEST_RUN, _LONGEST_WORD = 255, 15
+_REFINED_TO = 60
+_NETWORK_CLASSES = 24
+
+
+@inlined
+def begin_byte(tables: Tables, lanes: Lanes, lane: int, profile: int) -> None:
+    """Prepare for the byte at the lane's position."""
+    make_contexts(lanes, lane, tables.history, profile)
+    last = np.uint64(tables.runs.shape[1] - 1)
+    for index in range(CONTEXTS):
+        context = lanes.contexts[lane, index]
+        entry = np.int64((context >> np.uint64(20)) & last)
+        lanes.runs[lane, index] = entry
+        held = np.int64(tables.runs[index, entry])
+        fresh = np.int64(context >> np.uint64(48)) << 16
+        # A choice of values, not of paths: all sixteen loads are under way at once.
+        tables.runs[index, entry] = held if (held ^ fresh) >> 16 == 0 else fresh
+    lanes.node[lane], lanes.bit_index[lane] = 1, 0
+    _find_buckets(tables, lanes, lane)
+
+
+@inlined
+def _find_buckets(tables: Tables, lanes: Lanes, lane: int) -> None:
+    """Of the half byte that begins."""
+    node, buckets = lanes.node[lane], tables.buckets
+    # Touching all of them first has all sixteen cache misses under way at once.
+    touched = np.int64(0)
+    for index in range(CONTEXTS):
+        context = lanes.contexts[lane, index]
+        if node > 1:
+            context = hashed(context, node)
+        tables.hashes[index] = context
+        touched += np.int64(buckets[home_of(buckets, context)])
+    tables.touched[0] = touched
+    for index in range(CONTEXTS):
+        lanes.buckets[lane, index] = find_bucket(buckets, tables.hashes[index])
+
+
+@inlined
+def predict(tables: Tables, lanes: Lanes, lane: int, network: int) -> int:
+    """The probability of a one for the lane's next bit, of 65536; `network` is the log-odds that a
+    network gives it, 0 without one."""
+    node, bit_index = lanes.node[lane], lanes.bit_index[lane]
+    inputs = tables.inputs
+    _context_inputs(tables, lanes.buckets[lane], node, bit_index)
+    _run_inputs(tables, lanes.runs[lane], node, bit_index)
+    length, expected = _match_inputs(tables, lanes, lane, node, bit_index)
+    inputs[ORDER_0] = STRETCH[np.int64(tables.order_0[node]) >> 20]
+    inputs[NETWORK] = network
+    inputs[BIAS] = STRETCH_SCALE
+    _choose_rows(tables, lanes, lane, length, network)
+    log_odds = _mix(tables, node)
+    return _refine(tables, lanes, lane, log_odds, length * 2 + expected)
+
+
+@inlined
+def _context_inputs(tables: Tables, buckets: np.ndarray, node: int, bit_index: int) -> None:
+    inputs, slots = tables.inputs, tables.slots
+    within = (
+        node if bit_index < 4 else (node & ((1 << (bit_index - 4)) - 1)) | (1 << (bit_index - 4))
+    )
+    for index in range(CONTEXTS):
+        slot = np.int64(tables.buckets[buckets[index] + within])
+        slots[index] = slot
+        first = index * PER_CONTEXT
+        if slot == 0:
+            inputs[first] = inputs[first + 1] = inputs[first + 2] = 0
+            continue
+        by_counts = np.int64(tables.count_maps[index, slot >> 6]) >> 20
+        by_recent = np.int64(tables.recent_maps[index, slot & (RECENT - 1)]) >> 20
+        inputs[first] = STRETCH[by_counts]
+        inputs[first + 1] = STRETCH[by_recent]
+        inputs[first + 2] = (by_counts - 2048) >> 1
+
+
+@inlined
+def _run_inputs(tables: Tables, runs: np.ndarray, node: int, bit_index: int) -> None:
+    """What followed a context the last times without exception, where it fits the bits known."""
+    for index in range(CONTEXTS):
+        run = np.int64(tables.runs[index, runs[index]])
+        count, byte = (run >> 8) & 255, run & 255
+        cell, value = -1, 0
+        if count > 0 and (byte | 256) >> (8 - bit_index) == node:
+            bit = (byte >> (7 - bit_index)) & 1
+            cell = (min(count, 31) * 8 + bit_index) * 2 + bit
+            value = STRETCH[np.int64(tables.run_maps[index, cell]) >> 20]
+        tables.run_cells[index] = cell
+        tables.inputs[index * PER_CONTEXT + 3] = value
+
+
+@inlined
+def _match_inputs(
+    tables: Tables, lanes: Lanes, lane: int, node: int, bit_index: int
+) -> tuple[int, int]:
+    """Gives the class of the first match that still holds, 0 for none, and its bit."""
+    best = expected = 0
+    for model in range(MATCHES):
+        length = lanes.match_length[lane, model]
+        cell, value = -1, 0
+        if length > 0:
+            byte = np.int64(tables.history[lanes.match_at[lane, model]])
+            if (byte | 256) >> (8 - bit_index) == node:
+                bit = (byte >> (7 - bit_index)) & 1
+                cell = length_bucket(length) * 2 + bit
+                value = STRETCH[np.int64(tables.match_maps[model, cell]) >> 20]
+                if best == 0:
+                    best, expected = length_bucket(length), bit
+            else:
+                lanes.match_length[lane, model] = 0
+        tables.match_cells[model] = cell
+        tables.inputs[MATCH + model] = value
+    return best, expected
+
+
+@inlined
+def _choose_rows(tables: Tables, lanes: Lanes, lane: int, length: int, network: int) -> None:
+    rows, slots, position = tables.rows, tables.slots, lanes.position[lane]
+    node, bit_index = lanes.node[lane], lanes.bit_index[lane]
+    known = 0
+    for order in range(1, ORDERS):
+        known += slots[order] != 0
+    rows[0] = node
+    rows[1] = length * 8 + bit_index
+    rows[2] = byte_at(tables.history, position - 1)
+    rows[3] = known * 256 + node
+    rows[4] = byte_at(tables.history, position - 2)
+    rows[5] = min(lanes.word_length[lane], _LONGEST_WORD) * 8 + bit_index
+    if rows.size > SETS:
+        sureness = (network + STRETCH_LIMIT) * _NETWORK_CLASSES // (2 * STRETCH_LIMIT)
+        rows[6] = sureness * 8 + bit_index
+        rows[7] = sureness * 32 + length
+
+
+@inlined
+def _mix(tables: Tables, node: int) -> int:
+    """Log-odds by all sets; in 32 bits, so that the sums are vector instructions."""
+    inputs, mixed, given = tables.inputs, tables.mixed, tables.given
+    total = 0
+    for index in range(tables.rows.size):
+        weights = tables.weights[index, tables.rows[index]]
+        dot = np.int32(0)
+        for place in range(INPUTS):
+            weight = np.int32(weights[place] >> 5)
+            dot = np.int32(dot + np.int32(weight * inputs[place]))
+        mixed[index] = clipped(np.int64(dot) >> 11)
+        given[index] = SQUASH[mixed[index] + STRETCH_LIMIT]
+        total += np.int64(tables.final_weights[node, index]) * np.int64(mixed[index])
+    log_odds = clipped(total >> 16)
+    given[tables.rows.size] = SQUASH[log_odds + STRETCH_LIMIT]
+    return log_odds
+
+
+@inlined
+def _refine(tables: Tables, lanes: Lanes, lane: int, log_odds: int, match: int) -> int:
+    """The probability, averaged with what log-odds like these have meant in three contexts."""
+    node, position = lanes.node[lane], lanes.position[lane]
+    last, before = byte_at(tables.history, position - 1), byte_at(tables.history, position - 2)
+    knot = (log_odds + STRETCH_LIMIT) // STEP
+    above = (log_odds + STRETCH_LIMIT) - knot * STEP
+    cells, refined = tables.refined_cells, tables.refined
+    by_one = hashed(np.uint64(node), last) & np.uint64(BY_CONTEXT - 1)
+    by_two = hashed(np.uint64(node | (last << 8)), before) & np.uint64(BY_CONTEXT - 1)
+    cells[0] = 256 + match if match > 1 else node
+    cells[1] = BY_MATCH + np.int64(by_one)
+    cells[2] = BY_MATCH + BY_CONTEXT + np.int64(by_two)
+    cells[3] = knot + (1 if 2 * above > STEP else 0)
+    probability = 2 * np.int64(tables.given[tables.rows.size])
+    for index in range(3):
+        low = np.int64(refined[cells[index], knot]) >> 16
+        high = np.int64(refined[cells[index], knot + 1]) >> 16
+        value = (low * (STEP - above) + high * above) // STEP
+        probability += value * (index + 1 if index else 1)
+    return min(max(probability >> 3, LEAST), ONE - LEAST)
+
+
+@inlined
+def update(tables: Tables, lanes: Lanes, lane: int, bit: int) -> None:
+    """Learn from the bit that was predicted last, and go on behind it."""
+    node = lanes.node[lane]
+    _learn_weights(tables, node, bit)
+    _learn_maps(tables, lanes.buckets[lane], node, lanes.bit_index[lane], bit)
+    tables.order_0[node] = adapted(tables.order_0[node], bit, _MAP_LIMIT)
+    tables.clock[0] += 1
+    lanes.node[lane] = (node << 1) | bit
+    lanes.bit_index[lane] += 1
+    if lanes.bit_index[lane] == 4:
+        _find_buckets(tables, lanes, lane)
+
+
+@inlined
+def _learn_weights(tables: Tables, node: int, bit: int) -> None:
+    inputs, target, sets = tables.inputs, bit << 16, tables.rows.size
+    rate = _LATE_RATE + _EARLY_RATE * _RATE_HALVES // (_RATE_HALVES + (tables.clock[0] >> 5))
+    for index in range(sets):
+        weights = tables.weights[index, tables.rows[index]]
+        error = np.int32(((target - np.int64(tables.given[index])) * rate) >> 7)
+        for place in range(INPUTS):
+            step = np.int32(np.int32(inputs[place] * error) + np.int32(1 << 14))
+            weight = np.int32(weights[place] + np.int32(step >> 15))
+            weights[place] = min(max(weight, np.int32(-_WEIGHT_LIMIT)), np.int32(_WEIGHT_LIMIT))
+    error_of_all = target - np.int64(tables.given[sets])
+    for index in range(sets):
+        step_of_set = (np.int64(tables.mixed[index]) * error_of_all + (1 << 17)) >> 18
+        tables.final_weights[node, index] += step_of_set
+    for index in range(3):
+        cell, knot = tables.refined_cells[index], tables.refined_cells[3]
+        tables.refined[cell, knot] = adapted(tables.refined[cell, knot], bit, _REFINED_TO)
+
+
+@inlined
+def _learn_maps(tables: Tables, buckets: np.ndarray, node: int, bit_index: int, bit: int) -> None:
+    within = (
+        node if bit_index < 4 else (node & ((1 << (bit_index - 4)) - 1)) | (1 << (bit_index - 4))
+    )
+    for index in range(CONTEXTS):
+        slot = tables.slots[index]
+        if slot:
+            counts, recent = slot >> 6, slot & (RECENT - 1)
+            tables.count_maps[index, counts] = adapted(
+                tables.count_maps[index, counts], bit, _MAP_LIMIT
+            )
+            tables.recent_maps[index, recent] = adapted(
+                tables.recent_maps[index, recent], bit, _MAP_LIMIT
+            )
+        tables.buckets[buckets[index] + within] = after_bit(slot, bit)
+        cell = tables.run_cells[index]
+        if cell >= 0:
+            tables.run_maps[index, cell] = adapted(
+                tables.run_maps[index, cell], bit, _RUN_MAP_LIMIT
+            )
+    for model in range(MATCHES):
+        cell = tables.match_cells[model]
+        if cell >= 0:
+            tables.match_maps[model, cell] = adapted(
+                tables.match_maps[model, cell], bit, _MATCH_MAP_LIMIT
+            )
+
+
+@inlined
+def end_byte(tables: Tables, lanes: Lanes, lane: int) -> None:
+    """Take in the byte whose eight bits are known."""
+    byte, position = lanes.node[lane] & 255, lanes.position[lane]
+    runs = lanes.runs[lane]
+    for index in range(CONTEXTS):
+        run = np.int64(tables.runs[index, runs[index]])
+        count = (run >> 8) & 255
+        count = min(count + 1, _LONGEST_RUN) if count > 0 and (run & 255) == byte else 1
+        tables.runs[index, runs[index]] = (run >> 16 << 16) | (count << 8) | byte
+    tables.history[position] = byte
+    lanes.position[lane], lanes.bit_index[lane] = position + 1, 0
+    note_byte(lanes, lane, tables.history)
+    find_matches(lanes, lane, tables.history, tables.heads)

@@ -1,0 +1,84 @@
+"""A binary arithmetic coder: bits and their probabilities to bytes and back.
+
+It knows no model. The interval has 48 bits and no carries: bytes leave it as soon as both of its
+ends agree on them (G. N. N. Martin, 1979; the carryless form is Subbotin's). The state is an array
+of integers, so that compiled code can hold it.
+"""
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from bit_transformer.telemetry.native import inlined
+
+_BITS = 48
+_TOP = (1 << _BITS) - 1
+_BYTE = _BITS - 8
+LOW, HIGH, CODE, POSITION = range(4)
+"""Of the state: the ends of the interval, what is being decoded, and the next byte of the buffer,
+which counts on when the buffer is full."""
+
+
+def new_coder() -> Int64[np.ndarray, "4"]:
+    """The state before the first bit is encoded."""
+    return np.array([0, _TOP, 0, 0], np.int64)
+
+
+def new_decoder(buffer: UInt8[np.ndarray, " n"]) -> Int64[np.ndarray, "4"]:
+    """The state before the first bit is decoded; bytes past the end of the buffer are zeros."""
+    first = bytes(buffer[: _BITS // 8]).ljust(_BITS // 8, b"\0")
+    return np.array([0, _TOP, int.from_bytes(first, "big"), _BITS // 8], np.int64)
+
+
+@inlined
+def _split(coder: np.ndarray, probability: int) -> int:
+    """The last number of the part of the interval that stands for a one."""
+    span = coder[HIGH] - coder[LOW]
+    return coder[LOW] + (span >> 16) * probability + (((span & 0xFFFF) * probability) >> 16)
+
+
+@inlined
+def encode_bit(coder: np.ndarray, buffer: np.ndarray, probability: int, bit: int) -> None:
+    """Encode a bit; `probability` of a one in 1..65535, of 65536."""
+    split = _split(coder, probability)
+    if bit:
+        coder[HIGH] = split
+    else:
+        coder[LOW] = split + 1
+    while (coder[LOW] ^ coder[HIGH]) >> _BYTE == 0:
+        if coder[POSITION] < buffer.size:
+            buffer[coder[POSITION]] = coder[HIGH] >> _BYTE
+        coder[POSITION] += 1
+        coder[LOW] = (coder[LOW] << 8) & _TOP
+        coder[HIGH] = ((coder[HIGH] << 8) & _TOP) | 255
+
+
+@inlined
+def decode_bit(coder: np.ndarray, buffer: np.ndarray, probability: int) -> int:
+    """Decode a bit that was encoded with this probability."""
+    split = _split(coder, probability)
+    bit = 1 if coder[CODE] <= split else 0
+    if bit:
+        coder[HIGH] = split
+    else:
+        coder[LOW] = split + 1
+    while (coder[LOW] ^ coder[HIGH]) >> _BYTE == 0:
+        read = np.int64(buffer[coder[POSITION]]) if coder[POSITION] < buffer.size else 0
+        coder[POSITION] += 1
+        coder[LOW] = (coder[LOW] << 8) & _TOP
+        coder[HIGH] = ((coder[HIGH] << 8) & _TOP) | 255
+        coder[CODE] = ((coder[CODE] << 8) & _TOP) | read
+    return bit
+
+
+def finish(coder: Int64[np.ndarray, "4"], buffer: UInt8[np.ndarray, " n"]) -> int:
+    """Write the fewest bytes that end the code; its length in bytes.
+
+    It is larger than the buffer when that was too small, and what is in the buffer is of no use.
+    """
+    low, high, position = int(coder[LOW]), int(coder[HIGH]), int(coder[POSITION])
+    free = next(k for k in range(_BITS, -1, -8) if (high >> k << k) >= low)
+    tail = (high >> free << free).to_bytes(_BITS // 8, "big")[: (_BITS - free) // 8]
+    room = max(0, len(buffer) - position)
+    kept = tail[:room]
+    buffer[position : position + len(kept)] = np.frombuffer(kept, np.uint8)
+    return position + len(tail)

@@ -1,0 +1,109 @@
+"""What mixing has learnt, as arrays that compiled code can hold."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt32
+
+from bit_transformer.compression.bit_history import COUNTS, RECENT, new_buckets
+from bit_transformer.compression.contexts import CONTEXTS
+from bit_transformer.compression.fixed_point import ONE, SQUASH, STRETCH_LIMIT, UNKNOWN
+from bit_transformer.compression.matches import LENGTH_BUCKETS, MATCHES
+
+PER_CONTEXT = 4
+"""Inputs of a context: by its counts, by its last bits, by its counts but linear, by its run."""
+ORDER_0 = CONTEXTS * PER_CONTEXT
+MATCH = ORDER_0 + 1
+NETWORK = MATCH + MATCHES
+BIAS = NETWORK + 1
+INPUTS = 72
+"""Of the mixer, padded to whole vector registers."""
+SETS, NETWORK_SETS = 6, 2
+STEPS = 33
+"""Knots of an adaptive probability map."""
+STEP = 2 * STRETCH_LIMIT // (STEPS - 1)
+BY_MATCH, BY_CONTEXT = 1024, 1 << 16
+"""Adaptive probability maps of each kind."""
+_ROWS = 2048
+_FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2000, 20000
+_RUN_ENTRIES, _RUN_MAP = 1 << 18, 512
+_HEADS = 1 << 18
+_REFINED_FROM = 6
+
+
+class Tables(NamedTuple):
+    """What has been learnt, shared by all lanes; and the workings of the present bit."""
+
+    history: np.ndarray
+    """Every byte coded so far, at its position; zeros where none is yet."""
+    buckets: np.ndarray
+    count_maps: np.ndarray
+    """(CONTEXTS, 1024) what the counts of a slot mean."""
+    recent_maps: np.ndarray
+    """(CONTEXTS, 64) what its last bits mean."""
+    runs: np.ndarray
+    """(CONTEXTS, 2**18) check, length and byte of the run of a context."""
+    run_maps: np.ndarray
+    order_0: np.ndarray
+    heads: np.ndarray
+    match_maps: np.ndarray
+    weights: np.ndarray
+    """(sets, 2048, inputs), 16 fractional bits."""
+    final_weights: np.ndarray
+    """(256, sets), 16 fractional bits."""
+    refined: np.ndarray
+    """(contexts, 33) adaptive probability maps."""
+    clock: np.ndarray
+    """(1,) bits learnt from."""
+    hashes: np.ndarray
+    """Of the buckets that are looked up, and a sum that makes sure they are loaded early."""
+    touched: np.ndarray
+    inputs: np.ndarray
+    """Of the present bit: the mixer's inputs, and which entries of the tables gave them."""
+    slots: np.ndarray
+    run_cells: np.ndarray
+    match_cells: np.ndarray
+    rows: np.ndarray
+    mixed: np.ndarray
+    """Log-odds of each set."""
+    given: np.ndarray
+    """Probability by each set, and by all of them."""
+    refined_cells: np.ndarray
+
+
+def new_tables(history_bytes: int, bucket_bits: int, *, network: bool) -> Tables:
+    """Tables that know nothing, for so many bytes; `network` makes room for its predictions."""
+    sets = SETS + (NETWORK_SETS if network else 0)
+    weights = np.full((sets, _ROWS, INPUTS), _FIRST_WEIGHT, np.int32)
+    weights[:, :, NETWORK] = _FIRST_NETWORK_WEIGHT
+    contexts = BY_MATCH + 2 * BY_CONTEXT
+    return Tables(
+        history=np.zeros(history_bytes + 1, np.uint8),
+        buckets=new_buckets(bucket_bits),
+        count_maps=np.full((CONTEXTS, COUNTS), UNKNOWN, np.uint32),
+        recent_maps=np.full((CONTEXTS, RECENT), UNKNOWN, np.uint32),
+        runs=np.zeros((CONTEXTS, _RUN_ENTRIES), np.uint32),
+        run_maps=np.full((CONTEXTS, _RUN_MAP), UNKNOWN, np.uint32),
+        order_0=np.full(256, UNKNOWN, np.uint32),
+        heads=np.zeros((MATCHES, _HEADS), np.int32),
+        match_maps=np.full((MATCHES, 2 * LENGTH_BUCKETS), UNKNOWN, np.uint32),
+        weights=weights,
+        final_weights=np.full((256, sets), ONE // sets, np.int32),
+        refined=np.tile(_unrefined(), (contexts, 1)),
+        clock=np.zeros(1, np.int64),
+        hashes=np.zeros(CONTEXTS, np.uint64),
+        touched=np.zeros(1, np.int64),
+        inputs=np.zeros(INPUTS, np.int32),
+        slots=np.zeros(CONTEXTS, np.int64),
+        run_cells=np.zeros(CONTEXTS, np.int64),
+        match_cells=np.zeros(MATCHES, np.int64),
+        rows=np.zeros(sets, np.int64),
+        mixed=np.zeros(sets, np.int32),
+        given=np.zeros(sets + 1, np.int32),
+        refined_cells=np.zeros(4, np.int64),
+    )
+
+
+def _unrefined() -> UInt32[np.ndarray, "33"]:
+    knots = np.minimum(STEP * np.arange(STEPS), 2 * STRETCH_LIMIT - 1)
+    return (SQUASH[knots].astype(np.uint32) << 16) | _REFINED_FROM
