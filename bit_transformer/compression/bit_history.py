@@ -60,6 +60,13 @@ def find_bucket(buckets: np.ndarray, context: np.uint64) -> int:
 
 
 @inlined
+def slot_within(node: int, bit_index: int) -> int:
+    """Where in its bucket a node of a byte's bit tree is, of whose bits so many are known."""
+    half = 1 << (bit_index & 3)
+    return half | (node & (half - 1))
+
+
+@inlined
 def after_bit(slot: int, bit: int) -> int:
     """The slot after one more bit. Many of the other bit are forgotten by half of what exceeds six:
     what came last counts most."""

@@ -60,12 +60,13 @@ def clipped(log_odds: int) -> int:
 
 @inlined
 def adapted(entry: int, bit: int, limit: int) -> np.uint32:
-    """An adaptive probability after one more bit; after `limit` of them it forgets."""
+    """An adaptive probability after one more bit; after `limit` of them, 1023 at most,
+    it forgets."""
     probability = np.int64(entry) >> 10
     count = np.int64(entry) & MOST_ADAPTED
     target = (bit << 22) - bit
     probability += ((target - probability) * RATES[count]) >> 16
-    return np.uint32((probability << 10) | min(count + 1, max(count, limit)))
+    return np.uint32((probability << 10) | min(count + 1, limit))
 
 
 @inlined

@@ -4,16 +4,35 @@ One function for both directions: what a decoder does is what the encoder did, b
 comes from.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from bit_transformer.bits.parity import parity_of_bytes
 from bit_transformer.compression.contexts import Lanes
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
 from bit_transformer.compression.range_coder import decode_bit, encode_bit
 from bit_transformer.compression.tables import Tables
-from bit_transformer.telemetry.native import compiled, inlined
+from bit_transformer.telemetry.native import compiled
 
 ENCODE, DECODE, LEARN = 0, 1, 2
-"""Directions; LEARN only reads."""
+"""Directions; LEARN reads what is known already and codes nothing."""
+_PARITY = parity_of_bytes(np.arange(256, dtype=np.uint8))
+
+
+class Plan(NamedTuple):
+    """What a call of `code_patches` does."""
+
+    direction: int
+    first: int
+    """Position in the history of the first byte of the data."""
+    profile: int
+    """See `contexts`."""
+    patch_size: int
+    byte_bits: int
+    """9 with parity bits, which are not coded, else 8."""
+    patches: int
+    """Of each lane."""
 
 
 @compiled
@@ -25,14 +44,13 @@ def code_patches(
     data: np.ndarray,
     log_odds: np.ndarray,
     patches: np.ndarray,
-    plan: tuple[int, int, int, int, int, int],
+    plan: Plan,
 ) -> None:
     """Code the next patches of every lane; their values are in `patches` (L,) then.
 
-    `data` holds the bytes of the history from the position `first` on, when it is not DECODE.
-    `log_odds` (L, 2**P) are what a network gives each node, (L, 0) without one. The plan is
-    (direction, first, profile, bits of a patch, bits of a byte, patches). Parity bits, the ninth
-    of a byte, are not coded. Lanes that have ended are padded with zeros.
+    `data` holds the bytes of the history from `plan.first` on, when the direction is not DECODE.
+    `log_odds` (L, 2**P) are what a network gives each node, (L, 0) without one. Lanes that have
+    ended are padded with zeros.
     """
     direction, first, profile, patch_size, byte_bits, rounds = plan
     for _ in range(rounds):
@@ -43,7 +61,7 @@ def code_patches(
                     node <<= 1
                     continue
                 if lanes.bit_index[lane] == 8:
-                    node = (node << 1) | _parity(lanes.node[lane] & 255)
+                    node = (node << 1) | np.int64(_PARITY[lanes.node[lane] & 255])
                     end_byte(tables, lanes, lane)
                     continue
                 if lanes.bit_index[lane] == 0:
@@ -62,11 +80,3 @@ def code_patches(
                 if lanes.bit_index[lane] == byte_bits:
                     end_byte(tables, lanes, lane)
             patches[lane] = node - (1 << patch_size)
-
-
-@inlined
-def _parity(byte: int) -> int:
-    """The bit that makes the number of ones even."""
-    byte ^= byte >> 4
-    byte ^= byte >> 2
-    return (byte ^ (byte >> 1)) & 1

@@ -9,7 +9,13 @@ and never before.
 
 import numpy as np
 
-from bit_transformer.compression.bit_history import RECENT, after_bit, find_bucket, home_of
+from bit_transformer.compression.bit_history import (
+    RECENT,
+    after_bit,
+    find_bucket,
+    home_of,
+    slot_within,
+)
 from bit_transformer.compression.contexts import (
     CONTEXTS,
     ORDERS,
@@ -108,9 +114,7 @@ def predict(tables: Tables, lanes: Lanes, lane: int, network: int) -> int:
 @inlined
 def _context_inputs(tables: Tables, buckets: np.ndarray, node: int, bit_index: int) -> None:
     inputs, slots = tables.inputs, tables.slots
-    within = (
-        node if bit_index < 4 else (node & ((1 << (bit_index - 4)) - 1)) | (1 << (bit_index - 4))
-    )
+    within = slot_within(node, bit_index)
     for index in range(CONTEXTS):
         slot = np.int64(tables.buckets[buckets[index] + within])
         slots[index] = slot
@@ -132,12 +136,20 @@ def _run_inputs(tables: Tables, runs: np.ndarray, node: int, bit_index: int) -> 
         run = np.int64(tables.runs[index, runs[index]])
         count, byte = (run >> 8) & 255, run & 255
         cell, value = -1, 0
-        if count > 0 and (byte | 256) >> (8 - bit_index) == node:
-            bit = (byte >> (7 - bit_index)) & 1
+        bit = _expected_bit(byte, node, bit_index)
+        if count > 0 and bit >= 0:
             cell = (min(count, 31) * 8 + bit_index) * 2 + bit
             value = STRETCH[np.int64(tables.run_maps[index, cell]) >> 20]
         tables.run_cells[index] = cell
         tables.inputs[index * PER_CONTEXT + 3] = value
+
+
+@inlined
+def _expected_bit(byte: int, node: int, bit_index: int) -> int:
+    """The next bit of a byte that is expected, -1 when the bits known are not its."""
+    if (byte | 256) >> (8 - bit_index) != node:
+        return -1
+    return (byte >> (7 - bit_index)) & 1
 
 
 @inlined
@@ -151,8 +163,8 @@ def _match_inputs(
         cell, value = -1, 0
         if length > 0:
             byte = np.int64(tables.history[lanes.match_at[lane, model]])
-            if (byte | 256) >> (8 - bit_index) == node:
-                bit = (byte >> (7 - bit_index)) & 1
+            bit = _expected_bit(byte, node, bit_index)
+            if bit >= 0:
                 cell = length_bucket(length) * 2 + bit
                 value = STRETCH[np.int64(tables.match_maps[model, cell]) >> 20]
                 if best == 0:
@@ -221,7 +233,7 @@ def _refine(tables: Tables, lanes: Lanes, lane: int, log_odds: int, match: int) 
         low = np.int64(refined[cells[index], knot]) >> 16
         high = np.int64(refined[cells[index], knot + 1]) >> 16
         value = (low * (STEP - above) + high * above) // STEP
-        probability += value * (index + 1 if index else 1)
+        probability += value * (index + 1)
     return min(max(probability >> 3, LEAST), ONE - LEAST)
 
 
@@ -261,9 +273,7 @@ def _learn_weights(tables: Tables, node: int, bit: int) -> None:
 
 @inlined
 def _learn_maps(tables: Tables, buckets: np.ndarray, node: int, bit_index: int, bit: int) -> None:
-    within = (
-        node if bit_index < 4 else (node & ((1 << (bit_index - 4)) - 1)) | (1 << (bit_index - 4))
-    )
+    within = slot_within(node, bit_index)
     for index in range(CONTEXTS):
         slot = tables.slots[index]
         if slot:

@@ -37,19 +37,35 @@ def _split(coder: np.ndarray, probability: int) -> int:
 
 
 @inlined
-def encode_bit(coder: np.ndarray, buffer: np.ndarray, probability: int, bit: int) -> None:
-    """Encode a bit; `probability` of a one in 1..65535, of 65536."""
-    split = _split(coder, probability)
+def _narrow(coder: np.ndarray, split: int, bit: int) -> None:
     if bit:
         coder[HIGH] = split
     else:
         coder[LOW] = split + 1
-    while (coder[LOW] ^ coder[HIGH]) >> _BYTE == 0:
+
+
+@inlined
+def _agrees(coder: np.ndarray) -> bool:
+    """Whether the ends of the interval begin with the same byte."""
+    return (coder[LOW] ^ coder[HIGH]) >> _BYTE == 0
+
+
+@inlined
+def _shift(coder: np.ndarray) -> None:
+    """Drop the byte that the ends begin with."""
+    coder[POSITION] += 1
+    coder[LOW] = (coder[LOW] << 8) & _TOP
+    coder[HIGH] = ((coder[HIGH] << 8) & _TOP) | 255
+
+
+@inlined
+def encode_bit(coder: np.ndarray, buffer: np.ndarray, probability: int, bit: int) -> None:
+    """Encode a bit; `probability` of a one in 1..65535, of 65536."""
+    _narrow(coder, _split(coder, probability), bit)
+    while _agrees(coder):
         if coder[POSITION] < buffer.size:
             buffer[coder[POSITION]] = coder[HIGH] >> _BYTE
-        coder[POSITION] += 1
-        coder[LOW] = (coder[LOW] << 8) & _TOP
-        coder[HIGH] = ((coder[HIGH] << 8) & _TOP) | 255
+        _shift(coder)
 
 
 @inlined
@@ -57,15 +73,10 @@ def decode_bit(coder: np.ndarray, buffer: np.ndarray, probability: int) -> int:
     """Decode a bit that was encoded with this probability."""
     split = _split(coder, probability)
     bit = 1 if coder[CODE] <= split else 0
-    if bit:
-        coder[HIGH] = split
-    else:
-        coder[LOW] = split + 1
-    while (coder[LOW] ^ coder[HIGH]) >> _BYTE == 0:
+    _narrow(coder, split, bit)
+    while _agrees(coder):
         read = np.int64(buffer[coder[POSITION]]) if coder[POSITION] < buffer.size else 0
-        coder[POSITION] += 1
-        coder[LOW] = (coder[LOW] << 8) & _TOP
-        coder[HIGH] = ((coder[HIGH] << 8) & _TOP) | 255
+        _shift(coder)
         coder[CODE] = ((coder[CODE] << 8) & _TOP) | read
     return bit
 

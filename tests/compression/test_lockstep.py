@@ -1,12 +1,16 @@
 """What is coded in lock-step is decoded from its code alone."""
 
+from hashlib import blake2b
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bit_transformer import bytes_to_bits
 from bit_transformer.compression.contexts import new_lanes, profile_of
-from bit_transformer.compression.lockstep import DECODE, ENCODE, code_patches
+from bit_transformer.compression.lockstep import DECODE, ENCODE, LEARN, Plan, code_patches
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
 from bit_transformer.compression.tables import new_tables
 
@@ -21,23 +25,37 @@ def _lanes_over(size: int, count: int):
 
 
 def _coded(
-    coder: np.ndarray, buffer: np.ndarray, data: np.ndarray, size: int, lane_count: int, plan
+    coder: np.ndarray,
+    buffer: np.ndarray,
+    data: np.ndarray,
+    size: int,
+    log_odds: np.ndarray,
+    plan: Plan,
 ) -> np.ndarray:
-    """Code `size` bytes without a network; the history afterwards."""
-    tables, lanes = new_tables(size, 12, network=False), _lanes_over(size, lane_count)
-    log_odds, patches = np.zeros((lane_count, 0), np.int32), np.zeros(lane_count, np.int64)
+    """Code `size` bytes; the history afterwards."""
+    lane_count, has_network = len(log_odds), log_odds.shape[1] > 0
+    tables, lanes = new_tables(size, 12, network=has_network), _lanes_over(size, lane_count)
+    patches = np.zeros(lane_count, np.int64)
     code_patches(coder, buffer, tables, lanes, data, log_odds, patches, plan)
     return tables.history[:size]
 
 
-def _round_trip(values: np.ndarray, lanes: int, patch_size: int, byte_bits: int) -> tuple:
+def _round_trip(
+    values: np.ndarray,
+    lanes: int,
+    patch_size: int,
+    byte_bits: int,
+    log_odds: np.ndarray | None = None,
+) -> tuple:
     size, profile = len(values), profile_of(values)
     rounds = -(-byte_bits * -(-size // lanes) // patch_size)
     shape = (profile, patch_size, byte_bits, rounds)
+    given_odds = np.zeros((lanes, 0), np.int32) if log_odds is None else log_odds
     coder, buffer = new_coder(), np.zeros(2 * size + 64, np.uint8)
-    _coded(coder, buffer, values, size, lanes, (ENCODE, 0, *shape))
+    _coded(coder, buffer, values, size, given_odds, Plan(ENCODE, 0, *shape))
     code = buffer[: finish(coder, buffer)].copy()
-    decoded = _coded(new_decoder(code), code, _NOTHING, size, lanes, (DECODE, 0, *shape))
+    plan = Plan(DECODE, 0, *shape)
+    decoded = _coded(new_decoder(code), code, _NOTHING, size, given_odds, plan)
     return code, decoded
 
 
@@ -65,3 +83,89 @@ def test_random_bytes_cost_hardly_more_than_themselves():
     values = np.random.default_rng(0).integers(0, 256, 20_000, dtype=np.uint8)
     code, _ = _round_trip(values, 1, 8, 8)
     assert len(values) < len(code) < 1.03 * len(values)
+
+
+@pytest.mark.parametrize(("patch_size", "parity"), [(8, False), (5, False), (9, True), (4, True)])
+def test_patches_are_those_of_the_bits_parity_included(patch_size: int, parity: bool):
+    values = np.frombuffer(b"patch by patch \x00\xff\x01", np.uint8).copy()
+    bits = bytes_to_bits(values, parity=parity)
+    padded = np.pad(bits, (0, -len(bits) % patch_size)).reshape(-1, patch_size)
+    expected = padded @ (1 << np.arange(patch_size)[::-1])
+    tables, lanes = new_tables(len(values), 12, network=False), _lanes_over(len(values), 1)
+    patch, log_odds = np.zeros(1, np.int64), np.zeros((1, 0), np.int32)
+    coder, buffer = new_coder(), np.zeros(64, np.uint8)
+    plan = Plan(ENCODE, 0, profile_of(values), patch_size, 9 if parity else 8, 1)
+    found = []
+    for _ in expected:
+        code_patches(coder, buffer, tables, lanes, values, log_odds, patch, plan)
+        found.append(int(patch[0]))
+    assert found == expected.tolist()
+
+
+def _odds_of(byte: int) -> np.ndarray:
+    """Log-odds that are sure of one byte, (1, 256)."""
+    log_odds = np.zeros((1, 256), np.int32)
+    for index in range(8):
+        node = (byte | 256) >> (8 - index)
+        log_odds[0, node] = 3000 if (byte >> (7 - index)) & 1 else -3000
+    return log_odds
+
+
+def test_what_a_network_knows_need_not_be_coded():
+    values = np.random.default_rng(1).integers(0, 256, 600, dtype=np.uint8)
+
+    def coded(coder: np.ndarray, buffer: np.ndarray, data: np.ndarray, direction: int):
+        tables, lanes = new_tables(len(values), 12, network=True), _lanes_over(len(values), 1)
+        plan, patch = Plan(direction, 0, profile_of(values), 8, 8, 1), np.zeros(1, np.int64)
+        for byte in values:
+            code_patches(coder, buffer, tables, lanes, data, _odds_of(int(byte)), patch, plan)
+        return tables.history[: len(values)]
+
+    coder, buffer = new_coder(), np.zeros(2000, np.uint8)
+    coded(coder, buffer, values, ENCODE)
+    code = buffer[: finish(coder, buffer)].copy()
+    assert len(code) < 0.2 * len(values)
+    np.testing.assert_array_equal(coded(new_decoder(code), code, _NOTHING, DECODE), values)
+
+
+_WORDS = b"the cat and a dog that were on their way".split()
+_PROSE = b" ".join(_WORDS[i * i % 10] + _WORDS[i * 7 % 9] for i in range(700))
+_RECORDS = b"".join((i * i).to_bytes(4, "little") + bytes([i % 7, 255]) for i in range(700))
+
+
+@pytest.mark.parametrize(
+    ("data", "lanes", "digest"),
+    [
+        (_PROSE, 1, "2fdcdfb3b8d2da0b"),
+        (_PROSE, 3, "c6d76166126e9750"),
+        (_RECORDS, 1, "f63c0923d0aec6c8"),
+    ],
+)
+def test_the_code_is_the_same_on_every_machine(data: bytes, lanes: int, digest: str):
+    """Pinned: another code for the same bytes is another format."""
+    code, _ = _round_trip(np.frombuffer(data, np.uint8).copy(), lanes, 8, 8)
+    assert blake2b(code.tobytes(), digest_size=8).hexdigest() == digest
+
+
+def test_what_was_learned_before_shortens_the_code():
+    sample = np.frombuffer(b"It was the best of times, it was the worst of times. " * 3, np.uint8)
+    values = np.concatenate([sample, sample])
+    half = len(sample)
+
+    def code_of_the_second(direction: int) -> tuple[Any, ...]:
+        tables, lanes = new_tables(2 * half, 12, network=False), _lanes_over(half, 1)
+        nothing, patch = np.zeros((1, 0), np.int32), np.zeros(1, np.int64)
+        coder, buffer = new_coder(), np.zeros(2 * half + 64, np.uint8)
+        first = Plan(direction, 0, profile_of(values), 8, 8, half)
+        code_patches(coder, buffer, tables, lanes, values, nothing, patch, first)
+        learned = (coder.copy(), buffer.copy())
+        lanes.end[0] = 2 * half
+        second = Plan(ENCODE, half, profile_of(values), 8, 8, half)
+        code_patches(coder, buffer, tables, lanes, sample.copy(), nothing, patch, second)
+        return *learned, finish(coder, buffer)
+
+    coder, buffer, length = code_of_the_second(LEARN)
+    np.testing.assert_array_equal(coder, new_coder())
+    assert not buffer.any()
+    _, _, both = code_of_the_second(ENCODE)
+    assert length < 0.5 * both
