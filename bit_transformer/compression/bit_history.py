@@ -22,9 +22,14 @@ _PROBES = 3
 
 def new_buckets(bits: int) -> UInt16[np.ndarray, " slots"]:
     """An empty table of 2**bits buckets that begins at a cache line."""
-    size = SLOTS << bits
-    room = np.zeros(size + _LINE_BYTES // 2, np.uint16)
-    skipped = (-room.ctypes.data % _LINE_BYTES) // 2
+    return aligned(SLOTS << bits, np.uint16)
+
+
+def aligned(size: int, dtype: type[np.unsignedinteger]) -> np.ndarray:
+    """Zeros that begin at a cache line."""
+    width = np.dtype(dtype).itemsize
+    room = np.zeros(size + _LINE_BYTES // width, dtype)
+    skipped = (-room.ctypes.data % _LINE_BYTES) // width
     return room[skipped : skipped + size]
 
 

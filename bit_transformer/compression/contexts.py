@@ -161,7 +161,7 @@ def make_contexts(lanes: Lanes, lane: int, history: np.ndarray, profile: int) ->
     out[6] = hashed(hashed(np.uint64(7), four), five | (six << 8) | (seven << 16))
     column = min(255, position - lanes.lines[lane, 0])
     place = lanes.lines[lane, 1] + column
-    above = byte_at(history, place) if place < position else 0
+    above = byte_at(history, place) if place < position and profile == BINARY else 0
     out[15] = hashed(np.uint64(8), above | (last << 8) | (column << 16))
     if profile == TEXT:
         _text_contexts(out, lanes, lane, four)

@@ -26,6 +26,7 @@ from bit_transformer.compression.contexts import (
 )
 from bit_transformer.compression.fixed_point import (
     LEAST,
+    MOST_ADAPTED,
     ONE,
     SQUASH,
     STRETCH,
@@ -53,10 +54,9 @@ from bit_transformer.telemetry.native import inlined
 
 _WEIGHT_LIMIT = (1 << 18) - 1
 """Four, in 16 fractional bits: a product of 72 weights and inputs fits 32 bits."""
-_LATE_RATE, _EARLY_RATE, _RATE_HALVES = 12, 224, 256
-_MAP_LIMIT, _RUN_MAP_LIMIT, _MATCH_MAP_LIMIT = 255, 255, 1023
+_LATE_RATE, _EARLY_RATE, _RATE_HALVES = 16, 224, 512
 _LONGEST_RUN, _LONGEST_WORD = 255, 15
-_REFINED_TO = 60
+_REFINED_TO = 255
 _NETWORK_CLASSES = 24
 
 
@@ -107,8 +107,8 @@ def predict(tables: Tables, lanes: Lanes, lane: int, network: int) -> int:
     inputs[NETWORK] = network
     inputs[BIAS] = STRETCH_SCALE
     _choose_rows(tables, lanes, lane, length, network)
-    log_odds = _mix(tables, node)
-    return _refine(tables, lanes, lane, log_odds, length * 2 + expected)
+    _choose_refinement(tables, lanes, lane, length * 2 + expected)
+    return _refine(tables, _mix(tables, node))
 
 
 @inlined
@@ -215,18 +215,25 @@ def _mix(tables: Tables, node: int) -> int:
 
 
 @inlined
-def _refine(tables: Tables, lanes: Lanes, lane: int, log_odds: int, match: int) -> int:
-    """The probability, averaged with what log-odds like these have meant in three contexts."""
+def _choose_refinement(tables: Tables, lanes: Lanes, lane: int, match: int) -> None:
+    """The maps to refine by: of the match or the bits known, of the byte before, of the two before.
+    The maps of a byte lie together, so most are still cached."""
     node, position = lanes.node[lane], lanes.position[lane]
     last, before = byte_at(tables.history, position - 1), byte_at(tables.history, position - 2)
+    by_two = hashed(np.uint64(last), before) & np.uint64(BY_CONTEXT // 256 - 1)
+    cells, refined = tables.refined_cells, tables.refined
+    cells[0] = 256 + match if match > 1 else node
+    cells[1] = BY_MATCH + last * 256 + node
+    cells[2] = BY_MATCH + BY_CONTEXT + np.int64(by_two) * 256 + node
+    tables.touched[0] = np.int64(refined[cells[1], 0]) + np.int64(refined[cells[2], 0])
+
+
+@inlined
+def _refine(tables: Tables, log_odds: int) -> int:
+    """The probability, averaged with what log-odds like these have meant in three contexts."""
     knot = (log_odds + STRETCH_LIMIT) // STEP
     above = (log_odds + STRETCH_LIMIT) - knot * STEP
     cells, refined = tables.refined_cells, tables.refined
-    by_one = hashed(np.uint64(node), last) & np.uint64(BY_CONTEXT - 1)
-    by_two = hashed(np.uint64(node | (last << 8)), before) & np.uint64(BY_CONTEXT - 1)
-    cells[0] = 256 + match if match > 1 else node
-    cells[1] = BY_MATCH + np.int64(by_one)
-    cells[2] = BY_MATCH + BY_CONTEXT + np.int64(by_two)
     cells[3] = knot + (1 if 2 * above > STEP else 0)
     probability = 2 * np.int64(tables.given[tables.rows.size])
     for index in range(3):
@@ -243,7 +250,7 @@ def update(tables: Tables, lanes: Lanes, lane: int, bit: int) -> None:
     node = lanes.node[lane]
     _learn_weights(tables, node, bit)
     _learn_maps(tables, lanes.buckets[lane], node, lanes.bit_index[lane], bit)
-    tables.order_0[node] = adapted(tables.order_0[node], bit, _MAP_LIMIT)
+    tables.order_0[node] = adapted(tables.order_0[node], bit, MOST_ADAPTED)
     tables.clock[0] += 1
     lanes.node[lane] = (node << 1) | bit
     lanes.bit_index[lane] += 1
@@ -279,22 +286,22 @@ def _learn_maps(tables: Tables, buckets: np.ndarray, node: int, bit_index: int, 
         if slot:
             counts, recent = slot >> 6, slot & (RECENT - 1)
             tables.count_maps[index, counts] = adapted(
-                tables.count_maps[index, counts], bit, _MAP_LIMIT
+                tables.count_maps[index, counts], bit, MOST_ADAPTED
             )
             tables.recent_maps[index, recent] = adapted(
-                tables.recent_maps[index, recent], bit, _MAP_LIMIT
+                tables.recent_maps[index, recent], bit, MOST_ADAPTED
             )
         tables.buckets[buckets[index] + within] = after_bit(slot, bit)
         cell = tables.run_cells[index]
         if cell >= 0:
             tables.run_maps[index, cell] = adapted(
-                tables.run_maps[index, cell], bit, _RUN_MAP_LIMIT
+                tables.run_maps[index, cell], bit, MOST_ADAPTED
             )
     for model in range(MATCHES):
         cell = tables.match_cells[model]
         if cell >= 0:
             tables.match_maps[model, cell] = adapted(
-                tables.match_maps[model, cell], bit, _MATCH_MAP_LIMIT
+                tables.match_maps[model, cell], bit, MOST_ADAPTED
             )
 
 

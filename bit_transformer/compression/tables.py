@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from bit_transformer.compression.bit_history import COUNTS, RECENT, new_buckets
+from bit_transformer.compression.bit_history import COUNTS, RECENT, aligned, new_buckets
 from bit_transformer.compression.contexts import CONTEXTS
 from bit_transformer.compression.fixed_point import ONE, SQUASH, STRETCH_LIMIT, UNKNOWN
 from bit_transformer.compression.matches import LENGTH_BUCKETS, MATCHES
@@ -19,9 +19,9 @@ BIAS = NETWORK + 1
 INPUTS = 72
 """Of the mixer, padded to whole vector registers."""
 SETS, NETWORK_SETS = 6, 2
-STEPS = 33
-"""Knots of an adaptive probability map."""
-STEP = 2 * STRETCH_LIMIT // (STEPS - 1)
+KNOTS = 16
+"""Of an adaptive probability map: one cache line."""
+STEP = -(-2 * STRETCH_LIMIT // (KNOTS - 1))
 BY_MATCH, BY_CONTEXT = 1024, 1 << 16
 """Adaptive probability maps of each kind."""
 _ROWS = 2048
@@ -52,12 +52,13 @@ class Tables(NamedTuple):
     final_weights: np.ndarray
     """(256, sets), 16 fractional bits."""
     refined: np.ndarray
-    """(contexts, 33) adaptive probability maps."""
+    """(contexts, 16) adaptive probability maps."""
     clock: np.ndarray
     """(1,) bits learnt from."""
     hashes: np.ndarray
-    """Of the buckets that are looked up, and a sum that makes sure they are loaded early."""
+    """Of the buckets that are looked up."""
     touched: np.ndarray
+    """A sum of what will be needed soon, which makes sure that it is loaded by then."""
     inputs: np.ndarray
     """Of the present bit: the mixer's inputs, and which entries of the tables gave them."""
     slots: np.ndarray
@@ -89,7 +90,7 @@ def new_tables(history_bytes: int, bucket_bits: int, *, network: bool) -> Tables
         match_maps=np.full((MATCHES, 2 * LENGTH_BUCKETS), UNKNOWN, np.uint32),
         weights=weights,
         final_weights=np.full((256, sets), ONE // sets, np.int32),
-        refined=np.tile(_unrefined(), (contexts, 1)),
+        refined=_unrefined(contexts),
         clock=np.zeros(1, np.int64),
         hashes=np.zeros(CONTEXTS, np.uint64),
         touched=np.zeros(1, np.int64),
@@ -104,6 +105,9 @@ def new_tables(history_bytes: int, bucket_bits: int, *, network: bool) -> Tables
     )
 
 
-def _unrefined() -> UInt32[np.ndarray, "33"]:
-    knots = np.minimum(STEP * np.arange(STEPS), 2 * STRETCH_LIMIT - 1)
-    return (SQUASH[knots].astype(np.uint32) << 16) | _REFINED_FROM
+def _unrefined(maps: int) -> UInt32[np.ndarray, "maps knots"]:
+    """Maps that give back what they are given; each in a cache line of its own."""
+    knots = np.minimum(STEP * np.arange(KNOTS), 2 * STRETCH_LIMIT - 1)
+    rows = aligned(maps * KNOTS, np.uint32).reshape(maps, KNOTS)
+    rows[:] = (SQUASH[knots].astype(np.uint32) << 16) | _REFINED_FROM
+    return rows

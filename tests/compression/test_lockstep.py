@@ -136,9 +136,9 @@ _RECORDS = b"".join((i * i).to_bytes(4, "little") + bytes([i % 7, 255]) for i in
 @pytest.mark.parametrize(
     ("data", "lanes", "digest"),
     [
-        (_PROSE, 1, "2fdcdfb3b8d2da0b"),
-        (_PROSE, 3, "c6d76166126e9750"),
-        (_RECORDS, 1, "f63c0923d0aec6c8"),
+        (_PROSE, 1, "751cea245df5b7c5"),
+        (_PROSE, 3, "d51716dd46b6726d"),
+        (_RECORDS, 1, "e12c85d72681cb30"),
     ],
 )
 def test_the_code_is_the_same_on_every_machine(data: bytes, lanes: int, digest: str):
