@@ -294,9 +294,7 @@ def _learn_maps(tables: Tables, buckets: np.ndarray, node: int, bit_index: int, 
         tables.buckets[buckets[index] + within] = after_bit(slot, bit)
         cell = tables.run_cells[index]
         if cell >= 0:
-            tables.run_maps[index, cell] = adapted(
-                tables.run_maps[index, cell], bit, MOST_ADAPTED
-            )
+            tables.run_maps[index, cell] = adapted(tables.run_maps[index, cell], bit, MOST_ADAPTED)
     for model in range(MATCHES):
         cell = tables.match_cells[model]
         if cell >= 0:
