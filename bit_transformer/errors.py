@@ -16,6 +16,12 @@
     │   ├── CheckpointCorruptError truncated, tampered with or half a checkpoint
     │   ├── CheckpointMismatchError a checkpoint of another shape
     │   └── CheckpointVersionError written by a newer format
+    ├── CodecError                 exit code 1
+    │   ├── ContainerError         not a compressed file of ours, or a damaged one
+    │   ├── ContainerVersionError  written by a newer format
+    │   ├── ModelMismatchError     compressed with a model or bytes that were not given
+    │   ├── VerificationError      what was compressed does not decode to itself
+    │   └── ForeignArithmeticError this machine computes otherwise than the format asks for
     ├── StorageError               the disk is full or cannot be written: exit code 1
     ├── TrainingError              exit code 1
     │   ├── NonFiniteLossError     NaN or infinity in loss or gradients
@@ -104,6 +110,30 @@ class CheckpointMismatchError(CheckpointError):
 
 class CheckpointVersionError(CheckpointError):
     """The checkpoint was written by a newer version of this project."""
+
+
+class CodecError(BitTransformerError):
+    """Compressing or decompressing failed; nothing is left half-written."""
+
+
+class ContainerError(CodecError):
+    """A compressed file is none of ours, or is damaged; the message says where."""
+
+
+class ContainerVersionError(CodecError):
+    """The compressed file was written by a newer version of this project."""
+
+
+class ModelMismatchError(CodecError):
+    """The file was compressed with a model, or bytes given beforehand, that were not given now."""
+
+
+class VerificationError(CodecError):
+    """What was compressed does not decode to what it was."""
+
+
+class ForeignArithmeticError(CodecError):
+    """Compiled code on this machine does not compute what the format asks for."""
 
 
 class StorageError(BitTransformerError):

@@ -1,0 +1,210 @@
+"""Codes one block: lanes in lock-step, in segments that are checked and stored one by one.
+
+A block begins knowing nothing but what was given beforehand, so blocks stand or fall alone. Within
+a block every segment builds on the ones before it.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from bit_transformer.compression.contexts import Lanes, new_lanes, profile_of
+from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.lockstep import DECODE, ENCODE, LEARN, Plan, code_patches
+from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
+from bit_transformer.compression.tables import Tables, new_tables
+
+MAX_LANES = 1024
+LEAST_TABLE_BITS, MOST_TABLE_BITS = 10, 22
+_LANE_BYTES = 2048
+"""A lane has at least so many: it begins with no context, which has to pay."""
+_BUCKETS_PER_BYTE = 8
+_BYTE_BITS = 8
+_NO_BYTES = np.zeros(0, np.uint8)
+
+Progress = Callable[[int], None]
+"""Called with how many more bytes are done."""
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What a decoder has to know of a block before its first segment."""
+
+    raw_bytes: int
+    segment_bytes: int
+    lanes: int
+    profile: int
+    """See `contexts`."""
+    table_bits: int
+    """The hash table of contexts has 2**table_bits buckets."""
+
+
+def block_shape(
+    data: UInt8[np.ndarray, " n"], given: UInt8[np.ndarray, " m"], *, segment_bytes: int, lanes: int
+) -> BlockShape:
+    """How to code `data` in up to so many lanes, after what was `given`."""
+    size = len(data) + len(given)
+    wanted = (size * _BUCKETS_PER_BYTE).bit_length()
+    return BlockShape(
+        raw_bytes=len(data),
+        segment_bytes=segment_bytes,
+        lanes=max(1, min(lanes, len(data) // _LANE_BYTES)),
+        profile=profile_of(data if len(data) else given),
+        table_bits=min(max(wanted, LEAST_TABLE_BITS), MOST_TABLE_BITS),
+    )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of every lane, coded, or stored where coding would have made it longer."""
+
+    payload: bytes
+    stored: bool
+    raw_crc: int
+    """CRC-32 of the bytes of its lanes, one lane after the other."""
+
+
+class BlockCoder:
+    """Codes the segments of one block in order, in one direction.
+
+    `given` is what both sides have read beforehand. A `network` takes part where there is one.
+    """
+
+    def __init__(
+        self,
+        shape: BlockShape,
+        *,
+        network: LaneNetwork | None = None,
+        given: UInt8[np.ndarray, " m"] = _NO_BYTES,
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress
+        self.shape, self._first = shape, len(given)
+        patch, byte = (8, _BYTE_BITS) if network is None else _bits(network)
+        self._patch_size, self._byte_bits = patch, byte
+        self._tables = new_tables(
+            self._first + shape.raw_bytes, shape.table_bits, network=network is not None
+        )
+        self._lanes = self._new_lanes(given)
+        self._reader = None if network is None else network.begin(shape.lanes)
+        self._patches = np.zeros(shape.lanes, np.int64)
+        self._told = int(self._lanes.position.sum())
+        self._rounds_left = -(-int((self._lanes.end - self._lanes.position).max()) * byte // patch)
+
+    def _new_lanes(self, given: np.ndarray) -> Lanes:
+        count = self.shape.lanes
+        reading = new_lanes(1)
+        reading.end[0] = self._first
+        if self._first:
+            plan = Plan(LEARN, 0, self.shape.profile, 8, _BYTE_BITS, self._first)
+            patch, nothing = np.zeros(1, np.int64), np.zeros((1, 0), np.int32)
+            code_patches(
+                new_coder(), _NO_BYTES.copy(), self._tables, reading, given, nothing, patch, plan
+            )
+        lanes = reading if count == 1 else new_lanes(count)
+        edges = self._first + np.arange(count + 1) * self.shape.raw_bytes // count
+        lanes.position[:], lanes.end[:] = edges[:-1], edges[1:]
+        return lanes
+
+    @property
+    def segments(self) -> int:
+        """How many are still to come."""
+        return -(-self._rounds_left // self._rounds_of_segment)
+
+    @property
+    def _rounds_of_segment(self) -> int:
+        """Whole patches that are whole bytes in every lane."""
+        per_lane = self.shape.segment_bytes // self.shape.lanes
+        return max(1, per_lane // self._patch_size) * self._byte_bits
+
+    def encode(self, data: UInt8[np.ndarray, " n"]) -> Iterator[Segment]:
+        """All segments of the block's bytes."""
+        for _ in range(self.segments):
+            raw = self._next_bytes(data)
+            coder, buffer = new_coder(), np.zeros(len(raw), np.uint8)
+            self._run(ENCODE, coder, buffer, data)
+            length = finish(coder, buffer)
+            stored = length >= len(raw)
+            payload = raw if stored else buffer[:length]
+            yield Segment(payload.tobytes(), stored, zlib.crc32(raw))
+
+    def decode(self, segment: Segment) -> bool:
+        """The next segment; False when the bytes are not those that were encoded, after which the
+        block cannot go on."""
+        begin = self._lanes.position.copy()
+        payload = np.frombuffer(segment.payload, np.uint8).copy()
+        if segment.stored:
+            data = np.zeros(self.shape.raw_bytes, np.uint8)
+            if not self._place(payload, data):
+                return False
+            self._run(LEARN, new_coder(), payload, data)
+        else:
+            self._run(DECODE, new_decoder(payload), payload, _NO_BYTES.copy())
+        return zlib.crc32(self._between(begin, self._lanes.position)) == segment.raw_crc
+
+    def decoded(self) -> UInt8[np.ndarray, " n"]:
+        """The bytes of the block; zeros where none is decoded yet."""
+        return self._tables.history[self._first : self._first + self.shape.raw_bytes]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(begin, end) of each stretch of the block that is not decoded yet."""
+        pairs = zip(self._lanes.position, self._lanes.end, strict=True)
+        return [
+            (int(at) - self._first, int(end) - self._first) for at, end in pairs if int(at) < end
+        ]
+
+    def _run(self, direction: int, coder: np.ndarray, buffer: np.ndarray, data: np.ndarray) -> None:
+        rounds = min(self._rounds_of_segment, self._rounds_left)
+        self._rounds_left -= rounds
+        at_once = rounds if self._reader is None else 1
+        shape = (self.shape.profile, self._patch_size, self._byte_bits, at_once)
+        plan = Plan(direction, self._first, *shape)
+        no_odds = np.zeros((self.shape.lanes, 0), np.int32)
+        for done in range(0, rounds, at_once):
+            log_odds = no_odds if self._reader is None else self._reader.log_odds
+            code_patches(
+                coder, buffer, self._tables, self._lanes, data, log_odds, self._patches, plan
+            )
+            if self._reader is not None and self._rounds_left + rounds - done > 1:
+                self._reader.read(self._patches)
+            self._tell()
+
+    def _tell(self) -> None:
+        """How many bytes were coded since it was told last."""
+        at = int(self._lanes.position.sum())
+        if self._progress is not None:
+            self._progress(at - self._told)
+        self._told = at
+
+    def _segment_ends(self) -> np.ndarray:
+        read = self._rounds_of_segment * self._patch_size // self._byte_bits
+        return np.minimum(self._lanes.position + read, self._lanes.end)
+
+    def _next_bytes(self, data: np.ndarray) -> np.ndarray:
+        pieces = [
+            data[at - self._first : end - self._first]
+            for at, end in zip(self._lanes.position, self._segment_ends(), strict=True)
+        ]
+        return np.concatenate(pieces)
+
+    def _place(self, payload: np.ndarray, data: np.ndarray) -> bool:
+        """Put the next bytes of all lanes where they belong; whether they are as many."""
+        taken = 0
+        for at, end in zip(self._lanes.position, self._segment_ends(), strict=True):
+            piece = payload[taken : taken + end - at]
+            if len(piece) < end - at:
+                return False
+            data[at - self._first : end - self._first] = piece
+            taken += end - at
+        return taken == len(payload)
+
+    def _between(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        pairs = zip(begin, end, strict=True)
+        return np.concatenate([self._tables.history[at:stop] for at, stop in pairs])
+
+
+def _bits(network: LaneNetwork) -> tuple[int, int]:
+    return network.config.patch_size, network.config.bits_per_byte

@@ -1,0 +1,225 @@
+"""The compressed file, as bytes: header, blocks, end. docs/formats/compressed.md has every field.
+
+Everything in the file is under a checksum, so that whatever was flipped, cut, appended or moved is
+found; and a block tells where the next one begins, so that damage in one is not damage in others.
+"""
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from bit_transformer.compression.block import (
+    LEAST_TABLE_BITS,
+    MAX_LANES,
+    MOST_TABLE_BITS,
+    BlockShape,
+    Segment,
+)
+from bit_transformer.errors import ContainerError, ContainerVersionError
+
+MAGIC = b"\x89BTZ\r\n\x1a\n"
+"""No text, and not what is left of itself after a transfer as text (as in PNG)."""
+BLOCK, END = b"\x89BLK", b"\x89END"
+VERSION = 1
+ARITHMETIC = 1
+"""Which predictions: another mixer, or another way to run a network, is another number."""
+MIXER, HYBRID = 0, 1
+"""Modes."""
+MOST_BLOCK_BYTES = 1 << 28
+UNKNOWN_LENGTH = (1 << 64) - 1
+
+_GIVEN = 1
+"""Flag: something was given beforehand."""
+_HEADER = struct.Struct("<8sBBBBIIQ")
+_BLOCK = struct.Struct("<4sIIIHBB")
+_SEGMENT = struct.Struct("<III")
+_STORED = 1 << 31
+_END = struct.Struct("<4sIQ16s")
+_ROW = struct.Struct("<II")
+_CRC = struct.Struct("<I")
+_NETWORK_DIGEST, GIVEN_DIGEST_BYTES = 32, 16
+BLOCK_HEADER_BYTES = _BLOCK.size + _CRC.size
+END_BYTES = _END.size + _CRC.size
+"""Of an end record without a row for each block."""
+_MOST_ROWS = 1 << 24
+
+
+class Source(Protocol):
+    """Where a compressed file is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to so many bytes, fewer only at the end."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for the whole file."""
+
+    block_bytes: int
+    """Of the original in each block but the last."""
+    segment_bytes: int
+    length: int | None = None
+    """Of the original in bytes, where it was known beforehand."""
+    network_digest: bytes = b""
+    """SHA-256 of the network (see `lane_network.network_digest`); empty: the mixer alone."""
+    given_digest: bytes = b""
+    """BLAKE2b-128 of what was given beforehand; empty: nothing."""
+
+    def to_bytes(self) -> bytes:
+        """As it is written."""
+        mode, flags = HYBRID if self.network_digest else MIXER, _GIVEN if self.given_digest else 0
+        length = UNKNOWN_LENGTH if self.length is None else self.length
+        fixed = _HEADER.pack(
+            MAGIC, VERSION, mode, ARITHMETIC, flags, self.block_bytes, self.segment_bytes, length
+        )
+        return _sealed(fixed + self.network_digest + self.given_digest)
+
+
+@dataclass(frozen=True)
+class BlockHeader:
+    """What stands before the segments of a block."""
+
+    index: int
+    shape: BlockShape
+    coded_bytes: int
+    """Of all its segments with their headers."""
+
+    def to_bytes(self) -> bytes:
+        """As it is written."""
+        shape = self.shape
+        return _sealed(
+            _BLOCK.pack(
+                BLOCK,
+                self.index,
+                shape.raw_bytes,
+                self.coded_bytes,
+                shape.lanes,
+                shape.profile,
+                shape.table_bits,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class End:
+    """What stands behind the last block."""
+
+    length: int
+    """Of the original in bytes."""
+    digest: bytes
+    """BLAKE2b-128 of the original."""
+    rows: tuple[tuple[int, int], ...]
+    """(raw bytes, coded bytes) of each block."""
+
+    def to_bytes(self) -> bytes:
+        """As it is written."""
+        table = b"".join(_ROW.pack(*row) for row in self.rows)
+        return _sealed(_END.pack(END, len(self.rows), self.length, self.digest) + table)
+
+
+def digest_of(data: bytes = b"") -> "hashlib.blake2b":
+    """The digest of originals and of what was given, to be continued or read."""
+    return hashlib.blake2b(data, digest_size=GIVEN_DIGEST_BYTES)
+
+
+def read_header(source: Source) -> Header:
+    """Raises `ContainerError` for what is no container, `ContainerVersionError` for a newer one."""
+    fixed = source.read(_HEADER.size)
+    if fixed[: len(MAGIC)] != MAGIC:
+        raise ContainerError(
+            "this is not a compressed file of bit-transformer: it begins with "
+            f"{fixed[:8].hex(' ') or 'nothing'}, not with {MAGIC.hex(' ')}"
+        )
+    if len(fixed) < _HEADER.size:
+        raise ContainerError(f"the file ends within its header, after {len(fixed)} bytes")
+    _, version, mode, arithmetic, flags, block_bytes, segment_bytes, length = _HEADER.unpack(fixed)
+    _check_versions(version, arithmetic)
+    network = source.read(_NETWORK_DIGEST) if mode == HYBRID else b""
+    given = source.read(GIVEN_DIGEST_BYTES) if flags & _GIVEN else b""
+    if not _seal_holds(fixed + network + given, source.read(_CRC.size)):
+        raise ContainerError("the header is damaged: its checksum does not fit")
+    if mode > HYBRID or not 1 <= segment_bytes <= block_bytes <= MOST_BLOCK_BYTES:
+        raise ContainerError(
+            f"the header asks for mode {mode}, blocks of {block_bytes} and segments of "
+            f"{segment_bytes} bytes; a block has at most {MOST_BLOCK_BYTES}"
+        )
+    known = None if length == UNKNOWN_LENGTH else length
+    return Header(block_bytes, segment_bytes, known, network, given)
+
+
+def _check_versions(version: int, arithmetic: int) -> None:
+    for name, found, ours in (("format", version, VERSION), ("arithmetic", arithmetic, ARITHMETIC)):
+        if found > ours:
+            raise ContainerVersionError(
+                f"the file has {name} version {found}, this program knows up to {ours}; install a "
+                "newer bit-transformer"
+            )
+
+
+def parse_block_header(content: bytes, header: Header) -> BlockHeader | None:
+    """The block header that these bytes are, None where they are none or damaged."""
+    if not _seal_holds(content[: _BLOCK.size], content[_BLOCK.size :]):
+        return None
+    marker, index, raw, coded, lanes, profile, table_bits = _BLOCK.unpack(content[: _BLOCK.size])
+    fits = (
+        marker == BLOCK
+        and 1 <= raw <= header.block_bytes
+        and coded <= 2 * raw + (1 << 16)
+        and 1 <= lanes <= min(raw, MAX_LANES)
+        and profile <= 1
+        and LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS
+    )
+    if not fits:
+        return None
+    shape = BlockShape(raw, header.segment_bytes, lanes, profile, table_bits)
+    return BlockHeader(index, shape, coded)
+
+
+def end_record_bytes(opening: bytes) -> int:
+    """How long the end record is whose first `END_BYTES` bytes these are."""
+    if len(opening) < END_BYTES:
+        return END_BYTES
+    blocks = int(_END.unpack(opening[: _END.size])[1])
+    return END_BYTES + min(blocks, _MOST_ROWS) * _ROW.size
+
+
+def parse_end(content: bytes) -> End | None:
+    """The end record that these bytes are, None where it is damaged."""
+    fixed, table = content[: _END.size], content[_END.size : -_CRC.size]
+    if len(content) < END_BYTES or not _seal_holds(fixed + table, content[-_CRC.size :]):
+        return None
+    _, blocks, length, digest = _END.unpack(fixed)
+    if len(table) != blocks * _ROW.size:
+        return None
+    return End(length, digest, tuple(_ROW.iter_unpack(table)))
+
+
+def segment_bytes(segment: Segment) -> bytes:
+    """A segment as it is written."""
+    size = len(segment.payload) | (_STORED if segment.stored else 0)
+    checked = struct.pack("<II", size, segment.raw_crc)
+    return checked + _CRC.pack(zlib.crc32(segment.payload, zlib.crc32(checked))) + segment.payload
+
+
+def split_segments(content: bytes) -> tuple[list[Segment], bool]:
+    """The segments of a block up to the first damaged one, and whether they are all of it."""
+    found, at = [], 0
+    while at + _SEGMENT.size <= len(content):
+        size, raw_crc, crc = _SEGMENT.unpack_from(content, at)
+        begin, end = at + _SEGMENT.size, at + _SEGMENT.size + (size & ~_STORED)
+        payload = content[begin:end]
+        if end > len(content) or crc != zlib.crc32(payload, zlib.crc32(content[at : at + 8])):
+            return found, False
+        found.append(Segment(payload, bool(size & _STORED), raw_crc))
+        at = end
+    return found, at == len(content)
+
+
+def _sealed(content: bytes) -> bytes:
+    return content + _CRC.pack(zlib.crc32(content))
+
+
+def _seal_holds(content: bytes, seal: bytes) -> bool:
+    return seal == _CRC.pack(zlib.crc32(content))

@@ -1,0 +1,253 @@
+"""Decompresses files and streams, and saves what can be saved of damaged ones."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from bit_transformer.compression.block import BlockCoder, Progress
+from bit_transformer.compression.container import (
+    BLOCK,
+    BLOCK_HEADER_BYTES,
+    END,
+    END_BYTES,
+    BlockHeader,
+    End,
+    Header,
+    digest_of,
+    end_record_bytes,
+    parse_block_header,
+    parse_end,
+    read_header,
+    split_segments,
+)
+from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, Sink
+from bit_transformer.compression.self_test import check_arithmetic
+from bit_transformer.errors import ContainerError, ModelMismatchError
+
+_PIECE_BYTES = 1 << 16
+
+
+@dataclass
+class Recovered:
+    """What decompression came to."""
+
+    raw_bytes: int = 0
+    """Written, filling included."""
+    damage: list[str] = field(default_factory=list)
+    """What was found wrong, in the order of the file."""
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    """(begin, end) of what could not be recovered, in the original; zeros are written there."""
+
+
+def decompress_stream(
+    source: BinaryIO,
+    sink: Sink,
+    *,
+    shared: Shared = NOTHING_SHARED,
+    progress: Progress | None = None,
+) -> int:
+    """Decompress a file; how many bytes came out.
+
+    Raises `ContainerError` for what is no container or is damaged, naming block and place,
+    `ContainerVersionError`, and `ModelMismatchError` for another model or other bytes given.
+    Bytes are written a block at a time, each checked.
+    """
+    check_arithmetic(network=shared.network is not None)
+    scanner = _Scanner(source)
+    header = read_header(scanner)
+    _check_shared(header, shared)
+    digest, rows = digest_of(), []
+    for record in scanner.records(header):
+        if isinstance(record, _Damage):
+            raise ContainerError(f"{record.what}; --recover saves what can be saved")
+        if isinstance(record, End):
+            _check_end(record, End(sum(raw for raw, _ in rows), digest.digest(), tuple(rows)))
+            continue
+        if record.header.index != len(rows):
+            raise ContainerError(
+                f"block {record.header.index} stands where block {len(rows)} should be; --recover "
+                "puts blocks where they belong"
+            )
+        decoded, trouble = _decode_block(record, shared, progress)
+        if trouble:
+            raise ContainerError(f"{trouble}; --recover saves what can be saved")
+        content = decoded.decoded().tobytes()
+        sink.write(content)
+        digest.update(content)
+        rows.append((record.header.shape.raw_bytes, record.header.coded_bytes))
+    return sum(raw for raw, _ in rows)
+
+
+def recover_stream(
+    source: BinaryIO,
+    sink: BinaryIO,
+    *,
+    shared: Shared = NOTHING_SHARED,
+    progress: Progress | None = None,
+) -> Recovered:
+    """Decompress what can be decompressed of a damaged file, into a file that can be seeked in.
+
+    Raises as `decompress_stream` for a header that cannot be used: without it nothing can.
+    """
+    check_arithmetic(network=shared.network is not None)
+    scanner = _Scanner(source)
+    header = read_header(scanner)
+    _check_shared(header, shared)
+    found = Recovered()
+    length, seen = header.length, set[int]()
+    for record in scanner.records(header):
+        if isinstance(record, _Damage):
+            found.damage.append(record.what)
+        elif isinstance(record, End):
+            length = record.length
+        elif record.header.index not in seen:
+            seen.add(record.header.index)
+            begin = record.header.index * header.block_bytes
+            decoded, trouble = _decode_block(record, shared, progress)
+            found.damage += [trouble] if trouble else []
+            found.missing += [(begin + a, begin + b) for a, b in decoded.missing()]
+            sink.seek(begin)
+            sink.write(decoded.decoded().tobytes())
+            found.raw_bytes = max(found.raw_bytes, begin + record.header.shape.raw_bytes)
+    found.raw_bytes = max(found.raw_bytes, length or 0)
+    found.missing = sorted(found.missing + _absent(seen, header.block_bytes, found.raw_bytes))
+    sink.truncate(found.raw_bytes)
+    return found
+
+
+def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, int]]:
+    blocks = -(-length // block_bytes)
+    return [
+        (index * block_bytes, min(length, (index + 1) * block_bytes))
+        for index in range(blocks)
+        if index not in seen
+    ]
+
+
+@dataclass(frozen=True)
+class _Block:
+    header: BlockHeader
+    content: bytes
+
+
+@dataclass(frozen=True)
+class _Damage:
+    what: str
+
+
+def _decode_block(
+    block: _Block, shared: Shared, progress: Progress | None
+) -> tuple[BlockCoder, str]:
+    """The block as far as it can be decoded, and what is wrong with it."""
+    header = block.header
+    coder = BlockCoder(header.shape, network=shared.network, given=shared.given, progress=progress)
+    segments, whole = split_segments(block.content)
+    for number, segment in enumerate(segments):
+        if not coder.segments or not coder.decode(segment):
+            return coder, (
+                f"block {header.index}, segment {number} is as it was written, and yet decodes to "
+                "other bytes: it was written by another program, or this machine computes "
+                "differently"
+            )
+    if whole and not coder.segments:
+        return coder, ""
+    return coder, (
+        f"block {header.index} (bytes from {header.index} x the block size) is damaged in its "
+        f"segment {len(segments)}"
+    )
+
+
+class _Scanner:
+    """Reads records; where one is damaged it looks for the next that is not."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source, self._held, self._at = source, b"", 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer only at the end of the source."""
+        while len(self._held) < size and (
+            piece := self._source.read(max(_PIECE_BYTES, size - len(self._held)))
+        ):
+            self._held += piece
+        taken, self._held = self._held[:size], self._held[size:]
+        self._at += len(taken)
+        return taken
+
+    def _unread(self, content: bytes) -> None:
+        self._held = content + self._held
+        self._at -= len(content)
+
+    def records(self, header: Header) -> Iterator[_Block | _Damage | End]:
+        """Blocks, what is wrong between them, and the end; nothing follows an end."""
+        while True:
+            at, opening = self._at, self.read(BLOCK_HEADER_BYTES)
+            if not opening:
+                yield _Damage(f"the file ends at byte {at} without its end record: it was cut")
+                return
+            if block := parse_block_header(opening, header):
+                yield _Block(block, self.read(block.coded_bytes))
+            elif opening.startswith(END) and (end := self._end(opening)):
+                yield end
+                if extra := self.read(_PIECE_BYTES):
+                    yield _Damage(
+                        f"{len(extra)} bytes or more follow the end of the file at byte "
+                        f"{self._at - len(extra)}: something was appended"
+                    )
+                return
+            else:
+                yield _Damage(f"the record at byte {at} is damaged")
+                self._unread(opening[1:])
+                self._skip()
+
+    def _end(self, opening: bytes) -> End | None:
+        fixed = opening + self.read(END_BYTES - len(opening))
+        content = fixed + self.read(end_record_bytes(fixed) - len(fixed))
+        found = parse_end(content)
+        if found is None:
+            self._unread(content[len(opening) :])
+        return found
+
+    def _skip(self) -> None:
+        """Drop what comes before the next marker."""
+        while content := self.read(_PIECE_BYTES):
+            places = [place for mark in (BLOCK, END) if (place := content.find(mark)) >= 0]
+            if places:
+                self._unread(content[min(places) :])
+                return
+            if len(content) < _PIECE_BYTES:
+                return
+            self._unread(content[1 - len(BLOCK) :])
+
+
+def _check_end(found: End, expected: End) -> None:
+    if found != expected:
+        raise ContainerError(
+            f"the end record speaks of {len(found.rows)} blocks and {found.length} bytes, "
+            f"{len(expected.rows)} blocks and {expected.length} bytes were decoded"
+            + ("" if found.digest == expected.digest else ", and the digests differ")
+        )
+
+
+def _check_shared(header: Header, shared: Shared) -> None:
+    wanted = header.network_digest
+    if wanted and shared.network is None:
+        raise ModelMismatchError(
+            f"the file was compressed with a model (SHA-256 {wanted.hex()[:16]}...); give the run "
+            "it was compressed with"
+        )
+    if wanted and shared.network_digest != wanted:
+        raise ModelMismatchError(
+            f"the file was compressed with the model of SHA-256 {wanted.hex()[:16]}..., the one "
+            f"given has {shared.network_digest.hex()[:16]}...; give the run it was compressed with"
+        )
+    if header.given_digest != shared.given_digest:
+        has = "with a file given beforehand" if header.given_digest else "with nothing given"
+        raise ModelMismatchError(f"the file was compressed {has}; use the same --given")
+
+
+def decode_bytes(blob: bytes, *, shared: Shared = NOTHING_SHARED) -> bytes:
+    """The bytes of a compressed file; raises as `decompress_stream`."""
+    sink = io.BytesIO()
+    decompress_stream(io.BytesIO(blob), sink, shared=shared)
+    return sink.getvalue()

@@ -1,0 +1,192 @@
+"""A trained network as the codec reads it: every lane of a block one patch further at a time.
+
+The codec's arithmetic is `lane_arithmetic`, on the CPU and in float32, whatever the network was
+trained in; weights of 8 and 4 bits are widened. Attention reads a ring of the newest positions, so
+that lanes may be of any length, and every position runs through all blocks, also where adaptive
+computation would let it stop.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal, localcontext
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32, Int64
+from torch import Tensor, nn
+
+from bit_transformer.compression.lane_arithmetic import (
+    LaneState,
+    Weights,
+    scaled_log_odds,
+    step,
+)
+from bit_transformer.model.config import ModelConfig
+from bit_transformer.model.stack import ReversibleStack
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.quantization import Int4Linear, Int8Linear
+
+
+def network_digest(network: BitTransformer) -> bytes:
+    """SHA-256 of the configuration and of every weight by name, dtype, shape and value."""
+    digest = hashlib.sha256(json.dumps(network.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.digest()
+
+
+class LaneNetwork:
+    """A network's weights, as the lanes of any block read them."""
+
+    def __init__(self, network: BitTransformer, *, threads: int = 1) -> None:
+        """`threads` share out the lanes; they change no result."""
+        self.config = network.config
+        self.digest = network_digest(network)
+        self.threads = threads
+        self._weights = _weights_of(network)
+        self._reversible = isinstance(network.stack, ReversibleStack)
+        self._pool = ThreadPoolExecutor(threads)
+
+    def begin(self, lanes: int) -> "LaneReader":
+        """So many lanes that have read the start position."""
+        return LaneReader(self, lanes)
+
+    def new_states(self, lanes: int) -> list[LaneState]:
+        """The lanes, shared out among threads; they have read nothing."""
+        groups = min(self.threads, lanes)
+        edges = [lanes * group // groups for group in range(groups + 1)]
+        return [
+            _new_state(self.config, self._weights, end - begin)
+            for begin, end in zip(edges[:-1], edges[1:], strict=True)
+        ]
+
+    def read(
+        self, states: list[LaneState], patches: Int64[np.ndarray, " L"], *, at_start: bool
+    ) -> Int32[np.ndarray, "L nodes"]:
+        """Log-odds of a one at every node of the patch after these, as `fixed_point` has them."""
+        out = np.empty((len(patches), len(self._weights.head)), np.int32)
+        ends = np.cumsum([state.first.shape[1] for state in states])
+        parts = zip(states, np.split(patches, ends), np.split(out, ends), strict=False)
+
+        def run(part: tuple[LaneState, np.ndarray, np.ndarray]) -> None:
+            state, own, found = part
+            step(self._weights, state, own, at_start, self._reversible)
+            scaled_log_odds(state, self.config.logit_cap, found)
+
+        list(self._pool.map(run, parts))
+        return out
+
+
+class LaneReader:
+    """What the lanes of one block have read, and what the network makes of it."""
+
+    def __init__(self, network: LaneNetwork, lanes: int) -> None:
+        self._network, self._states = network, network.new_states(lanes)
+        self.log_odds = network.read(self._states, np.zeros(lanes, np.int64), at_start=True)
+        """(L, nodes) log-odds at each node of the patch that comes next."""
+
+    def read(self, patches: Int64[np.ndarray, " L"]) -> None:
+        """One more patch of every lane."""
+        self.log_odds = self._network.read(self._states, patches, at_start=False)
+
+
+def _weights_of(network: BitTransformer) -> Weights:
+    blocks, memory, width = list(network.stack), network.memory, network.config.d_model
+    orders = 0 if memory is None else len(network.config.memory_orders)
+
+    def stacked(matrices: Iterable[nn.Module]) -> np.ndarray:
+        return np.stack([_matrix(linear) for linear in matrices])
+
+    return Weights(
+        leaves=_leaves(_array(network.embedding.nodes), network.config.patch_size),
+        root=_array(network.embedding.nodes)[1],
+        multipliers=np.zeros((0, 0), np.int64) if memory is None else memory.multipliers.numpy(),
+        rows=(
+            np.zeros((0, 1, 0), np.float32)
+            if memory is None
+            else _array(memory.rows.weight).reshape(orders, memory.slots, -1)
+        ),
+        project_memory=(
+            np.zeros((width, 0), np.float32) if memory is None else _matrix(memory.project)
+        ),
+        project_qkv=stacked(block.attention.project_qkv for block in blocks),
+        project_out=stacked(block.attention.project_out for block in blocks),
+        widen=stacked(block.feed_forward.widen for block in blocks),
+        narrow=stacked(block.feed_forward.narrow for block in blocks),
+        head=_array(network.head.nodes),
+        turn=_turn_of_one_position(network.config.head_width, network.config.rotary_base),
+    )
+
+
+def _array(tensor: Tensor) -> Float[np.ndarray, "*shape"]:
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+
+def _matrix(linear: nn.Module) -> Float[np.ndarray, "rows columns"]:
+    if isinstance(linear, Int8Linear):
+        return _array(linear.weight) * _array(linear.scale)[:, None]
+    assert isinstance(linear, nn.Linear | Int4Linear)
+    return _array(linear.weight)
+
+
+def _leaves(nodes: Float[np.ndarray, "nodes D"], patch_size: int) -> Float[np.ndarray, "values D"]:
+    """As `BitTreeEmbedding.leaf_table`, every sum in the order of the path."""
+    table = nodes[1:2]
+    for depth in range(1, patch_size + 1):
+        table = np.repeat(table, 2, axis=0) + nodes[2**depth : 2 ** (depth + 1)]
+    return table
+
+
+def _turn_of_one_position(head_width: int, base: float) -> Float[np.ndarray, "2 half"]:
+    """Cosine and sine of each frequency, by their series in decimal arithmetic: rounded alike on
+    every machine, which no mathematical library promises."""
+    half = head_width // 2
+    with localcontext(prec=30):
+        angles = [(Decimal(base).ln() * -i / half).exp() for i in range(half)]
+        parts = [[_series(angle, first) for angle in angles] for first in (0, 1)]
+    return np.array([[float(value) for value in part] for part in parts])
+
+
+def _series(angle: Decimal, first: int) -> Decimal:
+    """Cosine (first power 0) or sine (1) of an angle of at most 1."""
+    term = angle if first else Decimal(1)
+    total = term
+    for power in range(first + 2, 40, 2):
+        term *= -angle * angle / (power * (power - 1))
+        total += term
+    return total
+
+
+def _new_state(config: ModelConfig, weights: Weights, lanes: int) -> LaneState:
+    def floats(*shape: int) -> np.ndarray:
+        return np.zeros((*shape, lanes), np.float32)
+
+    width, nodes = config.d_model, len(weights.head)
+    positions = 1 + config.chunk_patches + config.overlap_patches
+    layers, hidden, _ = weights.widen.shape
+    exponents = np.zeros((max(positions, nodes), lanes), np.int32)
+    half = config.head_width // 2
+    cache = (layers, config.nhead, positions, config.head_width)
+    return LaneState(
+        recent=np.zeros((weights.multipliers.shape[1], lanes), np.int64),
+        keys=floats(*cache),
+        values=floats(*cache),
+        position=np.zeros(1, np.int64),
+        angle=np.stack([np.ones(half), np.zeros(half)]),
+        first=floats(width),
+        second=floats(width),
+        normal=floats(width),
+        qkv=floats(3 * width),
+        joined=floats(weights.project_memory.shape[1]),
+        hidden=floats(hidden),
+        scores=floats(positions),
+        exponents=exponents,
+        powers=exponents.view(np.float32),
+        scale=floats(),
+        top=floats(),
+        logits=floats(nodes),
+        softened=floats(nodes),
+    )

@@ -1,0 +1,85 @@
+"""A check, once per process, that compiled code computes what the format says.
+
+Caught here are compiled functions left over on disk from before a change to what they call, and
+processors or compilers that do not keep to IEEE 754. Either would write files that nobody else
+can read.
+"""
+
+import functools
+import hashlib
+
+import numpy as np
+import torch
+
+from bit_transformer.compression.contexts import TEXT, new_lanes
+from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.lockstep import ENCODE, Plan, code_patches
+from bit_transformer.compression.range_coder import finish, new_coder
+from bit_transformer.compression.tables import new_tables
+from bit_transformer.errors import ForeignArithmeticError
+from bit_transformer.model.config import ModelConfig
+from bit_transformer.model.transformer import BitTransformer
+
+_SAMPLE = b"".join(b"%d bits make a byte, %d a patch; " % (8 * n % 61, n * n) for n in range(40))
+_MIXER_DIGEST = "43b0350bfc004897"
+_NETWORK_DIGEST = "281a891207ecb62b"
+_CONFIG = ModelConfig(
+    d_model=16,
+    nhead=2,
+    num_layers=2,
+    dim_feedforward=32,
+    max_seq_len=64,
+    memory_bits=(16, 24),
+    memory_slots=256,
+    memory_width=4,
+    logit_cap=9.0,
+)
+_LANES, _STEPS = 3, 24
+
+
+def check_arithmetic(*, network: bool) -> None:
+    """Raises `ForeignArithmeticError` where mixing, or with `network` a network's step, differs."""
+    parts = [("mixing", mixer_digest(), _MIXER_DIGEST)]
+    if network:
+        parts.append(("the network's step", network_digest_of_steps(), _NETWORK_DIGEST))
+    for name, found, pinned in parts:
+        if found != pinned:
+            raise ForeignArithmeticError(
+                f"{name} computes {found} here and has to compute {pinned}: remove the __pycache__ "
+                "folders of bit_transformer, in which an older version may be left over; if that "
+                "does not help, this processor cannot read or write compressed files"
+            )
+
+
+@functools.cache
+def mixer_digest() -> str:
+    """Of the code of a sample."""
+    values = np.frombuffer(_SAMPLE, np.uint8).copy()
+    tables, lanes = new_tables(len(values), 12, network=False), new_lanes(1)
+    lanes.end[0] = len(values)
+    coder, buffer = new_coder(), np.zeros(len(values), np.uint8)
+    plan = Plan(ENCODE, 0, TEXT, 8, 8, len(values))
+    patch, no_odds = np.zeros(1, np.int64), np.zeros((1, 0), np.int32)
+    code_patches(coder, buffer, tables, lanes, values, no_odds, patch, plan)
+    return _digest(buffer[: finish(coder, buffer)])
+
+
+@functools.cache
+def network_digest_of_steps() -> str:
+    """Of the log-odds of a small network whose weights are numbers anyone can make."""
+    network = BitTransformer(_CONFIG)
+    with torch.no_grad():
+        for number, weight in enumerate(network.parameters()):
+            steps = torch.arange(weight.numel()) * (2 * number + 7919) % 1021
+            weight.copy_(((steps - 510) / 1024).reshape(weight.shape))
+    reader = LaneNetwork(network).begin(_LANES)
+    found = [reader.log_odds]
+    for step in range(_STEPS):
+        reader.read((np.arange(_LANES) * 89 + step * step) % 256)
+        found.append(reader.log_odds)
+    return _digest(np.stack(found))
+
+
+def _digest(values: np.ndarray) -> str:
+    little_endian = values.astype(values.dtype.newbyteorder("<"))
+    return hashlib.blake2b(little_endian.tobytes(), digest_size=8).hexdigest()
