@@ -8,6 +8,9 @@ from bit_transformer.bits.run_length import (
     decompress_bits,
     model_output_decompress,
 )
+from bit_transformer.compression.decoding import decode
+from bit_transformer.compression.encoding import CodecConfig, encode
+from bit_transformer.compression.mixing_predictor import MixingPredictor
 from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import BitTransformerError
 from bit_transformer.inference.predictor import Predictor
@@ -46,9 +49,11 @@ __version__ = "0.1.0"
 __all__ = [
     "BitTransformerError",
     "BitTransformerLM",
+    "CodecConfig",
     "DataConfig",
     "DriftDetector",
     "MetricDriftWarning",
+    "MixingPredictor",
     "ModelConfig",
     "OptimizerConfig",
     "Predictor",
@@ -71,10 +76,12 @@ __all__ = [
     "convert_qat_fx",
     "cosine_ramp",
     "cpu_autocast",
+    "decode",
     "decompress_bits",
     "demo_hil_safety",
     "detect_metric_drift",
     "drift_between",
+    "encode",
     "enforce_parity",
     "fit",
     "guarded_stream",

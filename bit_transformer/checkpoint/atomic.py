@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bit_transformer.errors import StorageError
 
@@ -34,6 +34,24 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         partial = temporary_sibling(path)
         try:
             write_synced(partial, content)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write and to read back that becomes `path` at the end, in one piece; after an error
+    what stood there stays, and nothing else is left. Raises `StorageError` when the disk fails."""
+    with storage_errors(path):
+        partial = temporary_sibling(path)
+        try:
+            with partial.open("x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ COMMANDS = {
     "generate": "continue a prompt",
     "score": "bits per byte of a file; --html paints it by surprisal",
     "eval": "a model beside gzip, bzip2, xz, zstd and brotli on the same bytes",
+    "compress": "any file without loss, by context mixing, or with RUN by a model as well",
+    "decompress": "give a compressed file back, or what can be saved of a damaged one",
     "runs": "list the runs in a folder",
     "telemetry": "K, C, S of a run's training as a picture, or along a file",
     "gate": "how many held-out windows of a run, or of files, its safety gate lets pass",
@@ -26,7 +28,7 @@ _INTERRUPTED = 130
 
 def usage() -> str:
     """What `bit-transformer --help` prints."""
-    lines = [f"  {name:<10}{phrase}" for name, phrase in COMMANDS.items()]
+    lines = [f"  {name:<12}{phrase}" for name, phrase in COMMANDS.items()]
     return "\n".join(
         [
             "usage: bit-transformer COMMAND [OPTIONS]",

@@ -15,14 +15,16 @@ from bit_transformer.compression.contexts import Lanes, new_lanes, profile_of
 from bit_transformer.compression.lane_network import LaneNetwork
 from bit_transformer.compression.lockstep import DECODE, ENCODE, LEARN, Plan, code_patches
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
-from bit_transformer.compression.tables import Tables, new_tables
+from bit_transformer.compression.tables import new_tables
 
 MAX_LANES = 1024
-LEAST_TABLE_BITS, MOST_TABLE_BITS = 10, 22
-_LANE_BYTES = 2048
-"""A lane has at least so many: it begins with no context, which has to pay."""
+LEAST_TABLE_BITS, MOST_TABLE_BITS = 10, 24
+_LANE_BYTES = 4096
+"""A lane has at least so many, because it begins with no context."""
 _BUCKETS_PER_BYTE = 8
 _BYTE_BITS = 8
+_CLOCK_OF_A_BEGINNER = 60_000
+"""Bits after which the mixer's weights learn nearly, not quite, as slowly as ever."""
 _NO_BYTES = np.zeros(0, np.uint8)
 
 Progress = Callable[[int], None]
@@ -43,17 +45,22 @@ class BlockShape:
 
 
 def block_shape(
-    data: UInt8[np.ndarray, " n"], given: UInt8[np.ndarray, " m"], *, segment_bytes: int, lanes: int
+    data: UInt8[np.ndarray, " n"],
+    given: UInt8[np.ndarray, " m"],
+    *,
+    segment_bytes: int,
+    lanes: int,
+    table_bits: int,
 ) -> BlockShape:
-    """How to code `data` in up to so many lanes, after what was `given`."""
-    size = len(data) + len(given)
-    wanted = (size * _BUCKETS_PER_BYTE).bit_length()
+    """How to code `data` in up to so many lanes, after what was `given`, with a table as large as
+    they can fill and 2**table_bits buckets at most."""
+    wanted = ((len(data) + len(given)) * _BUCKETS_PER_BYTE).bit_length()
     return BlockShape(
         raw_bytes=len(data),
         segment_bytes=segment_bytes,
         lanes=max(1, min(lanes, len(data) // _LANE_BYTES)),
         profile=profile_of(data if len(data) else given),
-        table_bits=min(max(wanted, LEAST_TABLE_BITS), MOST_TABLE_BITS),
+        table_bits=min(max(wanted, LEAST_TABLE_BITS), table_bits),
     )
 
 
@@ -88,6 +95,7 @@ class BlockCoder:
         self._tables = new_tables(
             self._first + shape.raw_bytes, shape.table_bits, network=network is not None
         )
+        self._has_network = network is not None
         self._lanes = self._new_lanes(given)
         self._reader = None if network is None else network.begin(shape.lanes)
         self._patches = np.zeros(shape.lanes, np.int64)
@@ -104,6 +112,9 @@ class BlockCoder:
             code_patches(
                 new_coder(), _NO_BYTES.copy(), self._tables, reading, given, nothing, patch, plan
             )
+            if self._has_network:
+                # Only now do the weights of what the network says begin to learn.
+                self._tables.clock[0] = min(int(self._tables.clock[0]), _CLOCK_OF_A_BEGINNER)
         lanes = reading if count == 1 else new_lanes(count)
         edges = self._first + np.arange(count + 1) * self.shape.raw_bytes // count
         lanes.position[:], lanes.end[:] = edges[:-1], edges[1:]
@@ -121,7 +132,7 @@ class BlockCoder:
         return max(1, per_lane // self._patch_size) * self._byte_bits
 
     def encode(self, data: UInt8[np.ndarray, " n"]) -> Iterator[Segment]:
-        """All segments of the block's bytes."""
+        """All segments of the block's bytes, each coded when it is asked for."""
         for _ in range(self.segments):
             raw = self._next_bytes(data)
             coder, buffer = new_coder(), np.zeros(len(raw), np.uint8)

@@ -8,7 +8,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bit_transformer.compression.block import (
     LEAST_TABLE_BITS,
@@ -46,6 +46,7 @@ END_BYTES = _END.size + _CRC.size
 _MOST_ROWS = 1 << 24
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where a compressed file is read from."""
 
@@ -205,7 +206,8 @@ def segment_bytes(segment: Segment) -> bytes:
 
 def split_segments(content: bytes) -> tuple[list[Segment], bool]:
     """The segments of a block up to the first damaged one, and whether they are all of it."""
-    found, at = [], 0
+    found: list[Segment] = []
+    at = 0
     while at + _SEGMENT.size <= len(content):
         size, raw_crc, crc = _SEGMENT.unpack_from(content, at)
         begin, end = at + _SEGMENT.size, at + _SEGMENT.size + (size & ~_STORED)

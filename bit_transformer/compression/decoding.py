@@ -21,9 +21,10 @@ from bit_transformer.compression.container import (
     read_header,
     split_segments,
 )
-from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, Sink
+from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, Sink, share
 from bit_transformer.compression.self_test import check_arithmetic
 from bit_transformer.errors import ContainerError, ModelMismatchError
+from bit_transformer.lm import BitTransformerLM
 
 _PIECE_BYTES = 1 << 16
 
@@ -57,7 +58,7 @@ def decompress_stream(
     scanner = _Scanner(source)
     header = read_header(scanner)
     _check_shared(header, shared)
-    digest, rows = digest_of(), []
+    digest, rows = digest_of(), list[tuple[int, int]]()
     for record in scanner.records(header):
         if isinstance(record, _Damage):
             raise ContainerError(f"{record.what}; --recover saves what can be saved")
@@ -220,6 +221,49 @@ class _Scanner:
             self._unread(content[1 - len(BLOCK) :])
 
 
+@dataclass(frozen=True)
+class ListedBlock:
+    """One block of a listing."""
+
+    index: int
+    raw_bytes: int
+    coded_bytes: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How a file is made."""
+
+    network: str
+    """SHA-256 of the network it needs, in hexadecimal; empty: none."""
+    given: str
+    """BLAKE2b-128 of the bytes it has to be given, in hexadecimal; empty: none."""
+    blocks: list[ListedBlock]
+    damage: list[str]
+    """What is wrong with its records; the content of blocks is not looked at."""
+
+    @property
+    def raw_bytes(self) -> int:
+        """Of the original."""
+        return sum(block.raw_bytes for block in self.blocks)
+
+
+def list_blocks(source: BinaryIO) -> Listing:
+    """How a compressed file is made, without decompressing it; raises as `read_header`."""
+    scanner = _Scanner(source)
+    header = read_header(scanner)
+    listing = Listing(header.network_digest.hex(), header.given_digest.hex(), [], [])
+    for record in scanner.records(header):
+        if isinstance(record, _Damage):
+            listing.damage.append(record.what)
+        elif isinstance(record, _Block):
+            own = record.header
+            row = ListedBlock(own.index, own.shape.raw_bytes, own.coded_bytes, own.shape.lanes)
+            listing.blocks.append(row)
+    return listing
+
+
 def _check_end(found: End, expected: End) -> None:
     if found != expected:
         raise ContainerError(
@@ -251,3 +295,9 @@ def decode_bytes(blob: bytes, *, shared: Shared = NOTHING_SHARED) -> bytes:
     sink = io.BytesIO()
     decompress_stream(io.BytesIO(blob), sink, shared=shared)
     return sink.getvalue()
+
+
+def decode(model: BitTransformerLM | None, blob: bytes, *, given: bytes = b"") -> bytes:
+    """What `encode` was given, with the same model and the same `given`; raises as
+    `decompress_stream`."""
+    return decode_bytes(blob, shared=share(model, given))

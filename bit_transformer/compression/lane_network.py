@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, localcontext
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from bit_transformer.compression.lane_arithmetic import (
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.stack import ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.quantization import Int4Linear, Int8Linear
+from bit_transformer.quantization import Int4Linear, Int8Embedding, Int8Linear
 
 
 def network_digest(network: BitTransformer) -> bytes:
@@ -59,24 +60,27 @@ class LaneNetwork:
         groups = min(self.threads, lanes)
         edges = [lanes * group // groups for group in range(groups + 1)]
         return [
-            _new_state(self.config, self._weights, end - begin)
-            for begin, end in zip(edges[:-1], edges[1:], strict=True)
+            _new_state(self.config, self._weights, end - begin) for begin, end in pairwise(edges)
         ]
 
     def read(
         self, states: list[LaneState], patches: Int64[np.ndarray, " L"], *, at_start: bool
     ) -> Int32[np.ndarray, "L nodes"]:
         """Log-odds of a one at every node of the patch after these, as `fixed_point` has them."""
-        out = np.empty((len(patches), len(self._weights.head)), np.int32)
-        ends = np.cumsum([state.first.shape[1] for state in states])
-        parts = zip(states, np.split(patches, ends), np.split(out, ends), strict=False)
+        out = np.empty((len(patches), self._weights.head.shape[1]), np.int32)
+        ends = np.cumsum([len(state.first) for state in states])
+        parts = list(zip(states, np.split(patches, ends), np.split(out, ends), strict=False))
 
         def run(part: tuple[LaneState, np.ndarray, np.ndarray]) -> None:
             state, own, found = part
             step(self._weights, state, own, at_start, self._reversible)
             scaled_log_odds(state, self.config.logit_cap, found)
 
-        list(self._pool.map(run, parts))
+        # One part runs here: handing it over and back would take as long as a small step.
+        others = [self._pool.submit(run, part) for part in parts[1:]]
+        run(parts[0])
+        for other in others:
+            other.result()
         return out
 
 
@@ -98,7 +102,7 @@ def _weights_of(network: BitTransformer) -> Weights:
     orders = 0 if memory is None else len(network.config.memory_orders)
 
     def stacked(matrices: Iterable[nn.Module]) -> np.ndarray:
-        return np.stack([_matrix(linear) for linear in matrices])
+        return np.stack([_columns(linear) for linear in matrices])
 
     return Weights(
         leaves=_leaves(_array(network.embedding.nodes), network.config.patch_size),
@@ -107,16 +111,16 @@ def _weights_of(network: BitTransformer) -> Weights:
         rows=(
             np.zeros((0, 1, 0), np.float32)
             if memory is None
-            else _array(memory.rows.weight).reshape(orders, memory.slots, -1)
+            else _rows(memory.rows).reshape(orders, memory.slots, -1)
         ),
         project_memory=(
-            np.zeros((width, 0), np.float32) if memory is None else _matrix(memory.project)
+            np.zeros((0, width), np.float32) if memory is None else _columns(memory.project)
         ),
         project_qkv=stacked(block.attention.project_qkv for block in blocks),
         project_out=stacked(block.attention.project_out for block in blocks),
         widen=stacked(block.feed_forward.widen for block in blocks),
         narrow=stacked(block.feed_forward.narrow for block in blocks),
-        head=_array(network.head.nodes),
+        head=np.ascontiguousarray(_array(network.head.nodes).T),
         turn=_turn_of_one_position(network.config.head_width, network.config.rotary_base),
     )
 
@@ -125,11 +129,18 @@ def _array(tensor: Tensor) -> Float[np.ndarray, "*shape"]:
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
-def _matrix(linear: nn.Module) -> Float[np.ndarray, "rows columns"]:
-    if isinstance(linear, Int8Linear):
-        return _array(linear.weight) * _array(linear.scale)[:, None]
-    assert isinstance(linear, nn.Linear | Int4Linear)
-    return _array(linear.weight)
+def _rows(module: nn.Module) -> Float[np.ndarray, "rows columns"]:
+    """A matrix or table; weights of 8 and 4 bits are widened."""
+    if isinstance(module, Int8Linear):
+        return _array(module.weight) * _array(module.scale)[:, None]
+    if isinstance(module, Int8Embedding):
+        return _array(module.weight) * _array(module.scale)
+    assert isinstance(module, nn.Linear | nn.Embedding | Int4Linear)
+    return _array(module.weight)
+
+
+def _columns(linear: nn.Module) -> Float[np.ndarray, "columns rows"]:
+    return np.ascontiguousarray(_rows(linear).T)
 
 
 def _leaves(nodes: Float[np.ndarray, "nodes D"], patch_size: int) -> Float[np.ndarray, "values D"]:
@@ -162,31 +173,29 @@ def _series(angle: Decimal, first: int) -> Decimal:
 
 def _new_state(config: ModelConfig, weights: Weights, lanes: int) -> LaneState:
     def floats(*shape: int) -> np.ndarray:
-        return np.zeros((*shape, lanes), np.float32)
+        return np.zeros(shape, np.float32)
 
-    width, nodes = config.d_model, len(weights.head)
+    width, nodes = weights.head.shape
+    layers, _, hidden = weights.widen.shape
     positions = 1 + config.chunk_patches + config.overlap_patches
-    layers, hidden, _ = weights.widen.shape
-    exponents = np.zeros((max(positions, nodes), lanes), np.int32)
+    exponents = np.zeros(max(positions, nodes), np.int32)
     half = config.head_width // 2
-    cache = (layers, config.nhead, positions, config.head_width)
+    heads = (layers, config.nhead, lanes)
     return LaneState(
-        recent=np.zeros((weights.multipliers.shape[1], lanes), np.int64),
-        keys=floats(*cache),
-        values=floats(*cache),
+        recent=np.zeros((lanes, weights.multipliers.shape[1]), np.int64),
+        keys=floats(*heads, config.head_width, positions),
+        values=floats(*heads, positions, config.head_width),
         position=np.zeros(1, np.int64),
         angle=np.stack([np.ones(half), np.zeros(half)]),
-        first=floats(width),
-        second=floats(width),
-        normal=floats(width),
-        qkv=floats(3 * width),
-        joined=floats(weights.project_memory.shape[1]),
-        hidden=floats(hidden),
+        first=floats(lanes, width),
+        second=floats(lanes, width),
+        normal=floats(lanes, width),
+        qkv=floats(lanes, 3 * width),
+        joined=floats(lanes, len(weights.project_memory)),
+        hidden=floats(lanes, hidden),
         scores=floats(positions),
         exponents=exponents,
         powers=exponents.view(np.float32),
-        scale=floats(),
-        top=floats(),
-        logits=floats(nodes),
+        logits=floats(lanes, nodes),
         softened=floats(nodes),
     )

@@ -36,16 +36,18 @@ from bit_transformer.compression.fixed_point import (
     clipped,
     hashed,
 )
-from bit_transformer.compression.matches import MATCHES, find_matches, length_bucket
+from bit_transformer.compression.matches import LENGTH_BUCKETS, MATCHES, find_matches, length_bucket
 from bit_transformer.compression.tables import (
     BIAS,
     BY_CONTEXT,
     BY_MATCH,
+    BY_NETWORK,
     INPUTS,
     MATCH,
     NETWORK,
     ORDER_0,
     PER_CONTEXT,
+    ROWS,
     SETS,
     STEP,
     Tables,
@@ -190,9 +192,26 @@ def _choose_rows(tables: Tables, lanes: Lanes, lane: int, length: int, network: 
     rows[4] = byte_at(tables.history, position - 2)
     rows[5] = min(lanes.word_length[lane], _LONGEST_WORD) * 8 + bit_index
     if rows.size > SETS:
-        sureness = (network + STRETCH_LIMIT) * _NETWORK_CLASSES // (2 * STRETCH_LIMIT)
-        rows[6] = sureness * 8 + bit_index
-        rows[7] = sureness * 32 + length
+        _choose_rows_of_network(tables, lanes, lane, length, network)
+
+
+@inlined
+def _choose_rows_of_network(
+    tables: Tables, lanes: Lanes, lane: int, length: int, network: int
+) -> None:
+    """Beside a network, which costs far more than they do, more sets of weights pay."""
+    rows, bit_index = tables.rows, lanes.bit_index[lane]
+    sureness = (network + STRETCH_LIMIT) * _NETWORK_CLASSES // (2 * STRETCH_LIMIT)
+    mask = np.uint64(ROWS - 1)
+    rows[SETS] = sureness * 8 + bit_index
+    rows[SETS + 1] = sureness * LENGTH_BUCKETS + length
+    rows[SETS + 2] = np.int64(hashed(np.uint64(rows[2]), rows[4]) & mask)
+    rows[SETS + 3] = np.int64(lanes.words[lane, 0] >> np.uint64(13) & mask)
+    before = hashed(lanes.words[lane, 1], lanes.word_length[lane])
+    rows[SETS + 4] = np.int64(before & mask)
+    at = lanes.match_at[lane, 0]
+    follows = np.int64(tables.history[at]) if lanes.match_length[lane, 0] > 0 else 0
+    rows[SETS + 5] = follows * 8 + bit_index
 
 
 @inlined
@@ -216,13 +235,17 @@ def _mix(tables: Tables, node: int) -> int:
 
 @inlined
 def _choose_refinement(tables: Tables, lanes: Lanes, lane: int, match: int) -> None:
-    """The maps to refine by: of the match or the bits known, of the byte before, of the two before.
-    The maps of a byte lie together, so most are still cached."""
+    """The maps to refine by: of how sure the network is, or of the match, or of the bits known; of
+    the byte before; of the two before. The maps of a byte lie together, so most are cached."""
     node, position = lanes.node[lane], lanes.position[lane]
     last, before = byte_at(tables.history, position - 1), byte_at(tables.history, position - 2)
     by_two = hashed(np.uint64(last), before) & np.uint64(BY_CONTEXT // 256 - 1)
     cells, refined = tables.refined_cells, tables.refined
-    cells[0] = 256 + match if match > 1 else node
+    if tables.rows.size > SETS:
+        sureness = (tables.inputs[NETWORK] + STRETCH_LIMIT) * (BY_NETWORK // 256)
+        cells[0] = BY_MATCH + 2 * BY_CONTEXT + sureness // (2 * STRETCH_LIMIT) * 256 + node
+    else:
+        cells[0] = 256 + match if match > 1 else node
     cells[1] = BY_MATCH + last * 256 + node
     cells[2] = BY_MATCH + BY_CONTEXT + np.int64(by_two) * 256 + node
     tables.touched[0] = np.int64(refined[cells[1], 0]) + np.int64(refined[cells[2], 0])

@@ -18,13 +18,14 @@ NETWORK = MATCH + MATCHES
 BIAS = NETWORK + 1
 INPUTS = 72
 """Of the mixer, padded to whole vector registers."""
-SETS, NETWORK_SETS = 6, 2
+SETS, NETWORK_SETS = 6, 6
 KNOTS = 16
 """Of an adaptive probability map: one cache line."""
 STEP = -(-2 * STRETCH_LIMIT // (KNOTS - 1))
-BY_MATCH, BY_CONTEXT = 1024, 1 << 16
+BY_MATCH, BY_CONTEXT, BY_NETWORK = 1024, 1 << 16, 1 << 14
 """Adaptive probability maps of each kind."""
-_ROWS = 2048
+ROWS = 2048
+"""Of weights in a set."""
 _FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2000, 20000
 _RUN_ENTRIES, _RUN_MAP = 1 << 18, 512
 _HEADS = 1 << 18
@@ -75,9 +76,9 @@ class Tables(NamedTuple):
 def new_tables(history_bytes: int, bucket_bits: int, *, network: bool) -> Tables:
     """Tables that know nothing, for so many bytes; `network` makes room for its predictions."""
     sets = SETS + (NETWORK_SETS if network else 0)
-    weights = np.full((sets, _ROWS, INPUTS), _FIRST_WEIGHT, np.int32)
+    weights = np.full((sets, ROWS, INPUTS), _FIRST_WEIGHT, np.int32)
     weights[:, :, NETWORK] = _FIRST_NETWORK_WEIGHT
-    contexts = BY_MATCH + 2 * BY_CONTEXT
+    contexts = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
     return Tables(
         history=np.zeros(history_bytes + 1, np.uint8),
         buckets=new_buckets(bucket_bits),

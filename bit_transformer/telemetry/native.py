@@ -9,9 +9,9 @@ import numba
 def compiled(function: Any) -> Any:
     """The function compiled by numba at its first call, and kept on disk for the next process.
 
-    A runtime type checker may have wrapped the function before.
+    Other threads go on while it runs. A runtime type checker may have wrapped the function before.
     """
-    return numba.njit(cache=True)(inspect.unwrap(function))
+    return numba.njit(cache=True, nogil=True)(inspect.unwrap(function))
 
 
 def inlined(function: Any) -> Any:

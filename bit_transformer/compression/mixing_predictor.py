@@ -1,0 +1,87 @@
+"""The context mixer as a predictor: reads bits of one sequence and knows the odds of the next one.
+
+It begins knowing nothing and learns from every bit it reads, which makes it the baseline that a
+trained network has to beat.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from bit_transformer.compression.block import MOST_TABLE_BITS
+from bit_transformer.compression.contexts import TEXT, Lanes, new_lanes
+from bit_transformer.compression.fixed_point import ONE
+from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
+from bit_transformer.compression.tables import Tables, new_tables
+from bit_transformer.errors import ContextLengthError, InvalidBitsError
+from bit_transformer.telemetry.native import compiled
+
+_BYTE_BITS = 8
+
+
+class MixingPredictor:
+    """One sequence being read by context mixing, any number of bits at a time.
+
+    Room is set aside for `capacity` bytes. Bits are those of whole bytes, most significant first,
+    without parity. `profile` is TEXT or BINARY, see `contexts`.
+    """
+
+    def __init__(self, capacity: int = 1 << 20, *, profile: int = TEXT) -> None:
+        bits = min(MOST_TABLE_BITS, max(16, (8 * capacity).bit_length()))
+        self._tables = new_tables(capacity, bits, network=False)
+        self._lanes = new_lanes(1)
+        self._lanes.end[0] = capacity
+        self._capacity, self._profile = capacity * _BYTE_BITS, profile
+        self.length = 0
+        """Bits read."""
+        _begin(self._tables, self._lanes, profile)
+
+    def probability(self) -> float:
+        """Of a one as the next bit."""
+        return int(_probability(self._tables, self._lanes)) / ONE
+
+    def read(self, bits: Integer[Tensor, "1 T"]) -> Float[Tensor, "1 T"]:
+        """Read bits; log2 of the probability that each had, given all read before it.
+
+        Raises `ContextLengthError` beyond the capacity, `InvalidBitsError` for more than one
+        sequence.
+        """
+        if bits.ndim != 2 or len(bits) != 1:
+            raise InvalidBitsError(
+                f"the mixer reads one sequence, (1, T) bits, got {tuple(bits.shape)}; make a "
+                "predictor for each sequence"
+            )
+        self.length += bits.shape[1]
+        if self.length > self._capacity:
+            raise ContextLengthError(
+                f"this predictor has room for {self._capacity // 8} bytes; make one with a larger "
+                "capacity"
+            )
+        row = bits[0].numpy().astype(np.uint8)
+        had = np.empty(row.size, np.int64)
+        _read(self._tables, self._lanes, row, had, self._profile)
+        return torch.from_numpy(np.log2(had / ONE, dtype=np.float32))[None]
+
+
+@compiled
+def _begin(tables: Tables, lanes: Lanes, profile: int) -> None:
+    begin_byte(tables, lanes, 0, profile)
+
+
+@compiled
+def _probability(tables: Tables, lanes: Lanes) -> int:
+    return predict(tables, lanes, 0, 0)
+
+
+@compiled
+def _read(tables: Tables, lanes: Lanes, bits: np.ndarray, had: np.ndarray, profile: int) -> None:
+    """Read bits into lane 0; `had` is the probability of each, of 65536."""
+    for index in range(bits.size):
+        probability, bit = predict(tables, lanes, 0, 0), np.int64(bits[index])
+        had[index] = probability if bit else ONE - probability
+        update(tables, lanes, 0, bit)
+        if lanes.bit_index[0] == _BYTE_BITS:
+            end_byte(tables, lanes, 0)
+            if lanes.position[0] < lanes.end[0]:
+                begin_byte(tables, lanes, 0, profile)
