@@ -210,7 +210,7 @@ class BlockCoder:
                 return False
             data[at - self._first : end - self._first] = piece
             taken += end - at
-        return taken == len(payload)
+        return bool(taken == len(payload))
 
     def _between(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         pairs = zip(begin, end, strict=True)

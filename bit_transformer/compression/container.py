@@ -48,10 +48,26 @@ _MOST_ROWS = 1 << 24
 
 @runtime_checkable
 class Source(Protocol):
-    """Where a compressed file is read from."""
+    """Where bytes are read from."""
 
     def read(self, size: int, /) -> bytes:
         """Up to so many bytes, fewer only at the end."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where bytes are written to."""
+
+    def write(self, content: bytes, /) -> object:
+        """Append all of it."""
+
+
+@runtime_checkable
+class SeekableSink(Sink, Protocol):
+    """Where bytes can also be written out of order."""
+
+    def seek(self, offset: int, /) -> object:
+        """Write from there on."""
 
 
 @dataclass(frozen=True)

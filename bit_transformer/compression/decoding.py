@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from bit_transformer.compression.block import BlockCoder, Progress
 from bit_transformer.compression.container import (
@@ -14,6 +13,9 @@ from bit_transformer.compression.container import (
     BlockHeader,
     End,
     Header,
+    SeekableSink,
+    Sink,
+    Source,
     digest_of,
     end_record_bytes,
     parse_block_header,
@@ -21,7 +23,7 @@ from bit_transformer.compression.container import (
     read_header,
     split_segments,
 )
-from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, Sink, share
+from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, share
 from bit_transformer.compression.self_test import check_arithmetic
 from bit_transformer.errors import ContainerError, ModelMismatchError
 from bit_transformer.lm import BitTransformerLM
@@ -42,7 +44,7 @@ class Recovered:
 
 
 def decompress_stream(
-    source: BinaryIO,
+    source: Source,
     sink: Sink,
     *,
     shared: Shared = NOTHING_SHARED,
@@ -81,8 +83,8 @@ def decompress_stream(
 
 
 def recover_stream(
-    source: BinaryIO,
-    sink: BinaryIO,
+    source: Source,
+    sink: SeekableSink,
     *,
     shared: Shared = NOTHING_SHARED,
     progress: Progress | None = None,
@@ -111,9 +113,11 @@ def recover_stream(
             sink.seek(begin)
             sink.write(decoded.decoded().tobytes())
             found.raw_bytes = max(found.raw_bytes, begin + record.header.shape.raw_bytes)
-    found.raw_bytes = max(found.raw_bytes, length or 0)
+    if length is not None and length > found.raw_bytes:
+        found.raw_bytes = length
+        sink.seek(length - 1)
+        sink.write(b"\0")
     found.missing = sorted(found.missing + _absent(seen, header.block_bytes, found.raw_bytes))
-    sink.truncate(found.raw_bytes)
     return found
 
 
@@ -162,7 +166,7 @@ def _decode_block(
 class _Scanner:
     """Reads records; where one is damaged it looks for the next that is not."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: Source) -> None:
         self._source, self._held, self._at = source, b"", 0
 
     def read(self, size: int) -> bytes:
@@ -249,7 +253,7 @@ class Listing:
         return sum(block.raw_bytes for block in self.blocks)
 
 
-def list_blocks(source: BinaryIO) -> Listing:
+def list_blocks(source: Source) -> Listing:
     """How a compressed file is made, without decompressing it; raises as `read_header`."""
     scanner = _Scanner(source)
     header = read_header(scanner)

@@ -4,7 +4,6 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +24,8 @@ from bit_transformer.compression.container import (
     BlockHeader,
     End,
     Header,
+    Sink,
+    Source,
     digest_of,
     segment_bytes,
 )
@@ -34,14 +35,6 @@ from bit_transformer.errors import ConfigError, ContainerError, VerificationErro
 from bit_transformer.lm import BitTransformerLM
 
 _PIECE_BYTES = 1 << 16
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """Where bytes are written to."""
-
-    def write(self, content: bytes, /) -> object:
-        """Append all of it."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,7 @@ class Compressed:
 
 
 def compress_stream(
-    source: BinaryIO,
+    source: Source,
     sink: Sink,
     *,
     shared: Shared = NOTHING_SHARED,
@@ -162,7 +155,7 @@ def compress_stream(
     return Compressed(raw_bytes, coded_bytes + len(end))
 
 
-def _blocks_of(source: BinaryIO, block_bytes: int) -> Iterator[UInt8[np.ndarray, " _"]]:
+def _blocks_of(source: Source, block_bytes: int) -> Iterator[UInt8[np.ndarray, " _"]]:
     """The source in whole blocks, however it comes."""
     held: list[bytes] = []
     size = 0

@@ -1,0 +1,358 @@
+"""What is compressed comes back, and what was damaged is found."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bit_transformer import BitTransformerLM, decode, encode
+from bit_transformer.compression import block, container, encoding
+from bit_transformer.compression.decoding import (
+    decode_bytes,
+    decompress_stream,
+    list_blocks,
+    recover_stream,
+)
+from bit_transformer.compression.encoding import (
+    CodecConfig,
+    Shared,
+    compress_stream,
+    encode_bytes,
+)
+from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.self_test import reference_network
+from bit_transformer.errors import (
+    ConfigError,
+    ContainerError,
+    ContainerVersionError,
+    ModelMismatchError,
+    VerificationError,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+TEXT = b"".join(b"%d sheep jump over %d fences, " % (n, n * n % 17) for n in range(400))
+MODES = ("mixer", "hybrid", "flat bits", "five bits", "parity", "reversible")
+SMALL_BLOCKS = CodecConfig(block_bytes=4000, segment_bytes=1000, lanes=2)
+
+_DATA = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=60).map(str.encode),
+    st.tuples(st.binary(min_size=1, max_size=9), st.integers(1, 60)).map(lambda t: t[0] * t[1]),
+)
+_CONFIGS = st.builds(
+    CodecConfig,
+    block_bytes=st.integers(60, 400),
+    segment_bytes=st.integers(1, 60),
+    table_bits=st.sampled_from([10, 12]),
+    lanes=st.integers(1, 5),
+    verify=st.booleans(),
+)
+
+
+@pytest.fixture(scope="module")
+def run_of_all_modes(shared_by_mode):
+    def check(data: bytes, mode: str, config: CodecConfig, given_bytes: bytes) -> None:
+        before = np.frombuffer(given_bytes, np.uint8).copy()
+        shared = Shared(shared_by_mode[mode].network, before)
+        blob = encode_bytes(data, shared=shared, config=config)
+        assert decode_bytes(blob, shared=shared) == data
+
+    return check
+
+
+_ANY = {"data": _DATA, "mode": st.sampled_from(MODES), "config": _CONFIGS}
+_BEFORE = st.binary(max_size=20)
+_QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=_QUIET)
+@given(given_bytes=_BEFORE, **_ANY)
+def test_whatever_is_compressed_comes_back(
+    short_lanes, run_of_all_modes, data, mode, config, given_bytes
+):
+    run_of_all_modes(data, mode, config, given_bytes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(deadline=None, max_examples=10_000, suppress_health_check=_QUIET)
+@given(given_bytes=_BEFORE, **_ANY)
+def test_ten_thousand_inputs_come_back(
+    short_lanes, run_of_all_modes, data, mode, config, given_bytes
+):
+    run_of_all_modes(data, mode, config, given_bytes)
+
+
+@pytest.mark.parametrize("mode", ["mixer", "hybrid"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        "Zażółć gęślą jaźń, 日本語, 🚀".encode(),
+        Path(sys.executable).resolve().read_bytes()[:1000],
+        TEXT[:1200],
+    ],
+    ids=["empty", "one byte", "UTF-8", "executable", "text"],
+)
+def test_all_kinds_of_data_come_back(shared_by_mode, mode, data):
+    shared = shared_by_mode[mode]
+    assert decode_bytes(encode_bytes(data, shared=shared), shared=shared) == data
+
+
+@pytest.mark.parametrize("size", [100_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+def test_zeros_are_next_to_nothing(size):
+    data = bytes(size)
+    blob = encode_bytes(data, config=CodecConfig(verify=False))
+    assert len(blob) < 400 + size / 2000
+    assert decode_bytes(blob) == data
+
+
+def test_random_bytes_grow_by_less_than_a_thousandth():
+    data = np.random.default_rng(0).bytes(200_000)
+    blob = encode_bytes(data)
+    assert len(blob) <= 1.001 * len(data)
+    assert decode_bytes(blob) == data
+
+
+def test_bytes_given_beforehand_shorten_the_code():
+    model = BitTransformerLM(d_model=16, nhead=2, num_layers=1, dim_feedforward=16, max_seq_len=256)
+    assert decode(model, encode(model, TEXT[:200])) == TEXT[:200]
+    assert decode(None, encode(None, TEXT)) == TEXT
+    sample = np.random.default_rng(0).bytes(300)
+    fresh, primed = (len(encode(None, sample, given=g)) for g in (b"", b"before " + sample))
+    assert primed < 0.5 * fresh
+    assert decode(None, encode(None, TEXT, given=b"sheep"), given=b"sheep") == TEXT
+
+
+def test_what_a_network_knows_shortens_the_code(shared_by_mode, monkeypatch):
+    shared = shared_by_mode["hybrid"]
+    plain = len(encode_bytes(TEXT[:300], shared=shared))
+    real, ahead = LaneNetwork.read, iter(TEXT[:300] + b"\0")
+
+    def knowing(self, states, patches, *, at_start):
+        log_odds, byte = real(self, states, patches, at_start=at_start), next(ahead)
+        for index in range(8):
+            node = (byte | 256) >> (8 - index)
+            log_odds[0, node] = 3000 if (byte >> (7 - index)) & 1 else -3000
+        return log_odds
+
+    monkeypatch.setattr(LaneNetwork, "read", knowing)
+    told = encode_bytes(TEXT[:300], shared=shared, config=CodecConfig(verify=False))
+    assert len(told) < 0.8 * plain
+
+
+@pytest.mark.parametrize(("name", "mode"), [("mixer", "mixer"), ("hybrid", "hybrid")])
+def test_golden_files_are_written_and_read(short_lanes, shared_by_mode, name, mode):
+    """Pinned byte for byte: other bytes are another format, and need another version number."""
+    blob = (GOLDEN / f"{name}.btz").read_bytes()
+    shared = shared_by_mode[mode]
+    config = CodecConfig(block_bytes=500, segment_bytes=200, lanes=2)
+    assert encode_bytes(TEXT[:700], shared=shared, config=config) == blob
+    assert decode_bytes(blob, shared=shared) == TEXT[:700]
+
+
+def test_a_stream_of_unknown_length_in_small_pieces_comes_back():
+    class Trickle(io.RawIOBase):
+        def __init__(self, content: bytes) -> None:
+            self._rest = io.BytesIO(content)
+
+        def read(self, size=-1):
+            return self._rest.read(min(size, 7))
+
+    sink = io.BytesIO()
+    done = compress_stream(Trickle(TEXT[:3000]), sink, config=SMALL_BLOCKS)
+    assert (done.raw_bytes, done.coded_bytes) == (3000, len(sink.getvalue()))
+    out = io.BytesIO()
+    assert decompress_stream(Trickle(sink.getvalue()), out) == 3000
+    assert out.getvalue() == TEXT[:3000]
+
+
+def test_memory_does_not_grow_with_the_file():
+    """Blocks, and what was read ahead, are dropped once they are written."""
+
+    class Zeros:
+        def __init__(self, size: int) -> None:
+            self.left = size
+
+        def read(self, size: int) -> bytes:
+            taken = min(size, self.left)
+            self.left -= taken
+            return bytes(taken)
+
+    class Nowhere:
+        largest = 0
+
+        def write(self, content: bytes) -> None:
+            self.largest = max(self.largest, len(content))
+
+    sink = Nowhere()
+    config = CodecConfig(block_bytes=20_000, segment_bytes=5000, verify=False)
+    compress_stream(Zeros(200_000), sink, config=config)
+    assert sink.largest < 1000
+
+
+def test_two_hundred_corruptions_are_all_detected():
+    blob = encode_bytes(TEXT, config=SMALL_BLOCKS)
+    rng = np.random.default_rng(0)
+    blocks = _block_spans(blob)
+    for number in range(200):
+        damaged = _corrupted(blob, blocks, number % 5, rng)
+        assert damaged != blob
+        with pytest.raises((ContainerError, ContainerVersionError)):
+            decode_bytes(damaged)
+        assert _recovered_is_true(damaged)
+
+
+def _block_spans(blob: bytes) -> list[tuple[int, int]]:
+    rows = list_blocks(io.BytesIO(blob)).blocks
+    begin, spans = blob.index(container.BLOCK), []
+    for row in rows:
+        end = begin + container.BLOCK_HEADER_BYTES + row.coded_bytes
+        spans.append((begin, end))
+        begin = end
+    return spans
+
+
+def _corrupted(blob: bytes, blocks: list[tuple[int, int]], kind: int, rng) -> bytes:
+    at = int(rng.integers(len(blob)))
+    if kind == 0:
+        return blob[:at] + bytes([blob[at] ^ (1 << int(rng.integers(8)))]) + blob[at + 1 :]
+    if kind == 1:
+        return blob[:at]
+    if kind == 2:
+        return blob + rng.bytes(1 + at % 40)
+    if kind == 3:
+        (a, b), (c, d) = (blocks[i] for i in sorted(rng.choice(len(blocks), 2, replace=False)))
+        return blob[:a] + blob[c:d] + blob[b:c] + blob[a:b] + blob[d:]
+    length = 1 + at % 30
+    return blob[:at] + rng.bytes(length) + blob[at + length :]
+
+
+def _recovered_is_true(damaged: bytes) -> bool:
+    """What recovery gives is right wherever it does not say otherwise."""
+    sink = io.BytesIO()
+    try:
+        found = recover_stream(io.BytesIO(damaged), sink)
+    except (ContainerError, ContainerVersionError):
+        return True
+    out = bytearray(sink.getvalue())
+    assert len(out) == found.raw_bytes
+    expected = bytearray(TEXT[: len(out)].ljust(len(out), b"\0"))
+    for begin, end in found.missing:
+        out[begin:end] = expected[begin:end] = bytes(end - begin)
+    return out == expected and bool(found.damage or damaged.count(container.BLOCK))
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_damage_stays_in_its_block(lost):
+    blob = bytearray(encode_bytes(TEXT, config=SMALL_BLOCKS))
+    begin, end = _block_spans(bytes(blob))[lost]
+    blob[end - 2] ^= 1
+    with pytest.raises(ContainerError, match=rf"block {lost} .*--recover"):
+        decode_bytes(bytes(blob))
+    sink = io.BytesIO()
+    found = recover_stream(io.BytesIO(bytes(blob)), sink)
+    assert len(found.damage) == 1
+    assert f"block {lost} " in found.damage[0]
+    ((first, last),) = found.missing
+    size = min(4000, len(TEXT) - 4000 * lost)
+    assert 4000 * lost < first < last == 4000 * lost + size
+    out = sink.getvalue()
+    assert out[:first] + out[last:] == TEXT[:first] + TEXT[last:]
+
+
+def test_a_lost_block_header_and_swapped_blocks_are_recovered_from():
+    blob = encode_bytes(TEXT, config=SMALL_BLOCKS)
+    (a, b), (c, d), *_ = _block_spans(blob)
+    sink = io.BytesIO()
+    found = recover_stream(io.BytesIO(blob[: a + 3] + b"?" + blob[a + 4 :]), sink)
+    assert found.missing == [(0, 4000)]
+    assert sink.getvalue()[4000:] == TEXT[4000:]
+    swapped = blob[:a] + blob[c:d] + blob[a:b] + blob[d:]
+    with pytest.raises(ContainerError, match="block 1 stands where block 0 should be"):
+        decode_bytes(swapped)
+    found = recover_stream(io.BytesIO(swapped), sink := io.BytesIO())
+    assert (sink.getvalue(), found.missing) == (TEXT, [])
+
+
+def test_what_is_no_container_or_too_new_is_refused():
+    with pytest.raises(ContainerError, match="not a compressed file of bit-transformer"):
+        decode_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ContainerError, match="nothing"):
+        decode_bytes(b"")
+    blob = bytearray(encode_bytes(b"x"))
+    for place, name in ((8, "format"), (10, "arithmetic")):
+        newer = bytearray(blob)
+        newer[place] += 1
+        with pytest.raises(ContainerVersionError, match=f"{name} version 2.*install a newer"):
+            decode_bytes(bytes(newer))
+
+
+def test_another_model_or_other_bytes_given_are_refused(shared_by_mode):
+    hybrid, other = shared_by_mode["hybrid"], shared_by_mode["reversible"]
+    blob = encode_bytes(b"some bytes", shared=hybrid)
+    with pytest.raises(ModelMismatchError, match="give the run"):
+        decode_bytes(blob)
+    with pytest.raises(ModelMismatchError, match="the one given has"):
+        decode_bytes(blob, shared=other)
+    primed = encode(None, b"some bytes", given=b"before")
+    for given_bytes in (b"", b"others"):
+        with pytest.raises(ModelMismatchError, match="use the same --given"):
+            decode(None, primed, given=given_bytes)
+
+
+def test_a_machine_that_decodes_otherwise_is_noticed(monkeypatch):
+    blob = encode_bytes(TEXT[:200])
+    real = block.code_patches
+
+    def faulty(coder, buffer, tables, *rest):
+        tables.order_0[1] += 1 << 28
+        real(coder, buffer, tables, *rest)
+
+    monkeypatch.setattr(block, "code_patches", faulty)
+    with pytest.raises(ContainerError, match="computes differently"):
+        decode_bytes(blob)
+
+
+def test_verification_finds_what_does_not_decode(monkeypatch):
+    monkeypatch.setattr(encoding.BlockCoder, "decode", lambda self, segment: False)
+    sink = io.BytesIO()
+    with pytest.raises(VerificationError, match="block 0"):
+        compress_stream(io.BytesIO(TEXT), sink)
+    assert container.BLOCK not in sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [{"block_bytes": 0}, {"segment_bytes": 1 << 29}, {"lanes": 2000}, {"table_bits": 30}],
+    ids=str,
+)
+def test_settings_have_limits(settings_):
+    with pytest.raises(ConfigError, match="must be in"):
+        CodecConfig(**settings_)
+
+
+def test_a_file_that_grows_meanwhile_is_refused():
+    with pytest.raises(ContainerError, match="10 bytes at first and 12 when read"):
+        compress_stream(io.BytesIO(bytes(12)), io.BytesIO(), length=10)
+
+
+def test_a_listing_tells_how_a_file_is_made(shared_by_mode):
+    shared = shared_by_mode["hybrid"]
+    config = CodecConfig(block_bytes=300, segment_bytes=300)
+    blob = encode_bytes(TEXT[:500], shared=shared, config=config)
+    listing = list_blocks(io.BytesIO(blob))
+    assert listing.network == shared.network_digest.hex()
+    assert [row.raw_bytes for row in listing.blocks] == [300, 200]
+    assert listing.raw_bytes == 500
+    assert listing.damage == []
+
+
+def test_networks_of_one_digest_are_one(shared_by_mode):
+    again = LaneNetwork(reference_network())
+    assert again.digest == shared_by_mode["hybrid"].network_digest
