@@ -11,6 +11,8 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bit_transformer.bits.array import BitsLike
+from bit_transformer.bits.run_length import model_output_decompress
 from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
@@ -105,6 +107,22 @@ class BitTransformerLM(nn.Module):
         )
         logits = ones[:, 1:]
         return torch.stack((torch.zeros_like(logits), logits), dim=-1), readings
+
+    def forward_compressed(
+        self, streams: Sequence[BitsLike], *, causal: bool = True
+    ) -> tuple[Float[Tensor, "B T 2"], LazyReadings]:
+        """`forward` of the bits that run-length streams stand for (see `bits.run_length`).
+
+        Raises `InvalidBitsError` for a stream that is none, and for streams of different lengths.
+        """
+        rows = model_output_decompress(list(streams))
+        if len({len(row) for row in rows}) != 1:
+            raise InvalidBitsError(
+                "streams of one batch must stand for equally many bits, got "
+                f"{[len(row) for row in rows]}; pad the bits before they are compressed"
+            )
+        bits = torch.from_numpy(np.stack(rows)).to(self.network.embedding.nodes.device)
+        return self(bits, causal=causal)
 
     def _reference_probabilities(
         self, bits: Integer[Tensor, "B T"]

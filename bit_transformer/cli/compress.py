@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _default_output(file: Path) -> Path:
-    return STANDARD if file == STANDARD else file.with_name(file.name + SUFFIX)
+    return STANDARD if file == STANDARD else Path(f"{file}{SUFFIX}")
 
 
 def _report(arguments: CompressArguments, ends: Ends, done: Compressed) -> None:

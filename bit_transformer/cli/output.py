@@ -38,12 +38,14 @@ def print_json(report: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; the first column is text, the others are figures."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*row)
     console = Console(file=sys.stdout)
+    # Apart from the table, whose width a title of its own would be wrapped to.
+    console.print(title, style="bold", highlight=False, soft_wrap=True)
     console.print(table)
 
 

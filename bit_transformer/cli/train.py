@@ -19,6 +19,7 @@ from bit_transformer.inference.baselines import compressed_bits_per_byte
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.config import ModelConfig, PresetName, preset
 from bit_transformer.objectives.regularizers import RegularizerConfig
+from bit_transformer.objectives.run_length import RunLengthConfig
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
 from bit_transformer.training.fit import RunResult, train_run
@@ -45,7 +46,7 @@ class TrainArguments:
     preset: PresetName = "tiny"
     """Size of the model: the model settings it stands for are in the README."""
     config: Path | None = None
-    """TOML file with the sections data, model, optimizer, train, regularizers."""
+    """TOML file with the sections data, model, optimizer, train, regularizers, run_length."""
     json: bool = False
     """Print the report as JSON."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -53,13 +54,16 @@ class TrainArguments:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
+    run_length: RunLengthConfig = field(default_factory=RunLengthConfig)
 
     def settings(self) -> RunConfig:
         """The run's settings."""
         data = self.data
         if self.data_sources:
             data = dataclasses.replace(data, sources=self.data_sources)
-        return RunConfig(data, self.model, self.optimizer, self.train, self.regularizers)
+        return RunConfig(
+            data, self.model, self.optimizer, self.train, self.regularizers, self.run_length
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class _Origin:
             optimizer=settings.optimizer,
             train=settings.train,
             regularizers=settings.regularizers,
+            run_length=settings.run_length,
         )
 
     def folder(self) -> Path:

@@ -54,14 +54,18 @@ def block_shape(
 ) -> BlockShape:
     """How to code `data` in up to so many lanes, after what was `given`, with a table as large as
     they can fill and 2**table_bits buckets at most."""
-    wanted = ((len(data) + len(given)) * _BUCKETS_PER_BYTE).bit_length()
     return BlockShape(
         raw_bytes=len(data),
         segment_bytes=segment_bytes,
         lanes=max(1, min(lanes, len(data) // _LANE_BYTES)),
         profile=profile_of(data if len(data) else given),
-        table_bits=min(max(wanted, LEAST_TABLE_BITS), table_bits),
+        table_bits=min(table_bits_for(len(data) + len(given)), table_bits),
     )
+
+
+def table_bits_for(size: int) -> int:
+    """Of the table that so many bytes fill, within the limits."""
+    return min(max((size * _BUCKETS_PER_BYTE).bit_length(), LEAST_TABLE_BITS), MOST_TABLE_BITS)
 
 
 @dataclass(frozen=True)

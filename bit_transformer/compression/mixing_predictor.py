@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from bit_transformer.compression.block import MOST_TABLE_BITS
+from bit_transformer.compression.block import table_bits_for
 from bit_transformer.compression.contexts import TEXT, Lanes, new_lanes
 from bit_transformer.compression.fixed_point import ONE
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
@@ -28,8 +28,7 @@ class MixingPredictor:
     """
 
     def __init__(self, capacity: int = 1 << 20, *, profile: int = TEXT) -> None:
-        bits = min(MOST_TABLE_BITS, max(16, (8 * capacity).bit_length()))
-        self._tables = new_tables(capacity, bits, network=False)
+        self._tables = new_tables(capacity, table_bits_for(capacity), network=False)
         self._lanes = new_lanes(1)
         self._lanes.end[0] = capacity
         self._capacity, self._profile = capacity * _BYTE_BITS, profile
@@ -41,8 +40,8 @@ class MixingPredictor:
         """Of a one as the next bit."""
         return int(_probability(self._tables, self._lanes)) / ONE
 
-    def read(self, bits: Integer[Tensor, "1 T"]) -> Float[Tensor, "1 T"]:
-        """Read bits; log2 of the probability that each had, given all read before it.
+    def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """Read bits (1, T); log2 of the probability that each had, given all read before it.
 
         Raises `ContextLengthError` beyond the capacity, `InvalidBitsError` for more than one
         sequence.

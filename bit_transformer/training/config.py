@@ -12,6 +12,7 @@ from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.objectives.regularizers import RegularizerConfig
+from bit_transformer.objectives.run_length import RunLengthConfig
 from bit_transformer.training.precision import Precision
 from bit_transformer.training.schedule import ScheduleName
 
@@ -157,6 +158,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
+    run_length: RunLengthConfig = field(default_factory=RunLengthConfig)
 
     def __post_init__(self) -> None:
         if self.window_bytes * self.model.bits_per_byte > self.model.max_seq_len:
@@ -181,8 +183,8 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, sections: dict[str, Any]) -> "RunConfig":
-        """Settings from sections `data`, `model`, `optimizer`, `train`, `regularizers`; any may be
-        left out.
+        """Settings from sections `data`, `model`, `optimizer`, `train`, `regularizers` and
+        `run_length`; any may be left out.
 
         Raises `ConfigError` naming the first section and field that is unknown or out of its
         limits.
@@ -209,7 +211,8 @@ class RunConfig:
 
 # Unknown names must not pass in silence: a misspelt setting would train with its default.
 for _section in (
-    *(DataConfig, ModelConfig, OptimizerConfig, TrainConfig, RegularizerConfig),
+    *(DataConfig, ModelConfig, OptimizerConfig, TrainConfig),
+    *(RegularizerConfig, RunLengthConfig),
     RunConfig,
 ):
     with_config(ConfigDict(extra="forbid"))(_section)

@@ -17,6 +17,7 @@ from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundEr
 from bit_transformer.lm import BitTransformerLM, load_weights
 from bit_transformer.model.flops import training_flops_per_byte
 from bit_transformer.objectives.regularizers import regularized
+from bit_transformer.objectives.run_length import RunLengthObjective
 from bit_transformer.quantization import prepare_qat_fx, require_trainable, scheme_of
 from bit_transformer.training.callbacks.base import Callback, EvaluationRecord, RunningTrainer
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
@@ -28,6 +29,7 @@ from bit_transformer.training.callbacks.nan_guard import NaNGuard
 from bit_transformer.training.callbacks.plots import Plots, can_plot
 from bit_transformer.training.callbacks.progress import ProgressBar
 from bit_transformer.training.callbacks.recovery import Recovery
+from bit_transformer.training.callbacks.run_length_ramp import RunLengthRamp
 from bit_transformer.training.callbacks.telemetry import TelemetryReader
 from bit_transformer.training.callbacks.tensorboard import TensorBoardWriter
 from bit_transformer.training.callbacks.trackio import TrackioWriter
@@ -35,7 +37,7 @@ from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainCon
 from bit_transformer.training.memory_estimate import fit_into_budget
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.run_folder import RunFolder
-from bit_transformer.training.trainer import Trainer
+from bit_transformer.training.trainer import Objective, Trainer
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,10 @@ def _trainer(
         seed=config.train.seed,
     )
     optimizer = build_optimizer(model.network, config.optimizer)
-    objective = regularized(config.regularizers)
+    objective: Objective = regularized(config.regularizers)
+    if config.run_length.active:
+        objective = RunLengthObjective(objective, config.run_length)
+        callbacks = [RunLengthRamp(objective, config.run_length), *callbacks]
     return Trainer(model.network, objective, loader, optimizer, config.train, callbacks)
 
 

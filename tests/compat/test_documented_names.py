@@ -123,6 +123,15 @@ def test_bits_are_packed_and_run_length_coded():
     assert np.array_equal(unpack_bits(pack_bits(bits), len(bits)), bits)
 
 
+def test_run_length_streams_are_read_as_their_bits():
+    model = BitTransformerLM(**SIZES)
+    bits = torch.randint(0, 2, (2, 64))
+    streams = [compress_bits(row.numpy().astype(np.uint8)) for row in bits]
+    logits, telemetry = model.forward_compressed(streams)
+    assert torch.equal(logits, model(bits)[0])
+    assert torch.equal(telemetry["negentropy_input"], model(bits)[1]["negentropy_input"])
+
+
 def test_training_helpers():
     optimizer, schedule = configure_optimizer(
         BitTransformerLM(**SIZES), lr=1e-3, weight_decay=0.01, total_steps=100

@@ -251,7 +251,7 @@ def _recovered_is_true(damaged: bytes) -> bool:
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_damage_stays_in_its_block(lost):
     blob = bytearray(encode_bytes(TEXT, config=SMALL_BLOCKS))
-    begin, end = _block_spans(bytes(blob))[lost]
+    _, end = _block_spans(bytes(blob))[lost]
     blob[end - 2] ^= 1
     with pytest.raises(ContainerError, match=rf"block {lost} .*--recover"):
         decode_bytes(bytes(blob))
