@@ -10,6 +10,7 @@ from bit_transformer.bits.run_length import (
 )
 from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import BitTransformerError
+from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig
 from bit_transformer.inference.score import Score
@@ -74,10 +75,12 @@ __all__ = [
     "decompress_bits",
     "demo_hil_safety",
     "detect_metric_drift",
+    "download_checkpoint",
     "drift_between",
     "enforce_parity",
     "fit",
     "guarded_stream",
+    "hf_login",
     "hil_safe_inference",
     "infer_long_sequence",
     "infer_text",
@@ -88,6 +91,7 @@ __all__ = [
     "preset",
     "quantize_dynamic",
     "safe_sample_with_retry",
+    "save_checkpoint",
     "score",
     "set_dropout",
     "text_to_bits",

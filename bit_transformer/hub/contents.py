@@ -1,0 +1,136 @@
+"""The files of a checkpoint or a run as they lie in a repository, and back.
+
+manifest.json model.safetensors [training.safetensors]   a checkpoint folder
+config.json tokenizer_config.json ... .py                what transformers reads
+run/config.json run/metrics.jsonl run/report.json        the run it comes from
+README.md                                                the model card
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from bit_transformer.checkpoint.atomic import (
+    atomic_write_text,
+    remove_tree,
+    storage_errors,
+    temporary_sibling,
+)
+from bit_transformer.checkpoint.format import (
+    MANIFEST,
+    MODEL,
+    TRAINING,
+    load_checkpoint,
+    read_manifest,
+    save_checkpoint,
+)
+from bit_transformer.checkpoint.locate import locate_checkpoint
+from bit_transformer.checkpoint.rotation import POINTER, CheckpointFolder
+from bit_transformer.errors import StorageError, UnsupportedCombination
+from bit_transformer.hub.card import model_card
+from bit_transformer.training.run_folder import CARRIED, RunFolder
+from bit_transformer.transformers_adapter.export import FILES, transformers_files
+
+CARD = "README.md"
+_OF_THE_RUN = ("config.json", "metrics.jsonl", "report.json")
+OURS = {MANIFEST, MODEL, TRAINING, CARD, *FILES, *(f"{CARRIED}/{name}" for name in _OF_THE_RUN)}
+"""Every path that this project writes into a repository; others are left alone."""
+
+
+def stage(source: Path, folder: Path, *, training: bool, repository: str) -> dict[str, Path]:
+    """Fill a new folder with what goes into a repository; the files by their path in it.
+
+    `source` is a run folder or a checkpoint folder. What is big is linked, not copied, and stays
+    as it is whatever a run does to its checkpoints meanwhile. Raises `CheckpointNotFoundError`,
+    `CheckpointCorruptError`, `StorageError`.
+    """
+    checkpoint = locate_checkpoint(source)
+    run = _run_beside(source, checkpoint)
+    stage_checkpoint(checkpoint, folder, training=training)
+    manifest = read_manifest(folder)
+    texts: dict[str, str] = {}
+    # Where transformers cannot read the model, the card says so.
+    with suppress(UnsupportedCombination):
+        texts = transformers_files(manifest["config"])
+    if run is not None:
+        with storage_errors(folder):
+            (folder / CARRIED).mkdir()
+            _copy(_OF_THE_RUN, run.path, folder / CARRIED)
+    texts[CARD] = model_card(folder, manifest, run, repository, for_transformers=bool(texts))
+    for name, text in texts.items():
+        atomic_write_text(folder / name, text)
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def _run_beside(source: Path, checkpoint: Path) -> RunFolder | None:
+    """The run that a checkpoint belongs to: it lies in it, or carries it."""
+    for folder in (checkpoint / CARRIED, checkpoint.parent.parent, source):
+        is_checkpoint = (folder / MANIFEST).exists()
+        if not is_checkpoint and RunFolder(folder).exists():
+            return RunFolder(folder)
+    return None
+
+
+def stage_checkpoint(checkpoint: Path, folder: Path, *, training: bool) -> None:
+    """A checkpoint in a new folder, linked; without `training`, its weights alone."""
+    manifest = read_manifest(checkpoint)
+    if manifest.get("training") is not None and not training:
+        whole = load_checkpoint(checkpoint)
+        save_checkpoint(folder, weights=whole.weights, config=whole.config, metadata=whole.metadata)
+        return
+    with storage_errors(folder):
+        folder.mkdir(parents=True)
+        for name in (MANIFEST, *manifest["files"]):
+            _link(checkpoint / name, folder / name)
+
+
+def unpack(snapshot: Path, out: Path, *, training: bool) -> Path:
+    """Make a new run folder of a repository's files, or a checkpoint folder where they are of no
+    run; it appears whole or not at all.
+
+    Raises `StorageError` when `out` exists.
+    """
+    with storage_errors(out):
+        if out.exists():
+            raise StorageError(f"cannot write {out}: it exists; choose another name")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary_sibling(out)
+        try:
+            _unpack(snapshot, partial, training=training)
+            partial.rename(out)
+        except BaseException:
+            remove_tree(partial)
+            raise
+    return out
+
+
+def _unpack(snapshot: Path, partial: Path, *, training: bool) -> None:
+    carried = snapshot / CARRIED
+    checkpoint = partial
+    if RunFolder(carried).exists():
+        partial.mkdir()
+        _copy(_OF_THE_RUN, carried, partial)
+        step = int(read_manifest(snapshot)["metadata"].get("step", 0))
+        checkpoints = CheckpointFolder(partial / "checkpoints")
+        checkpoint = checkpoints.path_of(step)
+        checkpoints.root.mkdir()
+        atomic_write_text(checkpoints.root / POINTER, checkpoint.name + "\n")
+    stage_checkpoint(snapshot, checkpoint, training=training)
+    _copy((*FILES, CARD), snapshot, checkpoint)
+
+
+def _copy(names: Iterable[str], source: Path, target: Path) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _link(source: Path, target: Path) -> None:
+    """One more name for a file that nobody changes in place; a copy on another file system."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
