@@ -162,6 +162,10 @@ class HubClient:
             raise HubNotFoundError(f"{repository} holds no checkpoint of this project")
         return folder
 
+    def note(self, repository: str, revision: str | None) -> None:
+        """Write into the cache which commit a revision means now, for `cached`."""
+        self._run(repository, lambda: self._api.resolve_revision(repository, revision=revision))
+
     def cached(self, repository: str, revision: str | None) -> Path | None:
         """The copy of a repository that an earlier download has left, without asking the hub."""
         try:
@@ -195,6 +199,8 @@ class HubClient:
         """
         self._require_token()
         hub, sizes = self._library, {name: path.stat().st_size for name, path in files.items()}
+        # A library shows no bars of its own; the command line has one.
+        hub.utils.disable_progress_bars()
         total, done = sum(sizes.values()), 0
         additions = []
         for name, path in files.items():
@@ -242,6 +248,9 @@ class HubClient:
         )
 
     def _translated(self, error: Exception, what: str) -> BitTransformerError:
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+            # How the library tells that one file of several did not get through.
+            error = error.__cause__
         errors, status = self._library.errors, _status(error)
         said = self._said(error)
         if isinstance(error, errors.HFValidationError):
@@ -269,6 +278,8 @@ class HubClient:
                 f"cannot write {error.filename or 'the cache of the hub'}: {error.strerror}; free "
                 "some space or set HF_HOME to another folder"
             )
+        if status is None and not _is_of_the_network(error):
+            return HubError(f"{what}: {type(error).__name__} in the hub's library: {said}")
         return HubUnreachableError(
             f"{what}: {self.address} does not answer ({said}); try again later, what was "
             "transferred so far is kept"
@@ -280,6 +291,16 @@ class HubClient:
 
 
 _NO_TOKEN = "the hub wants a token to write: set HF_TOKEN, or give one"
+
+
+def _is_of_the_network(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is one of connections: all of them are of `OSError` or
+    of the library's own HTTP client."""
+    while error is not None:
+        if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore")):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -136,11 +136,13 @@ def fetch(name: str) -> Path | None:
         return None
     try:
         files = client.files(hub_id.repository, hub_id.revision)
-        return client.download(hub_id.repository, files, _names(hub_id, files, training=False))
+        copy = client.download(hub_id.repository, files, _names(hub_id, files, training=False))
+        client.note(hub_id.repository, hub_id.revision)
+        return copy
     except HubUnreachableError as error:
-        copy = client.cached(hub_id.repository, hub_id.revision)
-        if copy is not None and (copy / MODEL).is_file():
-            return copy
+        earlier = client.cached(hub_id.repository, hub_id.revision)
+        if earlier is not None and (earlier / MODEL).is_file():
+            return earlier
         raise HubUnreachableError(f"there is no folder {name} here, and {error}") from error
     except HubNotFoundError as error:
         raise HubNotFoundError(f"there is no folder {name} here, and {error}") from error
