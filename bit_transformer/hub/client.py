@@ -8,7 +8,8 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -199,13 +200,13 @@ class HubClient:
         """
         self._require_token()
         hub, sizes = self._library, {name: path.stat().st_size for name, path in files.items()}
-        # A library shows no bars of its own; the command line has one.
-        hub.utils.disable_progress_bars()
         total, done = sum(sizes.values()), 0
         additions = []
         for name, path in files.items():
             addition = hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path))
-            self._run(repository, partial(self._api.preupload_lfs_files, repository, [addition]))
+            send = partial(self._api.preupload_lfs_files, repository, [addition])
+            with _no_bars(hub):
+                self._run(repository, send)
             additions.append(addition)
             done += sizes[name]
             if progress is not None:
@@ -311,6 +312,19 @@ def _status(error: BaseException | None) -> int | None:
             return status
         error = error.__cause__
     return None
+
+
+@contextmanager
+def _no_bars(hub: Any) -> Iterator[None]:
+    """The library's own progress bars stay away meanwhile: the command line has one."""
+    shown = not hub.utils.are_progress_bars_disabled()
+    if shown:
+        hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            hub.utils.enable_progress_bars()
 
 
 def _bar(progress: Progress | None, before: int, total: int, name: str) -> type[Any]:

@@ -91,9 +91,7 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
             model = model.to(wanted)
         return (model.eval(), {}) if output_loading_info else model.eval()
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *_: Any, **__: Any
-    ) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *_: Any, **__: Any) -> None:
         """A checkpoint folder that both libraries read."""
         lm = BitTransformerLM.from_config(self.config.network)
         lm.network = self.network

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bit_transformer import BitTransformerLM
+from bit_transformer.cli.main import main
 from bit_transformer.hub import client
 from tests.builders import tiny_model
 from tests.hub.fake_hub import GOOD_TOKEN, FakeHub, Running
@@ -51,3 +52,26 @@ def model() -> BitTransformerLM:
 def folder(model: BitTransformerLM, tmp_path: Path) -> Path:
     """A checkpoint folder of it."""
     return model.save_pretrained(tmp_path / "model", step=3, held_out_bits_per_byte=2.5)
+
+
+TINY = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--dim-feedforward", "32"]
+TINY += ["--max-seq-len", "256", "--memory-slots", "256", "--memory-width", "4", "--device", "cpu"]
+TINY += ["--batch-size", "2", "--evaluate-every", "0"]
+"""Settings of a run of a second."""
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """140 kB, in a folder whose name is nobody's business."""
+    path = tmp_path_factory.mktemp("secret folder") / "corpus.txt"
+    path.write_text("to be or not to be, that is the question\n" * 3500)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has ended, with a calibrated gate."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    words = ["train", str(corpus), "--out", str(folder), "--held-out-fraction", "0.5", *TINY]
+    assert main([*words, "--steps", "4", "--telemetry-every", "2"]) == 0
+    return folder

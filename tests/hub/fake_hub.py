@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 import yaml
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 GOOD_TOKEN = "hf_good0000000000000000000000000000000"
@@ -81,7 +81,7 @@ def _token(request: Request) -> str | None:
     return request.headers.get("authorization", "").removeprefix("Bearer ") or None
 
 
-def _refused(hub: FakeHub, request: Request, *, write: bool = False) -> Response | None:
+def _refused(request: Request, *, write: bool = False) -> Response | None:
     token = _token(request)
     if token not in (None, GOOD_TOKEN, READ_TOKEN):
         return JSONResponse({"error": "Invalid username or password."}, 401)
@@ -90,172 +90,199 @@ def _refused(hub: FakeHub, request: Request, *, write: bool = False) -> Response
     return None
 
 
-def _found(hub: FakeHub, request: Request, name: str) -> Repository | Response:
-    refused = _refused(hub, request)
+def _found(request: Request, name: str) -> Repository | Response:
+    refused = _refused(request)
     if refused is not None:
         return refused
-    repository = hub.repositories.get(name)
+    repository = _hub(request).repositories.get(name)
     if repository is None or (repository.private and _token(request) is None):
         return _error(404 if _token(request) else 401, "RepoNotFound", "Repository not found")
     return repository
 
 
+router = APIRouter()
+
+
+def _hub(request: Request) -> FakeHub:
+    hub: FakeHub = request.app.state.hub
+    return hub
+
+
+async def watch(request: Request, call_next: Any) -> Any:
+    hub = _hub(request)
+    path = request.url.path
+    hub.requests.append((request.method, path, request.headers.get("range")))
+    status = hub.failing(path)
+    if status is not None:
+        return JSONResponse({"error": "injected"}, status)
+    return await call_next(request)
+
+
+@router.get("/api/whoami-v2")
+def whoami(request: Request) -> Any:
+    if _token(request) not in (GOOD_TOKEN, READ_TOKEN):
+        return JSONResponse({"error": "Invalid username or password."}, 401)
+    return {"name": "user", "type": "user", "orgs": [], "auth": {"accessToken": {}}}
+
+
+@router.post("/api/repos/create")
+async def create(request: Request) -> Any:
+    hub = _hub(request)
+    refused = _refused(request, write=True)
+    if refused is not None:
+        return refused
+    body = await request.json()
+    name = f"{body.get('organization') or 'user'}/{body['name']}"
+    url = f"{hub.url}/{name}"
+    if name in hub.repositories:
+        return JSONResponse({"error": "exists", "url": url}, 409)
+    private = body.get("private") or body.get("visibility") == "private"
+    hub.repositories[name] = Repository(bool(private))
+    return {"url": url, "id": name, "name": name}
+
+
+def info(request: Request, name: str, revision: str) -> Any:
+    found = _found(request, name)
+    if isinstance(found, Response):
+        return found
+    state = found.at(revision)
+    if state is None:
+        return _error(404, "RevisionNotFound", "Invalid rev id")
+    commit, tree = state
+    files = [{"rfilename": path, "size": len(data)} for path, data in tree.items()]
+    return {"id": name, "sha": commit, "private": found.private, "siblings": files, "tags": []}
+
+
+@router.get("/api/models/{user}/{model}")
+def newest(request: Request, user: str, model: str) -> Any:
+    return info(request, f"{user}/{model}", "main")
+
+
+@router.get("/api/models/{user}/{model}/revision/{revision}")
+def at_revision(request: Request, user: str, model: str, revision: str) -> Any:
+    return info(request, f"{user}/{model}", revision)
+
+
+@router.post("/api/models/{user}/{model}/preupload/{revision}")
+async def preupload(request: Request, user: str, model: str, revision: str) -> Any:
+    refused = _refused(request, write=True)
+    if refused is not None:
+        return refused
+    files = (await request.json())["files"]
+    return {
+        "files": [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs"
+                if file["size"] >= _LFS_FROM or file["path"].endswith(".safetensors")
+                else "regular",
+                "shouldIgnore": False,
+            }
+            for file in files
+        ]
+    }
+
+
+@router.post("/api/validate-yaml")
+async def validate(request: Request) -> Any:
+    front = (await request.json())["content"].split("---")[1]
+    if not isinstance(yaml.safe_load(front), dict):
+        return JSONResponse({"errors": [{"message": "no mapping"}], "warnings": []}, 400)
+    return {"errors": [], "warnings": []}
+
+
+@router.post("/{user}/{model}.git/info/lfs/objects/batch")
+async def batch(request: Request, user: str, model: str) -> Any:
+    hub = _hub(request)
+    objects = (await request.json())["objects"]
+    answer = []
+    for one in objects:
+        entry = {"oid": one["oid"], "size": one["size"]}
+        if one["oid"] not in hub.blobs:
+            entry["actions"] = {"upload": {"href": f"{hub.url}/lfs/{one['oid']}"}}
+        answer.append(entry)
+    return {"transfer": "basic", "objects": answer}
+
+
+@router.put("/lfs/{oid}")
+async def put(request: Request, oid: str) -> Any:
+    hub = _hub(request)
+    content = await request.body()
+    hub.received += len(content)
+    if hashlib.sha256(content).hexdigest() != oid:
+        return JSONResponse({"error": "wrong content"}, 400)
+    hub.blobs[oid] = content
+    return Response()
+
+
+@router.post("/api/models/{user}/{model}/commit/{revision}")
+async def commit(request: Request, user: str, model: str, revision: str) -> Any:
+    hub = _hub(request)
+    name = f"{user}/{model}"
+    refused = _refused(request, write=True)
+    if refused is not None:
+        return refused
+    tree = dict(hub.tree(name))
+    for line in (await request.body()).splitlines():
+        item = json.loads(line)
+        value = item["value"]
+        if item["key"] == "file":
+            tree[value["path"]] = base64.b64decode(value["content"])
+        elif item["key"] == "lfsFile":
+            tree[value["path"]] = hub.blobs[value["oid"]]
+        elif item["key"] == "deletedFile":
+            tree.pop(value["path"], None)
+    repository = hub.repositories[name]
+    repository.commits.append(tree)
+    made = repository.name_of(len(repository.commits) - 1)
+    return {"commitUrl": f"{hub.url}/{name}/commit/{made}", "commitOid": made, "success": True}
+
+
+@router.api_route("/{user}/{model}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+async def resolve(request: Request, user: str, model: str, revision: str, path: str) -> Any:
+    hub = _hub(request)
+    found = _found(request, f"{user}/{model}")
+    if isinstance(found, Response):
+        return found
+    state = found.at(revision)
+    if state is None:
+        return _error(404, "RevisionNotFound", "Invalid rev id")
+    commit, tree = state
+    if path not in tree:
+        return _error(404, "EntryNotFound", "Entry not found")
+    content = tree[path]
+    headers = {
+        "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+        "X-Repo-Commit": commit,
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+    }
+    if request.method == "HEAD":
+        return Response(headers={**headers, "Content-Length": str(len(content))})
+    begin, status = 0, 200
+    if (span := request.headers.get("range")) is not None:
+        begin, status = int(span.removeprefix("bytes=").split("-")[0]), 206
+        headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+    body = content[begin:]
+    headers["Content-Length"] = str(len(body))
+    stop = hub.cut.pop(path, len(body))
+    hub.sent[path] = hub.sent.get(path, 0) + min(stop, len(body))
+
+    async def stream() -> Any:
+        yield body[:stop]
+        if stop < len(body):
+            await asyncio.sleep(0.05)
+            raise ConnectionResetError("cut on purpose")
+
+    return StreamingResponse(stream(), status, headers=headers)
+
+
 def build(hub: FakeHub) -> FastAPI:
     """The application."""
     app = FastAPI()
-
-    @app.middleware("http")
-    async def watch(request: Request, call_next: Any) -> Any:
-        path = request.url.path
-        hub.requests.append((request.method, path, request.headers.get("range")))
-        status = hub.failing(path)
-        if status is not None:
-            return JSONResponse({"error": "injected"}, status)
-        return await call_next(request)
-
-    @app.get("/api/whoami-v2")
-    def whoami(request: Request) -> Any:
-        if _token(request) not in (GOOD_TOKEN, READ_TOKEN):
-            return JSONResponse({"error": "Invalid username or password."}, 401)
-        return {"name": "user", "type": "user", "orgs": [], "auth": {"accessToken": {}}}
-
-    @app.post("/api/repos/create")
-    async def create(request: Request) -> Any:
-        refused = _refused(hub, request, write=True)
-        if refused is not None:
-            return refused
-        body = await request.json()
-        name = f"{body.get('organization') or 'user'}/{body['name']}"
-        url = f"{hub.url}/{name}"
-        if name in hub.repositories:
-            return JSONResponse({"error": "exists", "url": url}, 409)
-        private = body.get("private") or body.get("visibility") == "private"
-        hub.repositories[name] = Repository(bool(private))
-        return {"url": url, "id": name, "name": name}
-
-    def info(request: Request, name: str, revision: str) -> Any:
-        found = _found(hub, request, name)
-        if isinstance(found, Response):
-            return found
-        state = found.at(revision)
-        if state is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
-        commit, tree = state
-        files = [{"rfilename": path, "size": len(data)} for path, data in tree.items()]
-        return {"id": name, "sha": commit, "private": found.private, "siblings": files, "tags": []}
-
-    @app.get("/api/models/{user}/{model}")
-    def newest(request: Request, user: str, model: str) -> Any:
-        return info(request, f"{user}/{model}", "main")
-
-    @app.get("/api/models/{user}/{model}/revision/{revision}")
-    def at_revision(request: Request, user: str, model: str, revision: str) -> Any:
-        return info(request, f"{user}/{model}", revision)
-
-    @app.post("/api/models/{user}/{model}/preupload/{revision}")
-    async def preupload(request: Request, user: str, model: str, revision: str) -> Any:
-        refused = _refused(hub, request, write=True)
-        if refused is not None:
-            return refused
-        files = (await request.json())["files"]
-        return {
-            "files": [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs"
-                    if file["size"] >= _LFS_FROM or file["path"].endswith(".safetensors")
-                    else "regular",
-                    "shouldIgnore": False,
-                }
-                for file in files
-            ]
-        }
-
-    @app.post("/api/validate-yaml")
-    async def validate(request: Request) -> Any:
-        front = (await request.json())["content"].split("---")[1]
-        if not isinstance(yaml.safe_load(front), dict):
-            return JSONResponse({"errors": [{"message": "no mapping"}], "warnings": []}, 400)
-        return {"errors": [], "warnings": []}
-
-    @app.post("/{user}/{model}.git/info/lfs/objects/batch")
-    async def batch(request: Request, user: str, model: str) -> Any:
-        objects = (await request.json())["objects"]
-        answer = []
-        for one in objects:
-            entry = {"oid": one["oid"], "size": one["size"]}
-            if one["oid"] not in hub.blobs:
-                entry["actions"] = {"upload": {"href": f"{hub.url}/lfs/{one['oid']}"}}
-            answer.append(entry)
-        return {"transfer": "basic", "objects": answer}
-
-    @app.put("/lfs/{oid}")
-    async def put(request: Request, oid: str) -> Any:
-        content = await request.body()
-        hub.received += len(content)
-        if hashlib.sha256(content).hexdigest() != oid:
-            return JSONResponse({"error": "wrong content"}, 400)
-        hub.blobs[oid] = content
-        return Response()
-
-    @app.post("/api/models/{user}/{model}/commit/{revision}")
-    async def commit(request: Request, user: str, model: str, revision: str) -> Any:
-        name = f"{user}/{model}"
-        refused = _refused(hub, request, write=True)
-        if refused is not None:
-            return refused
-        tree = dict(hub.tree(name))
-        for line in (await request.body()).splitlines():
-            item = json.loads(line)
-            value = item["value"]
-            if item["key"] == "file":
-                tree[value["path"]] = base64.b64decode(value["content"])
-            elif item["key"] == "lfsFile":
-                tree[value["path"]] = hub.blobs[value["oid"]]
-            elif item["key"] == "deletedFile":
-                tree.pop(value["path"], None)
-        repository = hub.repositories[name]
-        repository.commits.append(tree)
-        made = repository.name_of(len(repository.commits) - 1)
-        return {"commitUrl": f"{hub.url}/{name}/commit/{made}", "commitOid": made, "success": True}
-
-    @app.api_route("/{user}/{model}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
-    async def resolve(request: Request, user: str, model: str, revision: str, path: str) -> Any:
-        found = _found(hub, request, f"{user}/{model}")
-        if isinstance(found, Response):
-            return found
-        state = found.at(revision)
-        if state is None:
-            return _error(404, "RevisionNotFound", "Invalid rev id")
-        commit, tree = state
-        if path not in tree:
-            return _error(404, "EntryNotFound", "Entry not found")
-        content = tree[path]
-        headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-            "X-Repo-Commit": commit,
-            "Accept-Ranges": "bytes",
-            "Content-Type": "application/octet-stream",
-        }
-        if request.method == "HEAD":
-            return Response(headers={**headers, "Content-Length": str(len(content))})
-        begin, status = 0, 200
-        if (span := request.headers.get("range")) is not None:
-            begin, status = int(span.removeprefix("bytes=").split("-")[0]), 206
-            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-        body = content[begin:]
-        headers["Content-Length"] = str(len(body))
-        stop = hub.cut.pop(path, len(body))
-        hub.sent[path] = hub.sent.get(path, 0) + min(stop, len(body))
-
-        async def stream() -> Any:
-            yield body[:stop]
-            if stop < len(body):
-                await asyncio.sleep(0.05)
-                raise ConnectionResetError("cut on purpose")
-
-        return StreamingResponse(stream(), status, headers=headers)
-
+    app.state.hub = hub
+    app.include_router(router)
+    app.middleware("http")(watch)
     return app
 
 

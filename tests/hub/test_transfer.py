@@ -86,7 +86,9 @@ def test_training_state_goes_along_when_asked_for_and_goes_away_again(hub, tmp_p
     assert "training.safetensors" in hub.tree("user/net")
     push(tmp_path / "c", "user/net")
     assert "training.safetensors" not in hub.tree("user/net")
-    assert load_checkpoint(pull("user/net", tmp_path / "again"), training=True).training_state is None
+    assert (
+        load_checkpoint(pull("user/net", tmp_path / "again"), training=True).training_state is None
+    )
 
 
 def test_files_of_others_in_a_repository_stay(hub, folder):
@@ -164,7 +166,7 @@ def test_attempts_end(hub, folder, monkeypatch):
     monkeypatch.setattr(client, "WAITS", (1.0, 2.0, 4.0))
     monkeypatch.setattr("time.sleep", waited.append)
     hub.failures = [("/api/models", 503, 10**6)]
-    with pytest.raises(HubUnreachableError, match="does not answer.*try again later"):
+    with pytest.raises(HubUnreachableError, match=r"does not answer.*try again later"):
         pull("user/net", folder.parent / "out")
     assert waited == [1.0, 2.0, 4.0]
     assert len(hub.requests) == 4
@@ -181,7 +183,9 @@ def test_attempts_end_in_time_too(hub, folder, monkeypatch):
 def test_a_hub_that_is_not_there_is_named(away, folder):
     with pytest.raises(HubUnreachableError, match=r"http://127.0.0.1:9 does not answer"):
         push(folder, "user/net", token=GOOD_TOKEN)
-    with pytest.raises(HubUnreachableError, match=r"there is no folder user/net here, and user/net"):
+    with pytest.raises(
+        HubUnreachableError, match=r"there is no folder user/net here, and user/net"
+    ):
         BitTransformerLM.from_pretrained("user/net")
 
 
