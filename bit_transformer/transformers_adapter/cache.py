@@ -63,8 +63,8 @@ class PatchCache:
             )
         self._predictors[0].select(beam_idx)
 
-    def crop(self, max_length: int) -> None:
-        """Refused: what has been read is not unread."""
+    def activate_past_recording(self) -> None:
+        """Refused: assisted decoding asks for it, and what has been read is not unread."""
         raise UnsupportedCombination(
             "assisted decoding and this model exclude each other: its cache does not go back; "
             "leave out assistant_model and prompt_lookup_num_tokens"

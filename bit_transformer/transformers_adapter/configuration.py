@@ -41,5 +41,5 @@ class BitTransformerConfig(PreTrainedConfig):
         return int(self.vocab_size) - 1
 
     @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
         """Nothing: the code that travels with a model is that of `export`, not this file."""

@@ -73,7 +73,8 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> Any:
         """The model of a checkpoint folder or a hub id, verified against its manifest.
 
-        `device_map` is one device; `auto` is the first GPU where there is one. Raises
+        `device_map` is one device; `auto` is the first GPU where there is one. Weights are float32
+        or quantized; `dtype` may say so or be `auto`. Raises
         `CheckpointError` for what is damaged, `UnsupportedCombination` for arguments that other
         models take and this one does not.
         """
@@ -82,13 +83,12 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
                 f"{refused[0]} and this model exclude each other; weights of 8 and 4 bits are made "
                 "with: bit-transformer quantize"
             )
+        _require_float32(dtype if dtype is not None else torch_dtype)
         folder = _checkpoint(str(pretrained_model_name_or_path), kwargs)
         lm = BitTransformerLM.from_pretrained(folder)
         if not isinstance(config, BitTransformerConfig):
             config = BitTransformerConfig(settings_of(lm.network))
         model = cls(config, lm.network).to(_device(device_map))
-        if isinstance(wanted := _dtype(dtype if dtype is not None else torch_dtype), torch.dtype):
-            model = model.to(wanted)
         return (model.eval(), {}) if output_loading_info else model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *_: Any, **__: Any) -> None:
@@ -179,7 +179,7 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
             model_kwargs["past_key_values"] = PatchCache(self.network)
 
     @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
         """Nothing: the code that travels with a model is that of `export`, not this file."""
 
 
@@ -212,9 +212,10 @@ def _device(device_map: Any) -> torch.device:
     return torch.device("cpu" if device_map is None else device_map)
 
 
-def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
-    """None: as the weights are."""
-    if isinstance(name, str) and name != "auto":
-        named = getattr(torch, name, None)
-        return named if isinstance(named, torch.dtype) else None
-    return name if isinstance(name, torch.dtype) else None
+def _require_float32(dtype: str | torch.dtype | None) -> None:
+    if dtype not in (None, "auto", "float32", torch.float32):
+        raise UnsupportedCombination(
+            f"dtype={dtype} and this model exclude each other: its weights are float32; load it as "
+            "it is, under torch.autocast where products are to be done in 16 bits, or make it "
+            "smaller with: bit-transformer quantize"
+        )

@@ -62,9 +62,9 @@ TINY += ["--batch-size", "2", "--evaluate-every", "0"]
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """140 kB, in a folder whose name is nobody's business."""
+    """110 kB, in a folder whose name is nobody's business."""
     path = tmp_path_factory.mktemp("secret folder") / "corpus.txt"
-    path.write_text("to be or not to be, that is the question\n" * 3500)
+    path.write_text("to be or not to be, that is the question\n" * 2650)
     return path
 
 
