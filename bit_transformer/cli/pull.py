@@ -19,8 +19,8 @@ from bit_transformer.hub.transfer import pull
 class PullArguments:
     """Download the newest checkpoint of a repository into a new folder.
 
-    It is a run folder where the repository holds a run: every command takes it, and `train --resume
-    --out FOLDER` goes on with it where its training state was uploaded.
+    It is a run folder where the repository holds a run: every command takes it, and training can be
+    resumed in it where its training state was uploaded.
     """
 
     repository: Annotated[str, tyro.conf.Positional]

@@ -130,8 +130,7 @@ def run(words: Sequence[str]) -> None:
     callbacks: list[Callback] = [_StopOnSignal()]
     if mirror is not None:
         callbacks.append(mirror)
-        if not RunFolder(folder).exists():
-            resume = mirror.prepare() or resume
+        resume = mirror.prepare() or resume
     result = train_run(settings, folder, resume=resume, callbacks=callbacks)
     report = (RunFolder(folder).report() or {}) | {"baselines": _baselines(settings, folder)}
     report["sample"] = _sample(result.model)

@@ -195,7 +195,8 @@ def _table(rows: Mapping[str, str], *, of: str = "", value: str = "") -> list[st
 
 def _name_of(source: str) -> str:
     """A source without the folders of the machine it lay on."""
-    return source if source.startswith("hf://") else PurePosixPath(source).name or "/"
+    name = source if source.startswith("hf://") else PurePosixPath(source).name or "/"
+    return "".join("\\|" if c == "|" else c if c.isprintable() else "?" for c in name)
 
 
 def _fingerprint(identity: Any) -> str:

@@ -35,7 +35,7 @@ WAITS: Sequence[float] = (1.0, 2.0, 4.0)
 """Seconds before each further attempt; as many attempts as entries, and the first."""
 LONGEST_TRY = 300.0
 """Seconds after which no further attempt is begun."""
-_REQUEST_SECONDS = 30.0
+_REQUEST_SECONDS = 10.0
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 

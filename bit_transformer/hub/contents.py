@@ -8,9 +8,10 @@ README.md                                                the model card
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bit_transformer.checkpoint.atomic import (
     atomic_write_text,
@@ -22,13 +23,14 @@ from bit_transformer.checkpoint.format import (
     MANIFEST,
     MODEL,
     TRAINING,
+    is_complete,
     load_checkpoint,
     read_manifest,
     save_checkpoint,
 )
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.checkpoint.rotation import POINTER, CheckpointFolder
-from bit_transformer.errors import StorageError, UnsupportedCombination
+from bit_transformer.errors import CheckpointCorruptError, StorageError, UnsupportedCombination
 from bit_transformer.hub.card import model_card
 from bit_transformer.training.run_folder import CARRIED, RunFolder
 from bit_transformer.transformers_adapter.export import FILES, transformers_files
@@ -76,14 +78,15 @@ def _run_beside(source: Path, checkpoint: Path) -> RunFolder | None:
 
 def stage_checkpoint(checkpoint: Path, folder: Path, *, training: bool) -> None:
     """A checkpoint in a new folder, linked; without `training`, its weights alone."""
-    manifest = read_manifest(checkpoint)
-    if manifest.get("training") is not None and not training:
+    resumable = read_manifest(checkpoint).get("training") is not None
+    if resumable and not (training and (checkpoint / TRAINING).is_file()):
         whole = load_checkpoint(checkpoint)
         save_checkpoint(folder, weights=whole.weights, config=whole.config, metadata=whole.metadata)
         return
     with storage_errors(folder):
         folder.mkdir(parents=True)
-        for name in (MANIFEST, *manifest["files"]):
+        # These names and no others: a manifest from elsewhere may name anything.
+        for name in (MANIFEST, MODEL, *([TRAINING] if resumable else ())):
             _link(checkpoint / name, folder / name)
 
 
@@ -91,7 +94,7 @@ def unpack(snapshot: Path, out: Path, *, training: bool) -> Path:
     """Make a new run folder of a repository's files, or a checkpoint folder where they are of no
     run; it appears whole or not at all.
 
-    Raises `StorageError` when `out` exists.
+    Raises `StorageError` when `out` exists, `CheckpointCorruptError` for what is not whole.
     """
     with storage_errors(out):
         if out.exists():
@@ -113,13 +116,23 @@ def _unpack(snapshot: Path, partial: Path, *, training: bool) -> None:
     if RunFolder(carried).exists():
         partial.mkdir()
         _copy(_OF_THE_RUN, carried, partial)
-        step = int(read_manifest(snapshot)["metadata"].get("step", 0))
         checkpoints = CheckpointFolder(partial / "checkpoints")
-        checkpoint = checkpoints.path_of(step)
+        checkpoint = checkpoints.path_of(step_of(read_manifest(snapshot)))
         checkpoints.root.mkdir()
         atomic_write_text(checkpoints.root / POINTER, checkpoint.name + "\n")
     stage_checkpoint(snapshot, checkpoint, training=training)
     _copy((*FILES, CARD), snapshot, checkpoint)
+    if not is_complete(checkpoint):
+        raise CheckpointCorruptError(
+            "what the hub holds is no whole checkpoint: a file is missing or has another size than "
+            "its manifest says; upload it again, or name another revision"
+        )
+
+
+def step_of(manifest: Mapping[str, Any]) -> int:
+    """The step of a checkpoint, 0 where it is of no run."""
+    step = manifest["metadata"].get("step")
+    return step if isinstance(step, int) and step > 0 else 0
 
 
 def _copy(names: Iterable[str], source: Path, target: Path) -> None:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from bit_transformer.errors import BitTransformerError
+from bit_transformer.errors import BitTransformerError, UsageError
 from bit_transformer.hub.contents import stage_checkpoint
-from bit_transformer.hub.transfer import holds_training, pull, push, who_am_i
+from bit_transformer.hub.transfer import pull, push, resumable_step, who_am_i
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.run_folder import RunFolder
 
 Say = Callable[[str], None]
+_FROZEN = ".upload-"
 
 
 def _warn(text: str) -> None:
@@ -47,16 +48,30 @@ class HubMirror(Callback):
         return f"HubMirror({self._folder}, {self._repository})"
 
     def prepare(self) -> bool:
-        """Bring what the hub has of this run into its folder, which must not exist yet.
+        """Bring what the hub has of this run into its folder, unless the run has begun there; True
+        where it was brought and there is a state to go on from.
 
-        True where there is a state to go on from. Raises a `HubError` when the hub cannot say, or
-        refuses the token: training from the start would then, later on, replace what it holds.
+        Raises a `HubError` when the hub cannot say or refuses the token, and `UsageError` when it
+        is further than the folder: going on would, later on, replace what it holds.
         """
-        if not holds_training(self._repository, token=self._token):
+        there = resumable_step(self._repository, token=self._token)
+        run = RunFolder(self._folder)
+        if there is None:
             who_am_i(self._token)
-            return False
-        pull(self._repository, self._folder, token=self._token)
-        return RunFolder(self._folder).checkpoints.latest() is not None
+        elif not run.exists():
+            pull(self._repository, self._folder, token=self._token)
+            return True
+        elif there > (here := max(run.checkpoints.steps(), default=0)):
+            raise UsageError(
+                f"{self._repository} is at step {there:,} and {self._folder} at {here:,}: going on "
+                "from here would replace it; name a new folder with --out to go on from the hub"
+            )
+        return False
+
+    def on_start(self, trainer: RunningTrainer) -> None:
+        """Remove what a killed process has left of its uploads."""
+        for left in self._folder.glob(f"{_FROZEN}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
         """Have this checkpoint uploaded, now or when the upload under way is done."""
@@ -86,7 +101,7 @@ class HubMirror(Callback):
     def _freeze(self, path: Path) -> Path | None:
         """The run as it is now, under a name of its own: checkpoints are rotated away."""
         try:
-            place = Path(tempfile.mkdtemp(prefix=".upload-", dir=self._folder))
+            place = Path(tempfile.mkdtemp(prefix=_FROZEN, dir=self._folder))
             stage_checkpoint(path, place / "checkpoints" / path.name, training=True)
             for name in ("config.json", "metrics.jsonl"):
                 shutil.copyfile(self._folder / name, place / name)

@@ -2,16 +2,21 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bit_transformer.checkpoint.format import MANIFEST, MODEL, TRAINING
+from bit_transformer.checkpoint.atomic import PARTIAL, leftovers, remove_tree, temporary_sibling
+from bit_transformer.checkpoint.format import MANIFEST, MODEL, TRAINING, read_manifest
 from bit_transformer.checkpoint.locate import register_fetch
 from bit_transformer.errors import HubNotFoundError, HubUnreachableError, MissingExtraError
 from bit_transformer.hub.client import HubClient, Progress, RemoteFiles
-from bit_transformer.hub.contents import OURS, stage, unpack
+from bit_transformer.hub.contents import OURS, stage, step_of, unpack
 from bit_transformer.hub.identity import HubId, parse_hub_id
+from bit_transformer.training.run_folder import CARRIED
 
+_STAGED = "push"
 _FIRST_CONTACT = (0.5,)
 """Waits for a name that may be a misspelt path as well: nobody wants to wait long for that."""
 
@@ -55,8 +60,8 @@ def push(
     repository = HubId.parse(repo_id).repository
     client = HubClient(token)
     source = Path(source)
-    with tempfile.TemporaryDirectory(prefix=".push-", dir=_near(source)) as place:
-        files = stage(source, Path(place) / "files", training=training, repository=repository)
+    with _staging(source) as place:
+        files = stage(source, place, training=training, repository=repository)
         client.create(repository, private=private)
         there = client.files(repository).sizes
         url = client.commit(
@@ -70,11 +75,24 @@ def push(
         return Pushed(repository, url, len(files), size)
 
 
-def _near(source: Path) -> Path | None:
-    """Beside the source, where what is big can be linked; where nothing can be written, anywhere
-    else."""
-    folder = source.resolve().parent
-    return folder if os.access(folder, os.W_OK) else None
+@contextmanager
+def _staging(source: Path) -> Iterator[Path]:
+    """A new folder's path beside the source, where what is big can be linked; where nothing can be
+    written, anywhere else. What killed processes have left there goes."""
+    near = source.resolve().parent
+    if not os.access(near, os.W_OK):
+        with tempfile.TemporaryDirectory(prefix="bit-transformer-") as place:
+            yield Path(place) / _STAGED
+        return
+    own = f"{PARTIAL}{os.getpid()}-"
+    for left in leftovers(near):
+        if left.name.endswith(f"-{_STAGED}") and not left.name.startswith(own):
+            remove_tree(left)
+    folder = temporary_sibling(near / _STAGED)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
 
 
 def pull(
@@ -103,18 +121,20 @@ def pull(
     return unpack(snapshot, Path(out), training=training)
 
 
-def holds_training(repo_id: str, *, token: str | None = None) -> bool:
-    """Whether a repository holds a checkpoint that training can go on from; False where there is no
-    such repository.
+def resumable_step(repo_id: str, *, token: str | None = None) -> int | None:
+    """The step of the checkpoint in a repository that training can go on from; None where there is
+    no such checkpoint or no such repository.
 
     Raises `HubAccessError` and `HubUnreachableError`: not knowing is not the same as no.
     """
-    hub_id = HubId.parse(repo_id)
+    hub_id, client = HubId.parse(repo_id), HubClient(token)
     try:
-        files = HubClient(token).files(hub_id.repository, hub_id.revision)
+        files = client.files(hub_id.repository, hub_id.revision)
     except HubNotFoundError:
-        return False
-    return {MANIFEST, MODEL, TRAINING} <= files.sizes.keys()
+        return None
+    if not {MANIFEST, MODEL, TRAINING, f"{CARRIED}/config.json"} <= files.sizes.keys():
+        return None
+    return step_of(read_manifest(client.download(hub_id.repository, files, [MANIFEST])))
 
 
 def who_am_i(token: str | None = None) -> str:

@@ -40,6 +40,8 @@ FLAGS: dict[str, set[str]] = {
         "--held-out-regions",
         "--held-out-seed",
         "--help",
+        "--hf-repo",
+        "--hf-token",
         "--json",
         "--keep-checkpoints",
         "--lambda-c",
@@ -139,6 +141,8 @@ FLAGS: dict[str, set[str]] = {
         "--queue",
         "--state",
     },
+    "push": {"--help", "--hf-token", "--json", "--public", "--training"},
+    "pull": {"--help", "--hf-token", "--json", "--out", "--weights-only"},
     "quantize": {"--data", "--help", "--json", "--out", "--to"},
 }
 FLAGS["memory"] = FLAGS["train"]

@@ -1,45 +1,15 @@
-"""A hub on this machine, an empty cache, and no waiting between attempts."""
+"""A model, its folder, and a run to send."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bit_transformer import BitTransformerLM
 from bit_transformer.cli.main import main
-from bit_transformer.hub import client
 from tests.builders import tiny_model
-from tests.hub.fake_hub import GOOD_TOKEN, FakeHub, Running
+from tests.hub.fixtures import away, hub, serving
 
-
-@pytest.fixture
-def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No hub, no token, an empty cache; the library reads its environment once, at import."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    # What is written down of a download, at a time: the files here are small.
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 12)
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(client, "WAITS", (0.0, 0.0))
-    monkeypatch.setattr(client, "_of_this_process", [])
-    monkeypatch.setattr("time.sleep", lambda _: None)
-
-
-@pytest.fixture
-def hub(away: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub that is there; this machine has a token for it."""
-    import huggingface_hub
-
-    with Running() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
-        yield running
-        huggingface_hub.close_session()
+__all__ = ["away", "hub", "serving"]
 
 
 @pytest.fixture

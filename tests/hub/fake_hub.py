@@ -287,23 +287,28 @@ def build(hub: FakeHub) -> FastAPI:
 
 
 class Running:
-    """A hub that is being served in a thread."""
+    """A server in a thread; each test puts a hub of its own into it."""
 
     def __init__(self) -> None:
-        self.hub = FakeHub()
+        self._app = build(FakeHub())
         config = uvicorn.Config(
-            build(self.hub), host="127.0.0.1", port=0, log_config=None, lifespan="off"
+            self._app, host="127.0.0.1", port=0, log_config=None, lifespan="off"
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
-    def __enter__(self) -> FakeHub:
+    def __enter__(self) -> "Running":
         self._thread.start()
         while not self._server.started:
             self._thread.join(0.01)
+        return self
+
+    def new_hub(self) -> FakeHub:
+        """An empty hub in place of the one before."""
+        hub = self._app.state.hub = FakeHub()
         (socket,) = self._server.servers[0].sockets
-        self.hub.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        return self.hub
+        hub.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        return hub
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True

@@ -101,6 +101,19 @@ def test_a_run_is_not_begun_anew_while_the_hub_cannot_say(away, corpus, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_is_behind_the_hub_does_not_replace_it(hub, corpus, tmp_path, capsys):
+    words = ["train", str(corpus), *SHORT, "--hf-repo", "user/run", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    folder = RunFolder(tmp_path / "run").checkpoints
+    folder.drop_after(6)
+    (tmp_path / "run" / ".upload-left").mkdir()
+    assert main([*words, "--resume"]) == 2
+    assert "user/run is at step 8" in capsys.readouterr().err
+    assert main([*words, "--resume", "--hf-repo", "user/fresh"]) == 0
+    assert json.loads(hub.tree("user/fresh")["manifest.json"])["metadata"]["step"] == 8
+    assert not (tmp_path / "run" / ".upload-left").exists()
+
+
 def test_a_refused_token_is_told_before_the_first_step(hub, corpus, tmp_path, monkeypatch):
     with pytest.raises(HubAccessError):
         HubMirror(tmp_path / "run", "user/run", token="hf_wrong").prepare()

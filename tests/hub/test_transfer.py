@@ -11,6 +11,7 @@ from bit_transformer import BitTransformerLM, SafetyGate
 from bit_transformer.checkpoint.format import load_checkpoint, read_manifest, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import (
+    CheckpointCorruptError,
     CheckpointNotFoundError,
     ConfigError,
     HubAccessError,
@@ -259,7 +260,7 @@ def _every_text(error: BaseException | None) -> str:
     [
         lambda folder, token: push(folder, "user/net", token=token),
         lambda folder, token: pull("user/none", folder.parent / "out", token=token),
-        lambda folder, token: transfer.holds_training("user/none", token=token) or pull("a/b", "x"),
+        lambda folder, token: transfer.resumable_step("user/none", token=token) or who_am_i("x"),
     ],
 )
 def test_a_refused_token_is_shown_nowhere(hub, folder, tmp_path, caplog, capfd, act, token):
@@ -299,3 +300,30 @@ def test_what_transformers_reads_lies_beside_the_checkpoint(hub, folder):
     config = json.loads(files["config.json"])
     assert config["model_type"] == "bit_transformer"
     assert config["auto_map"]["AutoModelForCausalLM"].split(".")[0] + ".py" in files
+
+
+def test_a_manifest_from_elsewhere_names_no_other_files(hub, folder, tmp_path):
+    push(folder, "user/net")
+    manifest = json.loads(hub.tree("user/net")["manifest.json"])
+    manifest["files"]["../../stolen"] = {"size": 1, "sha256": "0"}
+    manifest["metadata"]["step"] = "../x"
+    del manifest["sha256"]
+    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    content = json.dumps({**manifest, "sha256": seal}).encode()
+    hub.tree("user/net").update({"manifest.json": content, "run/config.json": b"{}"})
+    (tmp_path / "stolen").write_text("x")
+    with pytest.raises(CheckpointCorruptError, match="is no whole checkpoint"):
+        pull("user/net", tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep").iterdir()) == []
+    assert (tmp_path / "stolen").read_text() == "x"
+
+
+def test_what_a_killed_push_has_left_goes(hub, folder):
+    dead = folder.parent / ".tmp-999999999-00000000-push"
+    dead.mkdir()
+    other = folder.parent / ".tmp-999999999-00000000-else"
+    other.mkdir()
+    push(folder, "user/net")
+    assert not dead.exists()
+    assert other.exists()
+    assert not [path for path in folder.parent.glob(".tmp-*") if path != other]

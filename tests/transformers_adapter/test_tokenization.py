@@ -16,7 +16,7 @@ from bit_transformer.hub import push
 from bit_transformer.transformers_adapter.export import export_for_transformers
 from bit_transformer.transformers_adapter.tokenization import BitTransformerTokenizer
 from tests.builders import tiny_model
-from tests.hub.conftest import away, hub  # noqa: F401 (fixtures)
+from tests.hub.fixtures import away, hub, serving  # noqa: F401 (fixtures)
 
 TOKENIZERS = {size: BitTransformerTokenizer(size) for size in (1, 2, 4, 8)}
 TOKENIZERS[9] = BitTransformerTokenizer(9, parity=True)
