@@ -59,6 +59,7 @@ class HubMirror(Callback):
         if there is None:
             who_am_i(self._token)
         elif not run.exists():
+            self._say(f"{self._repository} is at step {there:,}: going on from there")
             pull(self._repository, self._folder, token=self._token)
             return True
         elif there > (here := max(run.checkpoints.steps(), default=0)):
@@ -86,7 +87,14 @@ class HubMirror(Callback):
         if passed_over is not None:
             shutil.rmtree(passed_over, ignore_errors=True)
         if idle and self._thread is not None:
-            self._thread.start()
+            self._start(self._thread)
+
+    def _start(self, thread: threading.Thread) -> None:
+        try:
+            thread.start()
+        except RuntimeError as error:  # The system has no thread to spare.
+            self._thread = None
+            self._say(self._complaint(error))
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Wait for the last upload."""
@@ -140,7 +148,7 @@ class HubMirror(Callback):
     def _complaint(self, error: Exception) -> str:
         what = str(error) if isinstance(error, BitTransformerError) else type(error).__name__
         return (
-            f"warning: not uploaded to {self._repository}: {what}. Training goes on; the next "
-            f"checkpoint is tried again, or: bit-transformer push {self._folder} "
-            f"{self._repository} --training"
+            f"warning: not uploaded to {self._repository}: {what}. The run is not affected; its "
+            "next checkpoint is tried again, or: bit-transformer push "
+            f"{self._folder} {self._repository} --training"
         )

@@ -26,6 +26,14 @@ def test_push_and_pull_print_what_they_did(hub, run, tmp_path, capsys, monkeypat
     assert hub.tree("user/other")["run/config.json"] == hub.tree("user/net")["run/config.json"]
 
 
+def test_a_terminal_sees_how_far_a_transfer_is(hub, run, tmp_path, capsys, monkeypatch):
+    assert main(["push", str(run), "user/net"]) == 0
+    assert capsys.readouterr().err == "", "nobody watches"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["pull", "user/net", "--out", str(tmp_path / "out")]) == 0
+    assert "kB/s" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

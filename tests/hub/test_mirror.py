@@ -54,7 +54,9 @@ def test_a_run_goes_on_on_another_machine_step_for_step(hub, corpus, tmp_path, c
     at_4 = next(i for i, step in enumerate(steps, 1) if step == 4)
     del commits[at_4 + 1 :]
     assert main([*words, "--out", str(tmp_path / "two"), "--hf-repo", "user/run"]) == 0
-    assert "warning" not in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "user/run is at step 4: going on from there" in told
+    assert "warning" not in told
     assert _losses(tmp_path / "two") == _losses(tmp_path / "whole")
     here, there = _weights(tmp_path / "two"), _weights(tmp_path / "whole")
     assert all(torch.equal(here[name], there[name]) for name in there)
@@ -73,10 +75,12 @@ def test_what_was_uploaded_before_a_crash_is_enough(hub, corpus, tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         train_run(config, tmp_path / "one", progress=False, callbacks=[mirror, _CrashAfter(5)])
     assert not list((tmp_path / "one").glob(".upload-*")), "frozen copies are removed"
-    again = HubMirror(tmp_path / "two", "user/run", say=pytest.fail)
+    told = []
+    again = HubMirror(tmp_path / "two", "user/run", say=told.append)
     assert again.prepare()
     train_run(config, tmp_path / "two", resume=True, progress=False, callbacks=[again])
     assert _losses(tmp_path / "two") == _losses(tmp_path / "whole")
+    assert told == ["user/run is at step 4: going on from there"]
 
 
 @pytest.mark.parametrize("trouble", ["/commit/", "/lfs/"])

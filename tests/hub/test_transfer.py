@@ -1,5 +1,6 @@
 """What goes to the hub comes back the same, whatever happens on the way."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -179,6 +180,32 @@ def test_attempts_end_in_time_too(hub, folder, monkeypatch):
     with pytest.raises(HubUnreachableError):
         pull("user/net", folder.parent / "out")
     assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "told"),
+    [
+        (403, HubAccessError, r"refused the token \(403\); give one that may do this"),
+        (413, HubError, "answered 413"),
+        (429, HubUnreachableError, "try again later"),
+    ],
+)
+def test_every_answer_has_its_error(hub, folder, status, kind, told):
+    hub.failures = [("/commit/", status, 10**6)]
+    with pytest.raises(kind, match=told) as caught:
+        push(folder, "user/net")
+    assert type(caught.value) is kind
+
+
+def test_a_full_disk_is_told_as_such(hub, folder, tmp_path, monkeypatch):
+    push(folder, "user/net")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "blob"))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(StorageError, match="blob: No space left on device; free some space"):
+        pull("user/net", tmp_path / "out")
 
 
 def test_a_hub_that_is_not_there_is_named(away, folder):
