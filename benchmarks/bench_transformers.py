@@ -48,8 +48,7 @@ def _sides(name: str) -> dict[str, Callable[[], Tensor]]:
     ours = BitTransformerLM.from_config(preset(name)).eval()
     for weight in ours.parameters():
         torch.nn.init.normal_(weight, std=0.05)
-    theirs = BitTransformerForCausalLM.from_model(ours)
-    theirs.train(False)
+    theirs: Any = BitTransformerForCausalLM.from_model(ours).train(False)
     bits = torch.from_numpy(bytes_to_bits(_PROMPT))[None]
     ids = torch.tensor([list(_PROMPT)])
 

@@ -233,11 +233,12 @@ class HubClient:
             except BitTransformerError:
                 raise
             except Exception as error:
-                problem = self._translated(error, what)
-                late = time.monotonic() - begun > LONGEST_TRY
-                if wait is None or late or not isinstance(problem, HubUnreachableError):
-                    # Not chained where the cause could show the token.
-                    raise problem from (None if self._shows_token(error) else error)
+                cause = error
+            problem = self._translated(cause, what)
+            late = time.monotonic() - begun > LONGEST_TRY
+            if wait is None or late or not isinstance(problem, HubUnreachableError):
+                # Outside the handler, and not chained where the cause could show the token.
+                raise problem from (None if self._shows_token(cause) else cause)
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 

@@ -49,7 +49,7 @@ def stage(source: Path, folder: Path, *, training: bool, repository: str) -> dic
     `CheckpointCorruptError`, `StorageError`.
     """
     checkpoint = locate_checkpoint(source)
-    run = _run_beside(source, checkpoint)
+    run = _run_of(checkpoint)
     stage_checkpoint(checkpoint, folder, training=training)
     manifest = read_manifest(folder)
     texts: dict[str, str] = {}
@@ -67,11 +67,11 @@ def stage(source: Path, folder: Path, *, training: bool, repository: str) -> dic
     return {path.relative_to(folder).as_posix(): path for path in found}
 
 
-def _run_beside(source: Path, checkpoint: Path) -> RunFolder | None:
-    """The run that a checkpoint belongs to: it lies in it, or carries it."""
-    for folder in (checkpoint / CARRIED, checkpoint.parent.parent, source):
-        is_checkpoint = (folder / MANIFEST).exists()
-        if not is_checkpoint and RunFolder(folder).exists():
+def _run_of(checkpoint: Path) -> RunFolder | None:
+    """The run that a checkpoint carries, or lies in."""
+    lies_in = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+    for folder in (checkpoint / CARRIED, lies_in):
+        if folder is not None and RunFolder(folder).exists():
             return RunFolder(folder)
     return None
 

@@ -52,7 +52,8 @@ class HubMirror(Callback):
         where it was brought and there is a state to go on from.
 
         Raises a `HubError` when the hub cannot say or refuses the token, and `UsageError` when it
-        is further than the folder: going on would, later on, replace what it holds.
+        is further than the folder, or holds a model and no training state: going on would, later
+        on, replace what it holds.
         """
         there = resumable_step(self._repository, token=self._token)
         run = RunFolder(self._folder)

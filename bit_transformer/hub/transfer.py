@@ -10,7 +10,12 @@ from pathlib import Path
 from bit_transformer.checkpoint.atomic import PARTIAL, leftovers, remove_tree, temporary_sibling
 from bit_transformer.checkpoint.format import MANIFEST, MODEL, TRAINING, read_manifest
 from bit_transformer.checkpoint.locate import register_fetch
-from bit_transformer.errors import HubNotFoundError, HubUnreachableError, MissingExtraError
+from bit_transformer.errors import (
+    HubNotFoundError,
+    HubUnreachableError,
+    MissingExtraError,
+    UsageError,
+)
 from bit_transformer.hub.client import HubClient, Progress, RemoteFiles
 from bit_transformer.hub.contents import OURS, stage, step_of, unpack
 from bit_transformer.hub.identity import HubId, parse_hub_id
@@ -125,15 +130,21 @@ def resumable_step(repo_id: str, *, token: str | None = None) -> int | None:
     """The step of the checkpoint in a repository that training can go on from; None where there is
     no such checkpoint or no such repository.
 
-    Raises `HubAccessError` and `HubUnreachableError`: not knowing is not the same as no.
+    Raises `HubAccessError` and `HubUnreachableError`, for not knowing is not the same as no, and
+    `UsageError` for a checkpoint without a training state, which a run would replace.
     """
     hub_id, client = HubId.parse(repo_id), HubClient(token)
     try:
         files = client.files(hub_id.repository, hub_id.revision)
     except HubNotFoundError:
         return None
-    if not {MANIFEST, MODEL, TRAINING, f"{CARRIED}/config.json"} <= files.sizes.keys():
+    if MANIFEST not in files.sizes:
         return None
+    if not {MODEL, TRAINING, f"{CARRIED}/config.json"} <= files.sizes.keys():
+        raise UsageError(
+            f"{hub_id} holds a model without what training needs to go on, and a run would replace "
+            "it; name another repository"
+        )
     return step_of(read_manifest(client.download(hub_id.repository, files, [MANIFEST])))
 
 

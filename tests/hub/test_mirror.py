@@ -8,8 +8,8 @@ import torch
 import bit_transformer.training.fit
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.cli.main import main
-from bit_transformer.errors import HubAccessError, HubUnreachableError
-from bit_transformer.hub import HubMirror
+from bit_transformer.errors import HubAccessError, HubUnreachableError, UsageError
+from bit_transformer.hub import HubMirror, push
 from bit_transformer.training.callbacks.base import Callback
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.fit import train_run
@@ -116,6 +116,12 @@ def test_a_folder_that_is_behind_the_hub_does_not_replace_it(hub, corpus, tmp_pa
     assert main([*words, "--resume", "--hf-repo", "user/fresh"]) == 0
     assert json.loads(hub.tree("user/fresh")["manifest.json"])["metadata"]["step"] == 8
     assert not (tmp_path / "run" / ".upload-left").exists()
+
+
+def test_a_finished_model_is_not_replaced_by_a_new_run(hub, folder, tmp_path):
+    push(folder, "user/net")
+    with pytest.raises(UsageError, match="a run would replace it; name another repository"):
+        HubMirror(tmp_path / "run", "user/net").prepare()
 
 
 def test_a_refused_token_is_told_before_the_first_step(hub, corpus, tmp_path, monkeypatch):

@@ -354,3 +354,19 @@ def test_what_a_killed_push_has_left_goes(hub, folder):
     assert not dead.exists()
     assert other.exists()
     assert not [path for path in folder.parent.glob(".tmp-*") if path != other]
+
+
+def test_a_config_of_somebody_else_nearby_is_no_run(hub, model, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "other"}')
+    push(model.save_pretrained(tmp_path / "models" / "m"), "user/net")
+    assert "run/config.json" not in hub.tree("user/net")
+
+
+def test_a_library_that_shows_the_token_is_not_quoted(hub, monkeypatch):
+    def leak(*_, **__):
+        raise ValueError(f"Illegal header value Bearer {GOOD_TOKEN}")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", leak)
+    with pytest.raises(HubError, match=r"Bearer \*\*\*") as caught:
+        who_am_i()
+    assert GOOD_TOKEN not in _every_text(caught.value)
