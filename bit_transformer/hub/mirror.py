@@ -109,13 +109,16 @@ class HubMirror(Callback):
 
     def _freeze(self, path: Path) -> Path | None:
         """The run as it is now, under a name of its own: checkpoints are rotated away."""
+        place = self._folder
         try:
             place = Path(tempfile.mkdtemp(prefix=_FROZEN, dir=self._folder))
             stage_checkpoint(path, place / "checkpoints" / path.name, training=True)
             for name in ("config.json", "metrics.jsonl"):
                 shutil.copyfile(self._folder / name, place / name)
         except (OSError, BitTransformerError) as error:
-            self._say(f"the checkpoint {path.name} is not uploaded: {error}")
+            if place != self._folder:
+                shutil.rmtree(place, ignore_errors=True)
+            self._say(f"warning: the checkpoint {path.name} is not uploaded: {error}")
             return None
         return place
 

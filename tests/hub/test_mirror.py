@@ -8,7 +8,7 @@ import torch
 import bit_transformer.training.fit
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.cli.main import main
-from bit_transformer.errors import HubAccessError, HubUnreachableError, UsageError
+from bit_transformer.errors import HubAccessError, HubUnreachableError, StorageError, UsageError
 from bit_transformer.hub import HubMirror, push
 from bit_transformer.training.callbacks.base import Callback
 from bit_transformer.training.callbacks.metrics_log import read_metrics
@@ -93,6 +93,18 @@ def test_a_hub_that_fails_costs_a_warning_and_not_the_run(hub, corpus, tmp_path,
     assert f"bit-transformer push {tmp_path / 'run'} user/run --training" in told
     assert GOOD_TOKEN not in told
     assert len(_losses(tmp_path / "run")) == 8
+
+
+def test_a_full_disk_under_the_copy_costs_a_warning(hub, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise StorageError("cannot write: no space left")
+
+    monkeypatch.setattr("bit_transformer.hub.mirror.stage_checkpoint", full)
+    told = []
+    HubMirror(tmp_path, "user/run", say=told.append)._freeze(tmp_path / "step-1")
+    assert told == ["warning: the checkpoint step-1 is not uploaded: cannot write: no space left"]
+    assert not list(tmp_path.glob(".upload-*"))
+    assert hub.requests == []
 
 
 def test_a_run_is_not_begun_anew_while_the_hub_cannot_say(away, corpus, tmp_path, capsys):
