@@ -13,6 +13,7 @@ from bit_transformer.compression.encoding import CodecConfig, encode
 from bit_transformer.compression.mixing_predictor import MixingPredictor
 from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import BitTransformerError
+from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig
 from bit_transformer.inference.score import Score
@@ -80,11 +81,13 @@ __all__ = [
     "decompress_bits",
     "demo_hil_safety",
     "detect_metric_drift",
+    "download_checkpoint",
     "drift_between",
     "encode",
     "enforce_parity",
     "fit",
     "guarded_stream",
+    "hf_login",
     "hil_safe_inference",
     "infer_long_sequence",
     "infer_text",
@@ -95,6 +98,7 @@ __all__ = [
     "preset",
     "quantize_dynamic",
     "safe_sample_with_retry",
+    "save_checkpoint",
     "score",
     "set_dropout",
     "text_to_bits",

@@ -22,6 +22,10 @@
     │   ├── ModelMismatchError     compressed with a model or bytes that were not given
     │   ├── VerificationError      what was compressed does not decode to itself
     │   └── ForeignArithmeticError this machine computes otherwise than the format asks for
+    ├── HubError                   the hub cannot do what was asked: exit code 1
+    │   ├── HubNotFoundError       no such repository or revision; also a CheckpointNotFoundError
+    │   ├── HubAccessError         a missing or refused token, or one without the right
+    │   └── HubUnreachableError    no answer, after a bounded number of attempts
     ├── StorageError               the disk is full or cannot be written: exit code 1
     ├── TrainingError              exit code 1
     │   ├── NonFiniteLossError     NaN or infinity in loss or gradients
@@ -134,6 +138,22 @@ class VerificationError(CodecError):
 
 class ForeignArithmeticError(CodecError):
     """Compiled code on this machine does not compute what the format asks for."""
+
+
+class HubError(BitTransformerError):
+    """The model hub cannot do what was asked; no message ever holds a token."""
+
+
+class HubNotFoundError(HubError, CheckpointNotFoundError):
+    """The hub has no such repository, revision or checkpoint, or hides it from this token."""
+
+
+class HubAccessError(HubError):
+    """The hub refused the token, or wants one."""
+
+
+class HubUnreachableError(HubError):
+    """The hub did not answer; what was transferred so far is kept and not sent again."""
 
 
 class StorageError(BitTransformerError):

@@ -1,17 +1,45 @@
-"""From a path a user names to the checkpoint that is meant."""
+"""From what a user names to the checkpoint that is meant."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bit_transformer.checkpoint.format import MANIFEST
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointNotFoundError
 
+Fetch = Callable[[str], Path | None]
+"""From a name that is no path here to a local copy of what it means; None: it can mean nothing."""
+_fetchers: list[Fetch] = []
+
+
+def register_fetch(fetch: Fetch) -> None:
+    """Have names that are no paths looked up by `fetch` too: how a hub, which knows of checkpoints,
+    is found by what knows of no hub."""
+    if fetch not in _fetchers:
+        _fetchers.append(fetch)
+
+
+def local_folder(path: Path) -> Path:
+    """The path itself where there is something, else a local copy of what it names elsewhere.
+
+    A name that can be nothing but a path stays as it is. Raises what the lookups raise, a
+    `HubError` for a hub id.
+    """
+    if not path.exists():
+        for fetch in _fetchers:
+            folder = fetch(str(path))
+            if folder is not None:
+                return folder
+    return path
+
 
 def locate_checkpoint(path: Path) -> Path:
-    """The checkpoint folder itself, or the latest one of a run folder or of its `checkpoints`.
+    """The checkpoint folder itself, or the latest one of a run folder or of its `checkpoints`; of a
+    hub id, its local copy.
 
-    Raises `CheckpointNotFoundError` saying what was looked for.
+    Raises `CheckpointNotFoundError` saying what was looked for, and what `local_folder` raises.
     """
+    path = local_folder(path)
     if (path / MANIFEST).is_file():
         return path
     for folder in (path / "checkpoints", path):

@@ -15,7 +15,7 @@ from bit_transformer.data.sources import resolve_sources
 from bit_transformer.errors import SourceError
 from bit_transformer.inference.baselines import COMPRESSORS, compressed_bits_per_byte
 from bit_transformer.lm import BitTransformerLM
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import run_of
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def run(words: Sequence[str]) -> None:
 
 def _data(arguments: EvalArguments) -> list[np.ndarray]:
     if arguments.data:
-        paths = resolve_sources(arguments.data, spool=arguments.run / "data")
+        paths = resolve_sources(arguments.data, spool=run_of(arguments.run).data)
         corpus = Corpus(paths)
         size = corpus.size if arguments.limit is None else min(corpus.size, arguments.limit)
         return [corpus.read(0, size)]
-    run_folder = RunFolder(arguments.run)
+    run_folder = run_of(arguments.run)
     config = run_folder.config()
     dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run_folder.data)
     pieces = list(dataset.held_out_bytes(arguments.limit))

@@ -15,7 +15,7 @@ from bit_transformer.errors import ConfigError, SourceError
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.safety.calibration import gate_windows, passing_shares
 from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import run_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _windows(
         except OSError as error:
             raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
         return gate_windows(model.network, regions, arguments.limit)
-    folder = RunFolder(arguments.run)
+    folder = run_of(arguments.run)
     settings = folder.config()
     dataset = open_dataset(settings.data, window_bytes=settings.window_bytes, spool=folder.data)
     return gate_windows(model.network, dataset.held_out_bytes(), 2 * arguments.limit)[1::2]

@@ -20,6 +20,8 @@ COMMANDS = {
     "gate": "how many held-out windows of a run, or of files, its safety gate lets pass",
     "memory": "what a run with these settings will need in memory, before it starts",
     "quantize": "a model with weights of 8 or 4 bits",
+    "push": "upload a run or a checkpoint, with a model card, to a hub",
+    "pull": "download a run or a checkpoint from a hub",
     "review": "list, show, approve or reject what the safety gate held back",
 }
 

@@ -18,7 +18,7 @@ from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.telemetry.plots import plot_telemetry
 from bit_transformer.telemetry.stream import READING_FIELDS
 from bit_transformer.training.callbacks.metrics_log import read_metrics
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import run_of
 
 Columns = Mapping[str, Sequence[float]]
 
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
         raise ConfigError(f"limit must be at least 1 byte, got {arguments.limit}")
     floors = None
     if arguments.file is None:
-        columns, picture = _of_training(arguments.run), arguments.run / "readings.png"
+        columns, picture = _of_training(arguments.run), run_of(arguments.run).path / "readings.png"
     else:
         columns, picture = _along(arguments.run, arguments.file, arguments.limit), None
         gate = SafetyGate.from_pretrained(arguments.run) or SafetyGate()
@@ -68,7 +68,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _of_training(run_folder: Path) -> Columns:
-    folder = RunFolder(run_folder)
+    folder = run_of(run_folder)
     folder.config()
     records = [one for one in read_metrics(folder.metrics) if one["kind"] == "telemetry"]
     if not records:

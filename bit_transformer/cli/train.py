@@ -14,7 +14,8 @@ import tyro
 from bit_transformer.cli.output import parse, print_comparison, print_json
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.dataset import open_dataset
-from bit_transformer.errors import MissingExtraError
+from bit_transformer.errors import ConfigError, MissingExtraError
+from bit_transformer.hub.mirror import HubMirror
 from bit_transformer.inference.baselines import compressed_bits_per_byte
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.config import ModelConfig, PresetName, preset
@@ -47,6 +48,12 @@ class TrainArguments:
     """Size of the model: the model settings it stands for are in the README."""
     config: Path | None = None
     """TOML file with the sections data, model, optimizer, train, regularizers, run_length."""
+    hf_repo: str | None = None
+    """Repository on a hub, as in user/name, that is kept at the newest checkpoint; where it holds
+    this run already, on a new machine say, training goes on from there."""
+    hf_token: str | None = None
+    """The hub's token for --hf-repo; better left to HF_TOKEN or the hub's token file, which no list
+    of processes shows."""
     json: bool = False
     """Print the report as JSON."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -123,14 +130,30 @@ def run(words: Sequence[str]) -> None:
     arguments = parse_settings(words, command="train")
     folder = _origin(words).folder()
     settings = arguments.settings()
-    result = train_run(settings, folder, resume=arguments.resume, callbacks=[_StopOnSignal()])
+    mirror = _mirror(arguments, folder)
+    resume = arguments.resume
+    callbacks: list[Callback] = [_StopOnSignal()]
+    if mirror is not None:
+        callbacks.append(mirror)
+        resume = mirror.prepare() or resume
+    result = train_run(settings, folder, resume=resume, callbacks=callbacks)
     report = (RunFolder(folder).report() or {}) | {"baselines": _baselines(settings, folder)}
     report["sample"] = _sample(result.model)
     RunFolder(folder).write_report(report)
+    if mirror is not None:
+        mirror.push_result()
     if arguments.json:
         print_json({"run": str(folder), **report})
     else:
         _print_report(result, report["baselines"], report["sample"])
+
+
+def _mirror(arguments: TrainArguments, folder: Path) -> HubMirror | None:
+    if arguments.hf_repo is None:
+        if arguments.hf_token is not None:
+            raise ConfigError("--hf-token is for --hf-repo; name a repository as well")
+        return None
+    return HubMirror(folder, arguments.hf_repo, token=arguments.hf_token)
 
 
 def parse_settings(words: Sequence[str], *, command: str) -> TrainArguments:

@@ -58,10 +58,23 @@ class Predictor:
         return logits[:, -1]
 
     @torch.inference_mode()
-    def push(self, patch: Integer[Tensor, "B 1"]) -> None:
-        """Read one whole patch value per sequence; the current patch must be empty."""
+    def push(self, patches: Integer[Tensor, "B N"]) -> Float[Tensor, "B N nodes"]:
+        """Read whole patch values, at least one a sequence, and return the node logits after each;
+        the current patch must be empty."""
         assert self.prefix.shape[1] == 0, "push() reads whole patches; finish this one with read()"
-        self.node_logits = self._advance(patch)[:, -1]
+        # Cut as `read` cuts: the same stretches round in the same way.
+        stretches = torch.split(patches, _PATCHES_AT_ONCE, dim=1)
+        after = torch.cat([self._advance(stretch) for stretch in stretches], dim=1)
+        self.node_logits = after[:, -1]
+        return after
+
+    @torch.inference_mode()
+    def select(self, rows: Integer[Tensor, " B"]) -> None:
+        """Go on with these sequences in place of those read so far, some more than once, some no
+        more; there are as many as before."""
+        self._cache.select(rows)
+        self._read_patches = [patches[rows] for patches in self._read_patches]
+        self.node_logits, self.prefix = self.node_logits[rows], self.prefix[rows]
 
     @torch.inference_mode()
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:

@@ -23,6 +23,12 @@ class LayerCache:
         self.values.narrow(2, start, new).copy_(values)
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
+    def select(self, rows: Integer[Tensor, " B"]) -> None:
+        """Put the sequences of these rows in place of all."""
+        for store in (self.keys, self.values):
+            read = store.narrow(2, 0, self.length)
+            read.copy_(read[rows])
+
     def keep_newest(self, count: int, rotation: Rotation) -> None:
         """Move the newest positions to the front; keys are turned by `rotation` on the way."""
         begin = self.length - count
@@ -80,6 +86,12 @@ class KVCache:
         for layer in self.layers:
             layer.keep_newest(self._overlap, rotation)
         self._limit = self._overlap + self._chunk
+
+    def select(self, rows: Integer[Tensor, " B"]) -> None:
+        """Put the sequences of these rows in place of all; there are as many as before."""
+        for layer in self.layers:
+            layer.select(rows)
+        self.recent = self.recent[rows]
 
     def remember(self, patches: Integer[Tensor, "B N"]) -> None:
         """Keep the newest patches for the context memory; -1 stands for 'before the start'."""

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
+from bit_transformer.checkpoint.format import MANIFEST
+from bit_transformer.checkpoint.locate import local_folder
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointNotFoundError, UsageError
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
+
+CARRIED = "run"
+"""Folder beside a checkpoint that was taken out of its run, with the run's settings and metrics."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,15 @@ class RunFolder:
             "bits_per_byte": held_out[-1] if held_out else None,
             "ended": self.report() is not None,
         }
+
+
+def run_of(path: Path) -> RunFolder:
+    """The run that is in a folder, or that a checkpoint carries; `path` may be a hub id.
+
+    Raises what `local_folder` does; whether there is a run, `RunFolder.config` finds out.
+    """
+    folder = local_folder(path)
+    return RunFolder(folder / CARRIED if (folder / MANIFEST).is_file() else folder)
 
 
 def find_runs(root: Path) -> list[RunFolder]:

@@ -42,6 +42,8 @@ FLAGS: dict[str, set[str]] = {
         "--held-out-regions",
         "--held-out-seed",
         "--help",
+        "--hf-repo",
+        "--hf-token",
         "--json",
         "--keep-checkpoints",
         "--lambda-c",
@@ -165,6 +167,8 @@ FLAGS: dict[str, set[str]] = {
         "--queue",
         "--state",
     },
+    "push": {"--help", "--hf-token", "--json", "--public", "--training"},
+    "pull": {"--help", "--hf-token", "--json", "--out", "--weights-only"},
     "quantize": {"--data", "--help", "--json", "--out", "--to"},
 }
 FLAGS["memory"] = FLAGS["train"]

@@ -21,8 +21,11 @@ from bit_transformer import (
     decompress_bits,
     demo_hil_safety,
     detect_metric_drift,
+    download_checkpoint,
     enforce_parity,
     fit,
+    hf_checkpoint,
+    hf_login,
     hil_safe_inference,
     infer_long_sequence,
     infer_text,
@@ -32,12 +35,15 @@ from bit_transformer import (
     prepare_qat_fx,
     quantize_dynamic,
     safe_sample_with_retry,
+    save_checkpoint,
     text_to_bits,
     unpack_bits,
 )
 from bit_transformer.torch_utils import cpu_autocast
 from bit_transformer.training.run_folder import RunFolder
 from bit_transformer.utils import load_model, save_model, set_dropout
+from tests.hub.fake_hub import GOOD_TOKEN
+from tests.hub.fixtures import away, hub, serving  # noqa: F401 (fixtures)
 
 SIZES = {"d_model": 32, "nhead": 4, "num_layers": 2, "dim_feedforward": 64, "max_seq_len": 256}
 
@@ -180,6 +186,21 @@ def test_telemetry_helpers(tmp_path):
     log = TelemetryLog(tmp_path / "log.jsonl")
     log.append(1, negentropy_logits=0.5)
     assert plot_telemetry(log, tmp_path / "x.png").exists()
+
+
+def test_a_model_goes_to_a_hub_and_back(hub, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.delenv("HF_TOKEN")
+    assert hf_checkpoint.save_checkpoint is save_checkpoint
+    assert hf_checkpoint.download_checkpoint is download_checkpoint
+    assert hf_checkpoint.hf_login is hf_login
+    assert download_checkpoint(tmp_path / "none", repo_id="user/net") is None
+    assert hf_login(token=GOOD_TOKEN) == "user"
+    model = BitTransformerLM(**SIZES).eval()
+    save_checkpoint(model, repo_id="user/net")
+    folder = download_checkpoint(tmp_path / "out", repo_id="user/net")
+    bits = torch.randint(0, 2, (1, 32))
+    assert torch.equal(BitTransformerLM.from_pretrained(folder)(bits)[0], model(bits)[0])
+    assert torch.equal(BitTransformerLM.from_pretrained("user/net")(bits)[0], model(bits)[0])
 
 
 def test_every_public_name_exists():

@@ -1,0 +1,77 @@
+"""What `generate` of transformers costs over ours, on the same weights, giving the same bytes.
+
+    python benchmarks/bench_transformers.py
+
+Greedy decoding of one sequence after a short prompt, one thread, float32, random weights; sides in
+turn, best of the rounds. Without a cache every byte reads the whole sequence again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from report import write_result
+from torch import Tensor
+
+from bit_transformer import BitTransformerLM, bytes_to_bits, preset
+from bit_transformer.transformers_adapter.modeling import BitTransformerForCausalLM
+
+_ROUNDS, _BYTES, _PROMPT = 2, 200, b"def main():\n"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows: list[Sequence[Any]] = []
+    for name in ("tiny", "small", "medium"):
+        sides = _sides(name)
+        outputs = {kind: generate() for kind, generate in sides.items()}
+        if len({tuple(bits.flatten().tolist()) for bits in outputs.values()}) != 1:
+            raise SystemExit(f"{name}: the sides did not generate the same bytes")
+        seconds = _best(sides)
+        rows += [
+            [name, kind, 1000 * taken / _BYTES, taken / seconds["ours"]]
+            for kind, taken in seconds.items()
+        ]
+        print(rows[-3:], flush=True)
+    write_result(
+        "transformers",
+        summary=f"Greedy decoding of {_BYTES} bytes; all sides gave the same bytes.",
+        columns=["model", "", "ms a byte", "times ours"],
+        rows=rows,
+        details={"bytes": _BYTES, "prompt": _PROMPT.decode(), "rounds": _ROUNDS},
+    )
+
+
+def _sides(name: str) -> dict[str, Callable[[], Tensor]]:
+    torch.manual_seed(0)
+    ours = BitTransformerLM.from_config(preset(name)).eval()
+    for weight in ours.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    theirs: Any = BitTransformerForCausalLM.from_model(ours).train(False)
+    bits = torch.from_numpy(bytes_to_bits(_PROMPT))[None]
+    ids = torch.tensor([list(_PROMPT)])
+
+    def wrapped(*, use_cache: bool) -> Tensor:
+        out = theirs.generate(ids, max_new_tokens=_BYTES, do_sample=False, use_cache=use_cache)
+        return torch.from_numpy(bytes_to_bits(bytes(out[0].tolist())))[None]
+
+    return {
+        "ours": lambda: ours.generate(bits, 8 * _BYTES, temperature=0),
+        "transformers": lambda: wrapped(use_cache=True),
+        "transformers, use_cache=False": lambda: wrapped(use_cache=False),
+    }
+
+
+def _best(functions: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(_ROUNDS):
+        for kind, function in functions.items():
+            began = time.perf_counter()
+            function()
+            best[kind] = min(best[kind], time.perf_counter() - began)
+    return best
+
+
+if __name__ == "__main__":
+    main()

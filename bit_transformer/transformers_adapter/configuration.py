@@ -1,0 +1,45 @@
+"""What transformers has to know of a model before it is built."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from bit_transformer.model.config import ModelConfig
+from bit_transformer.transformers_adapter.export import model_settings, require_whole_tokens
+
+
+class BitTransformerConfig(PreTrainedConfig):
+    """Settings of a network under the names that transformers looks for."""
+
+    model_type = "bit_transformer"
+    keys_to_ignore_at_inference = ("past_key_values",)
+
+    def __init__(self, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """`settings` are those of a checkpoint: `ModelConfig` and, perhaps, a quantization.
+
+        Raises `ConfigError` for settings that cannot be built, `UnsupportedCombination` where a
+        byte is no whole number of patches.
+        """
+        network = model_settings(settings or {})
+        require_whole_tokens(network)
+        start = 2**network.patch_size
+        self.settings = dict(settings or network.to_dict())
+        self.hidden_size, self.num_hidden_layers = network.d_model, network.num_layers
+        self.num_attention_heads = network.nhead
+        self.vocab_size = start + 1
+        special = {"bos_token_id": start, "pad_token_id": start, "tie_word_embeddings": False}
+        super().__init__(**(special | kwargs))
+
+    @property
+    def network(self) -> ModelConfig:
+        """Of the network."""
+        return model_settings(self.settings)
+
+    @property
+    def start_token(self) -> int:
+        """The special token: before the first patch, and padding."""
+        return int(self.vocab_size) - 1
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Nothing: the code that travels with a model is that of `export`, not this file."""

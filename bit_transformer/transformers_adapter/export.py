@@ -1,0 +1,77 @@
+"""The files that make a checkpoint folder one of transformers'; nothing here imports it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bit_transformer.checkpoint.atomic import atomic_write_text
+from bit_transformer.checkpoint.format import read_manifest
+from bit_transformer.errors import UnsupportedCombination
+from bit_transformer.model.config import ModelConfig
+
+REMOTE_CODE = "modeling_bit_transformer"
+"""Module that travels with a model."""
+_AUTO_CLASSES = {
+    "AutoConfig": "BitTransformerConfig",
+    "AutoModelForCausalLM": "BitTransformerForCausalLM",
+}
+FILES = ("config.json", "generation_config.json", "tokenizer_config.json", f"{REMOTE_CODE}.py")
+
+
+def require_whole_tokens(config: ModelConfig) -> None:
+    """Raise `UnsupportedCombination` where bytes are no whole number of patches."""
+    if config.bits_per_byte % config.patch_size:
+        raise UnsupportedCombination(
+            f"patch_size={config.patch_size} and transformers exclude each other: a byte of "
+            f"{config.bits_per_byte} bits is no whole number of patches, so text is no sequence of "
+            "tokens; use BitTransformerLM.generate, or train with patch_size 1, 2, 4 or 8"
+        )
+
+
+def model_settings(config: Mapping[str, Any]) -> ModelConfig:
+    """The network of a checkpoint's config, which may name a quantization as well."""
+    return ModelConfig.from_dict({k: v for k, v in config.items() if k != "quantization"})
+
+
+def transformers_files(config: Mapping[str, Any]) -> dict[str, str]:
+    """Texts of `FILES` by name, for a checkpoint of that config.
+
+    Raises `UnsupportedCombination` as `require_whole_tokens` does.
+    """
+    settings = model_settings(config)
+    require_whole_tokens(settings)
+    start = 2**settings.patch_size
+    special = {"bos_token_id": start, "pad_token_id": start, "eos_token_id": None}
+    model = {
+        "architectures": ["BitTransformerForCausalLM"],
+        "auto_map": {auto: f"{REMOTE_CODE}.{name}" for auto, name in _AUTO_CLASSES.items()},
+        "model_type": "bit_transformer",
+        "settings": dict(config),
+        "vocab_size": start + 1,
+        **special,
+    }
+    tokenizer = {
+        "auto_map": {"AutoTokenizer": [f"{REMOTE_CODE}.BitTransformerTokenizer", None]},
+        "tokenizer_class": "BitTransformerTokenizer",
+        "patch_size": settings.patch_size,
+        "parity": settings.parity,
+    }
+    documents = {
+        "config.json": model,
+        "generation_config.json": special,
+        "tokenizer_config.json": tokenizer,
+    }
+    texts = {name: json.dumps(content, indent=2) + "\n" for name, content in documents.items()}
+    code = Path(__file__).with_name("remote_code.py").read_text(encoding="utf-8")
+    return texts | {f"{REMOTE_CODE}.py": code}
+
+
+def export_for_transformers(checkpoint: Path) -> None:
+    """Add `FILES` to a checkpoint folder, so that transformers' `from_pretrained` takes it.
+
+    Raises `UnsupportedCombination` as `require_whole_tokens` does, and what reading a checkpoint
+    and writing files raises.
+    """
+    for name, text in transformers_files(read_manifest(checkpoint)["config"]).items():
+        atomic_write_text(checkpoint / name, text)

@@ -1,0 +1,19 @@
+"""transformers without the internet, its code from a folder of this session."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where transformers puts the code that travels with models; imported from once a process."""
+    import huggingface_hub.constants
+    import transformers.dynamic_module_utils as dynamic
+
+    folder = tmp_path_factory.mktemp("modules")
+    dynamic.HF_MODULES_CACHE = str(folder)
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    return folder
