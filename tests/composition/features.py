@@ -11,12 +11,16 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.nn import functional
 
 from bit_transformer import BitTransformerLM, prepare_qat_fx, quantize_dynamic, set_dropout
+from bit_transformer.compression.fixed_point import STRETCH_SCALE
+from bit_transformer.compression.lane_network import LaneNetwork
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
 from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.model.patches import patch_values, path_logits
 from bit_transformer.model.stack import ReversibleStack
 from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.telemetry.probe import Probe
@@ -102,6 +106,25 @@ def _saved_and_loaded(read: Likelihood) -> Likelihood:
     return loaded
 
 
+def _in_lanes(read: Likelihood) -> Likelihood:
+    """By the codec's arithmetic, in integers of 1/256; a decoder cannot read what comes later."""
+
+    def by_the_codec(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        size = model.config.patch_size
+        padded = functional.pad(bits, (0, -bits.shape[1] % size))
+        patches, found = patch_values(padded, size), []
+        reader = LaneNetwork(model.network).begin(len(bits))
+        for index in range(patches.shape[1]):
+            nodes = torch.from_numpy(reader.log_odds) / STRETCH_SCALE
+            if model.config.parity:
+                nodes = torch.cat((nodes, model.network.head.parity_logits.expand(nodes.shape)), 1)
+            found.append(path_logits(nodes[:, None], patches[:, index : index + 1], size)[:, 0])
+            reader.read(patches[:, index].numpy())
+        return log2_likelihood(torch.cat(found, dim=1)[:, : bits.shape[1]], bits)
+
+    return by_the_codec
+
+
 FEATURES = [
     Feature("flat bits", {"patch_size": 1}),
     Feature("parity", {"patch_size": 9, "parity": True}),
@@ -122,6 +145,7 @@ FEATURES = [
     Feature("logged maps and activations", {"full_attn_logging": True, "log_activations": True}),
     Feature("probe", wrap=_probed),
     Feature("checkpoint", wrap=_saved_and_loaded),
+    Feature("codec", wrap=_in_lanes, tolerance=0.02),
 ]
 
 REFUSED: dict[frozenset[str], str] = {
@@ -134,7 +158,14 @@ REFUSED: dict[frozenset[str], str] = {
 """Pairs that raise, and what the message says about the way out."""
 
 # Two values for one setting are one feature after another, not two at once.
-EXCLUSIVE = {frozenset({"no memory", "long memory"})}
+EXCLUSIVE = {
+    frozenset({"no memory", "long memory"}),
+    # The codec reads forwards only, and through all blocks; both are its definition.
+    frozenset({"codec", "bidirectional"}),
+    frozenset({"codec", "adaptive computation"}),
+    # Two ways to read, of which one would be used.
+    frozenset({"codec", "KV cache"}),
+}
 
 
 def sample_bits(parity: bool) -> torch.Tensor:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from bit_transformer import SafetyGate, SamplingConfig, guarded_stream
+from bit_transformer import SafetyGate, SamplingConfig, decode, encode, guarded_stream
 from bit_transformer.errors import UsageError
 from bit_transformer.inference.generate import stream_bits
 from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
+from bit_transformer.objectives.run_length import RunLengthConfig, RunLengthObjective
 from tests.builders import tiny_model
 from tests.composition.features import (
     EXCLUSIVE,
@@ -74,6 +75,7 @@ def test_every_feature_is_the_same_compiled():
 
 
 OBJECTIVES = {
+    "run lengths": RunLengthObjective(next_bit_loss, RunLengthConfig(0.5, 0.5)),
     "next bit": next_bit_loss,
     "regularized": regularized(RegularizerConfig(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
 }
@@ -106,3 +108,11 @@ def test_every_feature_generates_the_same_under_a_gate(feature):
     lenient = SafetyGate(0.0, 0.0)
     guarded = guarded_stream(*arguments, lenient, torch.Generator().manual_seed(0))
     assert np.array_equal(np.concatenate(list(guarded)), plain[0].numpy())
+
+
+@pytest.mark.parametrize("feature", _cases(FEATURES, 1))
+def test_what_every_feature_compresses_comes_back(feature):
+    model = feature.swap(tiny_model(**feature.settings))
+    feature.apply(model)
+    data = b"to and fro, " * 4
+    assert decode(model, encode(model, data)) == data

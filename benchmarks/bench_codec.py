@@ -1,0 +1,103 @@
+"""Our mixer and general compressors on the same files: bits per byte, speed, memory.
+
+    python benchmarks/bench_codec.py --data alice29.txt bible.txt kennedy.xls tinyshakespeare.txt
+
+Every figure is of a process of its own, one thread, after compiled code was loaded, without our
+verification pass; speeds are by processor time. zpaq and lpaq1 take part where they are installed
+(zpaq is a Debian package). Files of all methods hold their own headers and checksums. Memory is the
+peak above what the process had before.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from memory import peak_above_now
+from report import write_result
+from rivals import COMPRESSORS
+
+OURS = "ours, mixing"
+_WARM_UP = b"loads compiled code, and checks it " * 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        print(json.dumps(measure(arguments.one, arguments.data[0].read_bytes())))
+        return
+    rows, details = [], []
+    for path in arguments.data:
+        for name in COMPRESSORS:
+            found = _in_a_process(name, path)
+            details.append(found)
+            rows.append([path.name, name, *list(found.values())[3:]])
+            print(rows[-1], flush=True)
+    write_result(
+        "codec",
+        summary=_summary(details),
+        columns=["file", "compressor", "bits/byte", "KB/s in", "KB/s out", "MiB in", "MiB out"],
+        rows=rows,
+        details={"runs": details},
+    )
+
+
+def measure(name: str, data: bytes) -> dict[str, Any]:
+    """Pack and unpack once, with time and memory of each."""
+    compressor = COMPRESSORS[name]
+    compressor.unpack(compressor.pack(_WARM_UP))
+    packed, packing = _measured(lambda: compressor.pack(data))
+    restored, unpacking = _measured(lambda: compressor.unpack(packed))
+    if restored != data:
+        raise RuntimeError(f"{name} did not give its input back")
+    return {
+        "compressor": name,
+        "bytes": len(data),
+        "bits_per_byte": 8 * len(packed) / len(data),
+        "pack_kb_per_second": len(data) / packing[0] / 1000,
+        "unpack_kb_per_second": len(data) / unpacking[0] / 1000,
+        "pack_mib": None if compressor.program else packing[1],
+        "unpack_mib": None if compressor.program else unpacking[1],
+    }
+
+
+def _measured(work: Callable[[], bytes]) -> tuple[bytes, tuple[float, float]]:
+    """What comes out; seconds of processor time, children included, and the peak MiB above now."""
+    out: list[bytes] = []
+    before = sum(os.times()[:4])
+    peak = peak_above_now(lambda: out.append(work()))
+    return out[0], (max(sum(os.times()[:4]) - before, 0.01), peak)
+
+
+def _in_a_process(name: str, path: Path) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--one", name, "--data", str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {"file": path.name, **found}
+
+
+def _summary(details: list[dict[str, Any]]) -> str:
+    parts = []
+    for file in dict.fromkeys(run["file"] for run in details):
+        own = {run["compressor"]: run for run in details if run["file"] == file}
+        ours = own.pop(OURS)
+        best = min(own.values(), key=lambda run: float(run["bits_per_byte"]))
+        parts.append(
+            f"{file}: {ours['bits_per_byte']:.3f} at {ours['pack_kb_per_second']:.0f} KB/s, best "
+            f"of the others {best['compressor']} {best['bits_per_byte']:.3f}"
+        )
+    return "Bits per byte by context mixing alone. " + "; ".join(parts) + "."
+
+
+if __name__ == "__main__":
+    main()

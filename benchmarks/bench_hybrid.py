@@ -1,0 +1,110 @@
+"""A trained model, the mixer, and both together on one file, all as compressed files.
+
+    python benchmarks/bench_hybrid.py --data tinyshakespeare.txt
+    python benchmarks/bench_hybrid.py --data tinyshakespeare.txt --model FOLDER --skip-other-lanes
+
+The model is trained on the first 90 % with the recipe of bench_tinyshakespeare.py (about 500 s on 2
+idle cores), or read from --model, which must have been. Its last 10 % are compressed after the
+first 90 % were given to the mixer; what the model's weights take is in a column of its own, as the
+decoder has to have them. paq8px's published figures for the same task (first 90 % given) were
+measured as a difference of two archives.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_tinyshakespeare import BATCH, BUDGET, MODEL, OPTIMIZER, WINDOW
+from report import write_result
+from training import hold_out_tenth, train
+
+from bit_transformer import BitTransformerLM, CodecConfig, TrainConfig
+from bit_transformer.compression.decoding import decode_bytes
+from bit_transformer.compression.encoding import Shared, encode_bytes
+from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.model.flops import training_flops_per_byte
+
+_PUBLISHED = {"PPMd order 6": 2.029, "paq8px -8": 1.724, "paq8px -8L": 1.706}
+TABLE_BITS = 24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--skip-other-lanes", action="store_true")
+    arguments = parser.parse_args()
+    data = np.fromfile(arguments.data, dtype=np.uint8)
+    cut = int(len(data) * 0.9)
+    model = _model(arguments.data, arguments.model)
+    last, given = data[cut:].tobytes(), data[:cut].copy()
+    network = LaneNetwork(model.network, threads=2)
+    alone = model.score(last, overlap_bytes=128).bits_per_byte
+    rows: list[list[Any]] = [["network alone, 128+ bytes of context", alone, None, None, None]]
+    weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
+    rows.append(_row("mixing, first 90 % given", last, Shared(None, given), 1, 0))
+    rows.append(_row("both, first 90 % given", last, Shared(network, given), 1, weights))
+    rows.append(_row("both, nothing given", last, Shared(network), 1, weights))
+    if not arguments.skip_other_lanes:
+        for lanes in (2, 4):
+            name = f"both, first 90 % given, {lanes} lanes"
+            rows.append(_row(name, last, Shared(network, given), lanes, weights))
+    mixing, both = float(rows[1][1]), float(rows[2][1])
+    better = min(mixing, float(rows[0][1]))
+    rows += [[f"{name} (published)", value, None, None, None] for name, value in _PUBLISHED.items()]
+    write_result(
+        "hybrid",
+        summary=f"Last 10 % of {arguments.data.name}, bits per byte: both {both:.3f}, "
+        f"{1 - both / better:.1%} below the better of its two parts.",
+        columns=["method", "bits/byte", "KB/s in", "KB/s out", "with float32 weights"],
+        rows=rows,
+        details={"bytes": len(last), "model": model.config.to_dict(), "table_bits": TABLE_BITS},
+    )
+
+
+def _row(name: str, data: bytes, shared: Shared, lanes: int, weights: int) -> list[Any]:
+    """Compress, then decompress: a compressed file's bits per byte, and speed without --verify and
+    without the time that learning what was given takes."""
+    config = CodecConfig(lanes=lanes, table_bits=TABLE_BITS, verify=False)
+    encode_bytes(b"", shared=shared)
+    learning = _seconds(lambda: encode_bytes(data[:1], shared=shared, config=config))
+    packed, started = b"", time.perf_counter()
+    packed = encode_bytes(data, shared=shared, config=config)
+    between = time.perf_counter()
+    if decode_bytes(packed, shared=shared) != data:
+        raise RuntimeError(f"{name} did not give its input back")
+    speeds = [
+        len(data) / max(seconds - learning, 1e-9) / 1000
+        for seconds in (between - started, time.perf_counter() - between)
+    ]
+    row = [name, 8 * len(packed) / len(data), *speeds, 8 * (len(packed) + weights) / len(data)]
+    print(row, flush=True)
+    return row
+
+
+def _seconds(work: Any) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _model(path: Path, folder: Path | None) -> BitTransformerLM:
+    if folder is not None:
+        return BitTransformerLM.from_pretrained(folder)
+    torch.manual_seed(0)
+    model = BitTransformerLM.from_config(MODEL)
+    steps = int(BUDGET / (training_flops_per_byte(MODEL) * BATCH * WINDOW))
+    config = TrainConfig(steps=steps, batch_size=BATCH, warmup=0.02, decay=0.98, precision="bf16")
+    train(model.network, hold_out_tenth(path, WINDOW), config, OPTIMIZER, name="training")
+    saved = Path(tempfile.mkdtemp()) / "model"
+    model.eval().save_pretrained(saved)
+    print(f"the model is in {saved}", flush=True)
+    return model
+
+
+if __name__ == "__main__":
+    main()
