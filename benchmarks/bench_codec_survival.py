@@ -1,4 +1,4 @@
-"""Does a compressed file decode elsewhere? Other threads, other instruction sets, no compiler flags.
+"""Does a compressed file decode elsewhere? Other threads, other instruction sets, other versions.
 
     python benchmarks/bench_codec_survival.py [--python PATH_TO_ANOTHER_ENVIRONMENT ...]
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 def _cases(pythons: list[str]) -> list[tuple[str, str, int, dict[str, str]]]:
     here = sys.executable
-    cases = [("as it was written", here, 1, {})]
+    cases: list[tuple[str, str, int, dict[str, str]]] = [("as it was written", here, 1, {})]
     cases += [(f"{threads} threads", here, threads, {}) for threads in (2, 3, 7)]
     for processor in _PROCESSORS:
         compiled = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}

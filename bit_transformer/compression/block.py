@@ -7,13 +7,21 @@ a block every segment builds on the ones before it.
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from bit_transformer.compression.contexts import Lanes, new_lanes, profile_of
 from bit_transformer.compression.lane_network import LaneNetwork
-from bit_transformer.compression.lockstep import DECODE, ENCODE, LEARN, Plan, code_patches
+from bit_transformer.compression.lockstep import (
+    DECODE,
+    ENCODE,
+    LEARN,
+    Plan,
+    code_patches,
+    code_patches_with_network,
+)
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
 from bit_transformer.compression.tables import new_tables
 
@@ -25,6 +33,7 @@ _BUCKETS_PER_BYTE = 8
 _BYTE_BITS = 8
 _CLOCK_OF_A_BEGINNER = 60_000
 """Bits after which the mixer's weights learn nearly, not quite, as slowly as ever."""
+_ROUNDS_AT_ONCE = 1024
 _NO_BYTES = np.zeros(0, np.uint8)
 
 Progress = Callable[[int], None]
@@ -103,6 +112,7 @@ class BlockCoder:
         self._lanes = self._new_lanes(given)
         self._reader = None if network is None else network.begin(shape.lanes)
         self._patches = np.zeros(shape.lanes, np.int64)
+        self._no_odds = np.zeros((shape.lanes, 0), np.int32)
         self._told = int(self._lanes.position.sum())
         self._rounds_left = -(-int((self._lanes.end - self._lanes.position).max()) * byte // patch)
 
@@ -172,20 +182,29 @@ class BlockCoder:
         ]
 
     def _run(self, direction: int, coder: np.ndarray, buffer: np.ndarray, data: np.ndarray) -> None:
+        """Code the rounds of one segment, and tell now and then how far it is."""
         rounds = min(self._rounds_of_segment, self._rounds_left)
         self._rounds_left -= rounds
-        at_once = rounds if self._reader is None else 1
-        shape = (self.shape.profile, self._patch_size, self._byte_bits, at_once)
-        plan = Plan(direction, self._first, *shape)
-        no_odds = np.zeros((self.shape.lanes, 0), np.int32)
-        for done in range(0, rounds, at_once):
-            log_odds = no_odds if self._reader is None else self._reader.log_odds
-            code_patches(
-                coder, buffer, self._tables, self._lanes, data, log_odds, self._patches, plan
-            )
-            if self._reader is not None and self._rounds_left + rounds - done > 1:
-                self._reader.read(self._patches)
+        while rounds:
+            taken = min(rounds, _ROUNDS_AT_ONCE)
+            shape = (self.shape.profile, self._patch_size, self._byte_bits, taken)
+            arrays = (coder, buffer, self._tables, self._lanes, data)
+            self._code(arrays, Plan(direction, self._first, *shape))
+            rounds -= taken
             self._tell()
+
+    def _code(self, arrays: tuple[Any, ...], plan: Plan) -> None:
+        if self._reader is None:
+            code_patches(*arrays, self._no_odds, self._patches, plan)
+            return
+        if (trunk := self._reader.trunk) is not None:
+            log_odds = self._reader.log_odds
+            code_patches_with_network(*arrays, log_odds, self._patches, plan, trunk)
+            return
+        for _ in range(plan.patches):
+            one = plan._replace(patches=1)
+            code_patches(*arrays, self._reader.log_odds, self._patches, one)
+            self._reader.read(self._patches)
 
     def _tell(self) -> None:
         """How many bytes were coded since it was told last."""

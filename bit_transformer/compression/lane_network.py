@@ -24,6 +24,7 @@ from bit_transformer.compression.lane_arithmetic import (
     scaled_log_odds,
     step,
 )
+from bit_transformer.compression.lockstep import Trunk
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.stack import ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
@@ -63,6 +64,10 @@ class LaneNetwork:
             _new_state(self.config, self._weights, end - begin) for begin, end in pairwise(edges)
         ]
 
+    def trunk_of(self, state: LaneState) -> Trunk:
+        """The network with a state of its lanes."""
+        return Trunk(self._weights, state, self._reversible, float(self.config.logit_cap))
+
     def read(
         self, states: list[LaneState], patches: Int64[np.ndarray, " L"], *, at_start: bool
     ) -> Int32[np.ndarray, "L nodes"]:
@@ -91,6 +96,11 @@ class LaneReader:
         self._network, self._states = network, network.new_states(lanes)
         self.log_odds = network.read(self._states, np.zeros(lanes, np.int64), at_start=True)
         """(L, nodes) log-odds at each node of the patch that comes next."""
+
+    @property
+    def trunk(self) -> Trunk | None:
+        """For compiled code to read patches by itself; None where threads share out the lanes."""
+        return self._network.trunk_of(self._states[0]) if len(self._states) == 1 else None
 
     def read(self, patches: Int64[np.ndarray, " L"]) -> None:
         """One more patch of every lane."""

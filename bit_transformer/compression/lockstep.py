@@ -10,6 +10,12 @@ import numpy as np
 
 from bit_transformer.bits.parity import parity_of_bytes
 from bit_transformer.compression.contexts import Lanes
+from bit_transformer.compression.lane_arithmetic import (
+    LaneState,
+    Weights,
+    scaled_log_odds,
+    step,
+)
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
 from bit_transformer.compression.range_coder import decode_bit, encode_bit
 from bit_transformer.compression.tables import Tables
@@ -33,6 +39,15 @@ class Plan(NamedTuple):
     """9 with parity bits, which are not coded, else 8."""
     patches: int
     """Of each lane."""
+
+
+class Trunk(NamedTuple):
+    """A network and what it has read, all lanes in one state."""
+
+    weights: Weights
+    state: LaneState
+    reversible: bool
+    logit_cap: float
 
 
 @compiled
@@ -80,3 +95,25 @@ def code_patches(
                 if lanes.bit_index[lane] == byte_bits:
                     end_byte(tables, lanes, lane)
             patches[lane] = node - (1 << patch_size)
+
+
+@compiled
+def code_patches_with_network(  # noqa: PLR0913 arrays, one by one
+    coder: np.ndarray,
+    buffer: np.ndarray,
+    tables: Tables,
+    lanes: Lanes,
+    data: np.ndarray,
+    log_odds: np.ndarray,
+    patches: np.ndarray,
+    plan: Plan,
+    trunk: Trunk,
+) -> None:
+    """`code_patches`, the network reading every patch as soon as it is known; `log_odds` are those
+    of the patch that comes next, before and afterwards."""
+    direction, first, profile, patch_size, byte_bits, rounds = plan
+    one = Plan(direction, first, profile, patch_size, byte_bits, 1)
+    for _ in range(rounds):
+        code_patches(coder, buffer, tables, lanes, data, log_odds, patches, one)
+        step(trunk.weights, trunk.state, patches, False, trunk.reversible)
+        scaled_log_odds(trunk.state, trunk.logit_cap, log_odds)
