@@ -207,10 +207,11 @@ class RunConfig:
             raise ConfigError(f"cannot read settings from {path}: {error}") from error
 
 
-# Unknown names must not pass in silence: a misspelt setting would train with its default.
+# Unknown names must not pass in silence: a misspelt setting would train with its default. The
+# docstrings go into JSON schemas, where forms and agents read them.
 for _section in (
     *(DataConfig, ModelConfig, OptimizerConfig, TrainConfig, RegularizerConfig),
     RunConfig,
 ):
-    with_config(ConfigDict(extra="forbid"))(_section)
+    with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))(_section)
 _ADAPTER = TypeAdapter(RunConfig)

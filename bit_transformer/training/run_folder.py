@@ -65,6 +65,10 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         atomic_write_json(self.path / "config.json", config.to_dict())
 
+    def record(self, config: RunConfig) -> None:
+        """Replace the recorded settings by those that the run goes on with."""
+        atomic_write_json(self.path / "config.json", config.to_dict())
+
     def config(self) -> RunConfig:
         """The recorded settings; `CheckpointNotFoundError` where no run was started."""
         try:

@@ -1,0 +1,116 @@
+"""Runs and checkpoints to and from the hub. Its library is needed by no other operation."""
+
+import importlib
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr
+
+from bit_transformer.errors import MissingExtraError
+from bit_transformer.server.jobs.work import Work
+from bit_transformer.server.operations.registry import Engine, Prepared, job
+from bit_transformer.server.schemas import Name, Request, Response
+
+Repository = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+]
+_TOKEN = "hub_token"
+
+
+class HubRequest(Request):
+    """A run here and a repository there."""
+
+    run: Name
+    """Run or model; of a download, a new name."""
+    repo: Repository
+    """OWNER/NAME."""
+    token: SecretStr | None = None
+    """Token of the hub; left out, HF_TOKEN of the server. It is never stored."""
+
+
+class UploadRequest(HubRequest):
+    """A run to upload."""
+
+    private: bool = True
+    """Whether a repository that is made for it is private."""
+
+
+class Uploaded(Response):
+    """Where it is now."""
+
+    run: str
+    repo: str
+    url: str | None
+
+
+class Downloaded(Response):
+    """What it is called here."""
+
+    run: str
+    repo: str
+
+
+def _prepare_upload(engine: Engine, request: UploadRequest) -> Prepared:
+    engine.models.require_checkpoint(engine.workspace.run(request.run))
+    return _without_token(request)
+
+
+def _prepare_download(engine: Engine, request: HubRequest) -> Prepared:
+    engine.workspace.new_run(request.run)
+    prepared = _without_token(request)
+    return Prepared(prepared.request, writes=request.run, secrets=prepared.secrets)
+
+
+def _without_token(request: HubRequest) -> Prepared:
+    secrets = {} if request.token is None else {_TOKEN: request.token.get_secret_value()}
+    return Prepared(request.model_copy(update={"token": None}), secrets=secrets)
+
+
+@job("/push", prepare=_prepare_upload)
+def push(work: Work, request: UploadRequest) -> Uploaded:
+    """Upload a run with a model card, so that it can be pulled and trained on elsewhere."""
+    return _upload("push", work, request)
+
+
+@job("/save_checkpoint", prepare=_prepare_upload)
+def save_checkpoint(work: Work, request: UploadRequest) -> Uploaded:
+    """Upload the newest checkpoint of a run."""
+    return _upload("save_checkpoint", work, request)
+
+
+@job("/pull", prepare=_prepare_download)
+def pull(work: Work, request: HubRequest) -> Downloaded:
+    """Download a run."""
+    return _download("pull", work, request)
+
+
+@job("/download_checkpoint", prepare=_prepare_download)
+def download_checkpoint(work: Work, request: HubRequest) -> Downloaded:
+    """Download a checkpoint; it becomes a model here."""
+    return _download("download_checkpoint", work, request)
+
+
+def hub_functions() -> Any:
+    """The module that knows the hub; `MissingExtraError` where it is not to be had."""
+    try:
+        return importlib.import_module("bit_transformer.hub")
+    except ImportError as error:
+        raise MissingExtraError(
+            "the hub needs huggingface_hub; install bit-transformer[hub]"
+        ) from error
+
+
+def _upload(function: str, work: Work, request: UploadRequest) -> Uploaded:
+    run = work.workspace.run(request.run)
+    url = getattr(hub_functions(), function)(
+        run.path, request.repo, token=work.secrets.get(_TOKEN), private=request.private
+    )
+    return Uploaded(run=request.run, repo=request.repo, url=None if url is None else str(url))
+
+
+def _download(function: str, work: Work, request: HubRequest) -> Downloaded:
+    target = work.workspace.new_run(request.run)
+    getattr(hub_functions(), function)(request.repo, target.path, token=work.secrets.get(_TOKEN))
+    return Downloaded(run=request.run, repo=request.repo)
+
+
+OPERATIONS = (push, pull, save_checkpoint, download_checkpoint)
