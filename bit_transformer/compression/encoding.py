@@ -174,5 +174,7 @@ def encode_bytes(
 ) -> bytes:
     """The compressed file of some bytes."""
     sink = io.BytesIO()
-    compress_stream(io.BytesIO(data), sink, shared=shared, config=config, length=len(data))
+    compress_stream(
+        io.BytesIO(data), sink, shared=shared, config=config, length=len(data)
+    )
     return sink.getvalue()

@@ -44,12 +44,8 @@ def create_app(engine: Engine, access: Access) -> App:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        engine.jobs.open()
-        try:
-            async with mcp.session_manager.run():
-                yield
-        finally:
-            engine.jobs.close()
+        async with mcp.session_manager.run():
+            yield
 
     app = FastAPI(
         title="BitTransformerLM",

@@ -46,6 +46,7 @@ def make_mcp(engine: Engine) -> MCPServer:
         instructions=_INSTRUCTIONS,
         version=package_version(),
         tools=[*tools, _wait_tool(engine)],
+        log_level="WARNING",
     )
     _add_resources(server, engine)
     return server
@@ -56,7 +57,7 @@ def _tool(engine: Engine, operation: Operation) -> Tool:
     if operation.kind == "stream":
         answer = create_model(f"{operation.name.title()}Parts", parts=(list[answer], ...))  # type: ignore[valid-type]
 
-        async def call(arguments: dict[str, Any], context: Context) -> BaseModel:  # type: ignore[type-arg]
+        async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
             parts = []
             request = operation.request.model_validate(arguments)
             async for part in stream(engine, operation, request):
@@ -67,7 +68,7 @@ def _tool(engine: Engine, operation: Operation) -> Tool:
 
     else:
 
-        async def call(arguments: dict[str, Any], context: Context) -> BaseModel:  # type: ignore[type-arg]
+        async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
             request = operation.request.model_validate(arguments)
             return await anyio.to_thread.run_sync(
                 functools.partial(perform, engine, operation, request)
@@ -77,7 +78,7 @@ def _tool(engine: Engine, operation: Operation) -> Tool:
 
 
 def _wait_tool(engine: Engine) -> Tool:
-    async def call(arguments: dict[str, Any], context: Context) -> BaseModel:  # type: ignore[type-arg]
+    async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
         identity = JobRequest.model_validate(arguments).job
         job = engine.jobs.job(identity)
         async for _ in follow(job.metrics, 0, lambda: engine.jobs.state(identity).over):
@@ -103,6 +104,7 @@ def _made(
     return Tool(
         fn=_told(call),
         name=name,
+        title=None,
         description=description,
         parameters=request.model_json_schema(),
         fn_metadata=FuncMetadata(arg_model=_Raw, output_model=answer),
@@ -118,7 +120,7 @@ def _made(
 def _told(call: Callable[..., Awaitable[BaseModel]]) -> Callable[..., Awaitable[BaseModel]]:
     """The same, its errors in words that reach the client."""
 
-    async def telling(arguments: dict[str, Any], context: Context) -> BaseModel:  # type: ignore[type-arg]
+    async def telling(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
         try:
             return await call(arguments, context)
         except BitTransformerError as error:

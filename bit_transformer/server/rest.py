@@ -157,10 +157,10 @@ def _with_parameters(endpoint: Endpoint, operation: Operation, answer: Any) -> E
     if operation.path_fields:
         for name in operation.path_fields:
             field = fields[name]
-            place = Annotated[
-                (field.annotation, *field.metadata, Path(description=field.description))
-            ]  # type: ignore[misc,valid-type]
-            parameters.append(_parameter(name, place))
+            told = Path(description=field.description)
+            # What is put together here is a type only when it runs.
+            kind = cast(Any, Annotated)[(field.annotation, *field.metadata, told)]
+            parameters.append(_parameter(name, kind))
     elif fields and operation.reads_only:
         parameters.append(_parameter("request", Annotated[operation.request, Query()]))
     elif fields:

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bit_transformer.errors import ConfigError
-from bit_transformer.server.access.origins import is_loopback, own_hosts
+from bit_transformer.server.access.answers import App
+from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
 from bit_transformer.server.access.token import settle_token
 from bit_transformer.server.app import Access, create_app
 from bit_transformer.server.jobs.queue import SERVER_TOKEN_VARIABLE, JobQueue, Launch, launch_worker
 from bit_transformer.server.models import ModelStore
 from bit_transformer.server.operations.registry import Engine
 from bit_transformer.server.settings import Limits
-from bit_transformer.server.workspace import Workspace, open_workspace
+from bit_transformer.server.workspace import open_workspace
 
 _HEADER_SECONDS = 10.0
 
@@ -48,37 +50,60 @@ def make_engine(runs: Path, limits: Limits, launch: Launch = launch_worker) -> E
     )
 
 
-def make_server(engine: Engine, address: Address, token: str | None) -> uvicorn.Server:
-    """A server that is ready to `run`.
+def run_server(
+    engine: Engine,
+    address: Address,
+    token: str | None,
+    announce: Callable[[str, Path], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM; `announce` hears of the URL and the token's file first.
 
-    Raises `ConfigError` for an address that others can reach without a token that was given.
+    Raises `ConfigError` for an address that cannot be had, or that others can reach without a token
+    that was given; `ConflictError` while another server has the folder.
     """
     token = token or os.environ.get(SERVER_TOKEN_VARIABLE) or None
     if token is None and not is_loopback(address.host):
         raise ConfigError(
-            f"{address.host} can be reached by others: give a token with --token-file or in "
+            f"{address.host} can be reached by others: give a token with --token or in "
             f"{SERVER_TOKEN_VARIABLE}, or serve on 127.0.0.1"
         )
-    if not 0 <= address.port < 1 << 16:
-        raise ConfigError(f"port must be in [0, 65535], got {address.port}")
-    access = Access(
-        token=settle_token(engine.workspace.token, token),
-        hosts=(*own_hosts(address.host, address.port), *address.allowed_hosts),
-        origins=tuple(address.allowed_origins),
-    )
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(engine, access),
-            host=address.host,
-            port=address.port,
-            http=_ImpatientProtocol,
-            ws="none",
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=engine.limits.connections,
-            timeout_graceful_shutdown=3,
-        )
+    with _listening(address) as listener:
+        port = listener.getsockname()[1]
+        engine.jobs.open()
+        try:
+            access = Access(
+                token=settle_token(engine.workspace.token, token),
+                hosts=(*own_hosts(address.host, port), *address.allowed_hosts),
+                origins=tuple(address.allowed_origins),
+            )
+            server = uvicorn.Server(_settings(create_app(engine, access), engine.limits))
+            announce(f"http://{in_url(address.host)}:{port}", engine.workspace.token)
+            server.run(sockets=[listener])
+        finally:
+            engine.jobs.close()
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {address.host}:{address.port}: {error}; choose another --host or "
+            "--port"
+        ) from error
+
+
+def _settings(app: App, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_ImpatientProtocol,
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=limits.connections,
+        timeout_graceful_shutdown=3,
     )
 
 
@@ -114,8 +139,3 @@ class _ImpatientProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def workspace_of(runs: Path) -> Workspace:
-    """The workspace of a runs folder, for those who only read its token."""
-    return Workspace(runs.resolve())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bit_transformer.errors import BitTransformerError
-from bit_transformer.server.jobs.folder import JobFolder, JobState
+from bit_transformer.server.jobs.folder import JobFolder, JobState, State
 from bit_transformer.server.jobs.log import JobLog
 from bit_transformer.server.jobs.work import Stopped, Work
 from bit_transformer.server.operations import OPERATIONS
@@ -46,7 +46,7 @@ def main(root: Path, path: Path) -> int:
     """Do the job of a folder, unless somebody else does it or it is over; the exit code."""
     job = JobFolder(path)
     secrets = json.loads(sys.stdin.buffer.read() or b"{}")
-    sys.stdout = sys.stderr = output = _Redacted(sys.stderr, secrets.values())  # type: ignore
+    sys.stdout = sys.stderr = output = _Redacted(sys.stderr, secrets.values())
     work = Work(Workspace(root), JobLog(job.metrics), secrets)
     with job.locked(_PATIENCE) as held:
         state = job.state()
@@ -79,7 +79,7 @@ def _do(job: JobFolder, work: Work, state: JobState) -> JobState:
         traceback.print_exc()
         what = f"internal error, {type(error).__name__}: {error}"
         return dataclasses.replace(state, state="failed", error=what)
-    name = "cancelled" if work.stop.is_set() else "done"
+    name: State = "cancelled" if work.stop.is_set() else "done"
     return dataclasses.replace(state, state=name, result=result.model_dump(mode="json"))
 
 

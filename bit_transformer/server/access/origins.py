@@ -46,9 +46,14 @@ class SameSite:
 
 def own_hosts(host: str, port: int) -> list[str]:
     """The Host headers of whoever reaches a server bound to that address directly."""
-    names = dict.fromkeys((*_LOOPBACK, f"[{host}]" if ":" in host else host))
+    names = dict.fromkeys((*_LOOPBACK, in_url(host)))
     bare = list(names) if port in (80, 443) else []
     return [f"{name}:{port}" for name in names] + bare
+
+
+def in_url(host: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:

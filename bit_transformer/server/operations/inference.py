@@ -2,7 +2,7 @@
 
 import copy
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -173,6 +173,7 @@ def infer(engine: Engine, request: InferRequest) -> Inferred:
     run, began = engine.workspace.run_or_newest(request.run), time.monotonic()
     with engine.models.computing(run) as model:
         prompt = bits_of(model, request.prompt_bytes())
+        facts: dict[str, Any] = {"passed": None, "reasons": [], "queued": None}
         if request.gate:
             new, facts = _guarded(engine, run, model, prompt, request)
         else:
@@ -184,7 +185,6 @@ def infer(engine: Engine, request: InferRequest) -> Inferred:
                 torch.Generator().manual_seed(request.seed),
             )
             new = bits[0, prompt.shape[1] :].numpy()
-            facts = {"passed": None, "reasons": [], "queued": None}
         content = whole_bytes(model, new)
     return Inferred(
         run=run.path.name,
@@ -203,7 +203,7 @@ def _guarded(
     model: BitTransformerLM,
     prompt: torch.Tensor,
     request: InferRequest,
-) -> tuple[np.ndarray, dict[str, object]]:
+) -> tuple[np.ndarray, dict[str, Any]]:
     gate = SafetyGate.from_pretrained(run.path)
     if gate is None:
         raise ConfigError(
