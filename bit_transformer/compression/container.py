@@ -8,7 +8,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bit_transformer.compression.block import (
     LEAST_TABLE_BITS,
@@ -46,6 +46,7 @@ END_BYTES = _END.size + _CRC.size
 _MOST_ROWS = 1 << 24
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where a compressed file is read from."""
 

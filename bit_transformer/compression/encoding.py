@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +25,7 @@ from bit_transformer.errors import ConfigError, ContainerError, VerificationErro
 _PIECE_BYTES = 1 << 16
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where bytes are written to."""
 

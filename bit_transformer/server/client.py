@@ -39,7 +39,7 @@ def find_token(runs: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(
-            f"cannot read the token in {path}: {error.strerror}; name the runs folder of the server "
+            f"cannot read the token in {path}: {error.strerror}; name the server's runs folder "
             f"with --runs, or set {SERVER_TOKEN_VARIABLE}"
         ) from error
 

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from typing import Self
 
 from pydantic import model_validator
 
@@ -22,7 +21,7 @@ class DataRequest(Request):
     """Name of an uploaded file."""
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> Self:
+    def _one_of_three(self) -> "DataRequest":
         given = [name for name in ("text", "base64", "file") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of text, base64 and file, got {given}")

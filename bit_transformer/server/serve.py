@@ -68,19 +68,27 @@ def run_server(
             f"{SERVER_TOKEN_VARIABLE}, or serve on 127.0.0.1"
         )
     with _listening(address) as listener:
-        port = listener.getsockname()[1]
         engine.jobs.open()
         try:
-            access = Access(
-                token=settle_token(engine.workspace.token, token),
-                hosts=(*own_hosts(address.host, port), *address.allowed_hosts),
-                origins=tuple(address.allowed_origins),
-            )
-            server = uvicorn.Server(_settings(create_app(engine, access), engine.limits))
-            announce(f"http://{in_url(address.host)}:{port}", engine.workspace.token)
+            server, url = make_server(engine, address, listener, token)
+            announce(url, engine.workspace.token)
             server.run(sockets=[listener])
         finally:
             engine.jobs.close()
+
+
+def make_server(
+    engine: Engine, address: Address, listener: socket.socket, token: str | None
+) -> tuple[uvicorn.Server, str]:
+    """A server that is ready to run on a socket, and its URL."""
+    port = listener.getsockname()[1]
+    access = Access(
+        token=settle_token(engine.workspace.token, token),
+        hosts=(*own_hosts(address.host, port), *address.allowed_hosts),
+        origins=tuple(address.allowed_origins),
+    )
+    server = uvicorn.Server(_settings(create_app(engine, access), engine.limits))
+    return server, f"http://{in_url(address.host)}:{port}"
 
 
 def _listening(address: Address) -> socket.socket:

@@ -61,6 +61,7 @@ def main(root: Path, path: Path) -> int:
         ended = _do(job, work, state)
         if ended.error:
             ended = dataclasses.replace(ended, error=output.without_secrets(ended.error))
+        work.log.close()
         job.write(dataclasses.replace(ended, ended=time.time(), pid=None))
     return 0 if ended.state != "failed" else 1
 

@@ -23,6 +23,10 @@ class JobLog:
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first: tuple[float, float] | None = None
 
+    def close(self) -> None:
+        """Nothing more is to come."""
+        self._file.close()
+
     def write(self, kind: str, **fields: Any) -> None:
         """One line; raises `StorageError` on a full disk."""
         with storage_errors(self._path):

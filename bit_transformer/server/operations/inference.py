@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import ConfigError, TooLargeError
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.sampling import SamplingConfig
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence
@@ -30,6 +30,7 @@ from bit_transformer.training.run_folder import RunFolder
 
 _MOST_SCORED = 4 << 20
 _MOST_LONG = 1 << 18
+_MOST_WINDOWS = 1024
 _MOST_SURPRISALS = 1 << 16
 _MOST_LOOKED_AT = 128
 """Bytes; a map of attention has the square of it."""
@@ -238,6 +239,7 @@ def infer_long(engine: Engine, request: LongRequest) -> LongInferred:
         # Telemetry listens to a network, and must hear no other request.
         model = copy.deepcopy(shared)
         bits = bits_of(model, data)[0]
+        _require_few_windows(model, len(bits), request)
         predicted, telemetry = infer_long_sequence(
             model, bits, ctx_bits=request.ctx_bits, overlap_bits=request.overlap_bits
         )
@@ -249,6 +251,18 @@ def infer_long(engine: Engine, request: LongRequest) -> LongInferred:
         right=right,
         windows=[Window(readings=_means(window)) for window in telemetry],
     )
+
+
+def _require_few_windows(model: BitTransformerLM, bits: int, request: LongRequest) -> None:
+    """Telemetry of a window takes some milliseconds, and somebody waits for it."""
+    window = request.ctx_bits or model.config.max_seq_len
+    overlap = window // 2 if request.overlap_bits is None else request.overlap_bits
+    windows = -(-bits // max(window - overlap, 1))
+    if windows > _MOST_WINDOWS:
+        raise TooLargeError(
+            f"{bits:,} bits are {windows:,} windows, and at most {_MOST_WINDOWS:,} are read while "
+            "a request waits; give fewer bytes, or larger windows with less overlap"
+        )
 
 
 @direct("POST", "/score")
