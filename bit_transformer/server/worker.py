@@ -1,14 +1,16 @@
 """One job in a process of its own: `python -m bit_transformer.server.worker RUNS JOB`."""
 
 import dataclasses
+import io
 import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.jobs.folder import JobFolder, JobState, State
@@ -23,46 +25,46 @@ _NICE = 5
 """Whoever asks for the state of a training should not wait for it."""
 
 
-class _Redacted:
+class _Redacted(io.TextIOBase):
     """A text stream in which no secret appears, whatever a library prints."""
 
-    def __init__(self, stream: TextIO, secrets: Iterable[str]) -> None:
+    def __init__(self, stream: Any, secrets: Iterable[str]) -> None:
         self._stream, self._secrets = stream, [secret for secret in secrets if secret]
 
     def write(self, text: str) -> int:
         self._stream.write(self.without_secrets(text))
         return len(text)
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def without_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
 
 def main(root: Path, path: Path) -> int:
     """Do the job of a folder, unless somebody else does it or it is over; the exit code."""
-    job = JobFolder(path)
-    secrets = json.loads(sys.stdin.buffer.read() or b"{}")
-    sys.stdout = sys.stderr = output = _Redacted(sys.stderr, secrets.values())
-    work = Work(Workspace(root), JobLog(job.metrics), secrets)
-    with job.locked(_PATIENCE) as held:
+    job, secrets = JobFolder(path), json.loads(sys.stdin.buffer.read() or b"{}")
+    output: Any = _Redacted(sys.stderr, secrets.values())
+    with redirect_stdout(output), redirect_stderr(output), job.locked(_PATIENCE) as held:
         state = job.state()
         if not held or state.state != "queued":
             return 0
-        work.listen()
-        state = dataclasses.replace(state, state="running", started=time.time(), pid=os.getpid())
-        job.write(state)
-        if job.cancel_marker.exists():
-            work.stop.set()
-        os.nice(_NICE)
-        ended = _do(job, work, state)
-        if ended.error:
-            ended = dataclasses.replace(ended, error=output.without_secrets(ended.error))
-        work.log.close()
-        job.write(dataclasses.replace(ended, ended=time.time(), pid=None))
+        with closing(JobLog(job.metrics)) as log:
+            work = Work(Workspace(root), log, secrets)
+            work.listen()
+            state = dataclasses.replace(
+                state, state="running", started=time.time(), pid=os.getpid()
+            )
+            job.write(state)
+            if job.cancel_marker.exists():
+                work.stop.set()
+            os.nice(_NICE)
+            ended = _do(job, work, state)
+        error = None if ended.error is None else output.without_secrets(ended.error)
+        job.write(dataclasses.replace(ended, error=error, ended=time.time(), pid=None))
     return 0 if ended.state != "failed" else 1
 
 
