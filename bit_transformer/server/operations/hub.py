@@ -1,6 +1,7 @@
 """Runs and checkpoints to and from the hub. Its library is needed by no other operation."""
 
 import importlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr
@@ -11,7 +12,11 @@ from bit_transformer.server.operations.registry import Engine, Prepared, job
 from bit_transformer.server.schemas import Name, Request, Response
 
 Repository = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}(@[A-Za-z0-9._-]+)?$",
+        max_length=300,
+    ),
 ]
 _TOKEN = "hub_token"
 
@@ -22,7 +27,7 @@ class HubRequest(Request):
     run: Name
     """Run or model; of a download, a new name."""
     repo: Repository
-    """OWNER/NAME."""
+    """OWNER/NAME; of a download also OWNER/NAME@REVISION."""
     token: SecretStr | None = None
     """Token of the hub; left out, HF_TOKEN of the server. It is never stored."""
 
@@ -39,7 +44,10 @@ class Uploaded(Response):
 
     run: str
     repo: str
-    url: str | None
+    url: str
+    files: int
+    bytes: int
+    """Of these files; what the hub had already was not sent."""
 
 
 class Downloaded(Response):
@@ -67,26 +75,26 @@ def _without_token(request: HubRequest) -> Prepared:
 
 @job("/push", prepare=_prepare_upload)
 def push(work: Work, request: UploadRequest) -> Uploaded:
-    """Upload a run with a model card, so that it can be pulled and trained on elsewhere."""
-    return _upload("push", work, request)
+    """Upload a run with a model card and all that training elsewhere needs to go on with it."""
+    return _upload(work, request, training=True)
 
 
 @job("/save_checkpoint", prepare=_prepare_upload)
 def save_checkpoint(work: Work, request: UploadRequest) -> Uploaded:
-    """Upload the newest checkpoint of a run."""
-    return _upload("save_checkpoint", work, request)
+    """Upload the newest checkpoint of a run for inference, with a model card."""
+    return _upload(work, request, training=False)
 
 
 @job("/pull", prepare=_prepare_download)
 def pull(work: Work, request: HubRequest) -> Downloaded:
-    """Download a run."""
-    return _download("pull", work, request)
+    """Download a run, to go on with it or to ask it."""
+    return _download(work, request, training=True)
 
 
 @job("/download_checkpoint", prepare=_prepare_download)
 def download_checkpoint(work: Work, request: HubRequest) -> Downloaded:
-    """Download a checkpoint; it becomes a model here."""
-    return _download("download_checkpoint", work, request)
+    """Download a model for inference."""
+    return _download(work, request, training=False)
 
 
 def hub_functions() -> Any:
@@ -99,18 +107,43 @@ def hub_functions() -> Any:
         ) from error
 
 
-def _upload(function: str, work: Work, request: UploadRequest) -> Uploaded:
-    run = work.workspace.run(request.run)
-    url = getattr(hub_functions(), function)(
-        run.path, request.repo, token=work.secrets.get(_TOKEN), private=request.private
+def _upload(work: Work, request: UploadRequest, *, training: bool) -> Uploaded:
+    pushed = hub_functions().push(
+        work.workspace.run(request.run).path,
+        request.repo,
+        token=work.secrets.get(_TOKEN),
+        training=training,
+        private=request.private,
+        progress=_telling(work),
     )
-    return Uploaded(run=request.run, repo=request.repo, url=None if url is None else str(url))
+    return Uploaded(
+        run=request.run,
+        repo=request.repo,
+        url=pushed.url,
+        files=pushed.files,
+        bytes=pushed.bytes,
+    )
 
 
-def _download(function: str, work: Work, request: HubRequest) -> Downloaded:
-    target = work.workspace.new_run(request.run)
-    getattr(hub_functions(), function)(request.repo, target.path, token=work.secrets.get(_TOKEN))
+def _download(work: Work, request: HubRequest, *, training: bool) -> Downloaded:
+    hub_functions().pull(
+        request.repo,
+        work.workspace.new_run(request.run).path,
+        token=work.secrets.get(_TOKEN),
+        training=training,
+        progress=_telling(work),
+    )
     return Downloaded(run=request.run, repo=request.repo)
+
+
+def _telling(work: Work) -> Callable[[int, int, str], None]:
+    """Tells the job how far it is; stops it between two files when it should end."""
+
+    def told(done: int, total: int, file: str) -> None:
+        work.give_way()
+        work.log.progress("progress", done, total, "bytes", file=file)
+
+    return told
 
 
 OPERATIONS = (push, pull, save_checkpoint, download_checkpoint)
