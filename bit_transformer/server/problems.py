@@ -48,7 +48,10 @@ class Problem(BaseModel):
 
     def headers(self) -> dict[str, str]:
         """Headers that go with it."""
-        found = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+        found = {}
+        if self.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+            # The rest of such a request is not waited for.
+            found["connection"] = "close"
         if self.status == HTTPStatus.UNAUTHORIZED:
             found["www-authenticate"] = 'Bearer realm="bit-transformer"'
         if self.status == HTTPStatus.TOO_MANY_REQUESTS:

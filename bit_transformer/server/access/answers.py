@@ -14,6 +14,28 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _POLICY_VIOLATION = 1008
 
 
+_EVERYWHERE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+
+class PlainAnswers:
+    """Has no answer stored, or taken for another kind of document than it says it is."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+
+        async def send_plainly(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                more = [(name, value) for name, value in _EVERYWHERE if name not in there]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        await self._app(scope, receive, send_plainly)
+
+
 async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
     """Answer a request with a problem; close a websocket before it opens."""
     if scope["type"] == "websocket":
