@@ -1,6 +1,5 @@
 """Asks a running server, for the command line and for scripts; needs no library."""
 
-import http.client
 import json
 import os
 import urllib.error
@@ -8,8 +7,9 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from bit_transformer.errors import ConfigError, RefusedError, SourceError, UnreachableError
 from bit_transformer.server.jobs.queue import SERVER_TOKEN_VARIABLE
@@ -85,7 +85,7 @@ class Client:
         except FileNotFoundError as error:
             raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
-    def _open(self, operation: Operation, arguments: Mapping[str, Any]) -> IO[bytes]:
+    def _open(self, operation: Operation, arguments: Mapping[str, Any]) -> HTTPResponse:
         rest = dict(arguments)
         path = operation.path
         for name in operation.path_fields:
@@ -98,7 +98,7 @@ class Client:
 
     def _request(
         self, method: str, path: str, content: Any = None, size: int | None = None
-    ) -> IO[bytes]:
+    ) -> HTTPResponse:
         kind = "application/json" if isinstance(content, bytes) else "application/octet-stream"
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind}
         if size is not None:
@@ -107,10 +107,10 @@ class Client:
             self.address + path, data=content, headers=headers, method=method
         )
         try:
-            answer: IO[bytes] = urllib.request.urlopen(request, timeout=_QUIET_SECONDS)
+            answer: HTTPResponse = urllib.request.urlopen(request, timeout=_QUIET_SECONDS)
         except urllib.error.HTTPError as error:
             raise RefusedError(_words(error)) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise UnreachableError(
                 f"no server answers at {self.address} ({reason}); start one with "
@@ -128,7 +128,7 @@ def _words(error: urllib.error.HTTPError) -> str:
             return f"the server answered {error.code} {error.reason}"
 
 
-def _events(answer: IO[bytes]) -> Iterator[tuple[str, Any]]:
+def _events(answer: HTTPResponse) -> Iterator[tuple[str, Any]]:
     """(kind, data) of each server-sent event."""
     kind = "message"
     for raw in answer:
