@@ -1,6 +1,5 @@
 """The operations as a REST interface with an OpenAPI document, made of their registry."""
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +14,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.event_stream import MEDIA_TYPE as EVENTS
@@ -92,7 +92,7 @@ def _settings(operation: Operation) -> dict[str, Any]:
 
 def _events_settings() -> dict[str, Any]:
     """Of a route that answers with events."""
-    content = {EVENTS: {"schema": {"type": "string"}}}
+    content: dict[str, Any] = {EVENTS: {}}
     return {
         "response_class": StreamingResponse,
         "responses": documented(*_ALWAYS, 404, 409, 501)
@@ -241,14 +241,23 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     return _answer(problem_of_fields(cast(Sequence[dict[str, Any]], found)))
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     details = {
         HTTPStatus.NOT_FOUND: "there is nothing at this address; /openapi.json lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: "this address does not know that method; see /openapi.json",
     }
     detail = details.get(HTTPStatus(error.status_code), str(error.detail))
-    allow = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
-    with contextlib.suppress(ValueError):
-        return _answer(problem(error.status_code, detail), allow)
-    return _answer(problem(500, detail))
+    allowed = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and _methods_at(request)
+    headers = {"allow": ", ".join(sorted(allowed))} if allowed else None
+    return _answer(problem(error.status_code, detail), headers)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """What the routes of an address know together; each by itself only knows its own."""
+    routes = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return {method for route in routes for method in route.methods or ()}
