@@ -144,6 +144,9 @@ def summarize(engine: Engine, run: RunFolder) -> RunSummary:
             facts["ended"] = True
     except BitTransformerError as error:
         facts["problem"] = str(error)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # A run that was pulled may hold anything.
+        facts["problem"] = f"its records cannot be read ({type(error).__name__}: {error})"
     facts.pop("run", None)
     return RunSummary(
         name=name,
