@@ -228,7 +228,7 @@ def test_damaged_runs_and_odd_files_are_no_fault_of_the_server(served):
         ("b", "{}", '{"kind": 3}\n{"kind": "step", "step": "x"}\n[1]\n'),
         ("c", '{"model": {"width": 3}}', ""),
     ):
-        run = served.log / name
+        run = served.root / name
         run.mkdir()
         (run / "config.json").write_text(settings)
         (run / "metrics.jsonl").write_text(records)
