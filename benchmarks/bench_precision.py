@@ -31,7 +31,7 @@ from bit_transformer import (
     preset,
     quantize_dynamic,
 )
-from bit_transformer.cli.quantize import weight_bytes
+from bit_transformer.quantization import weight_bytes
 
 _WINDOW = 128
 _SIZES = ModelConfig(

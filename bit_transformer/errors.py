@@ -30,10 +30,18 @@
     ├── TrainingError              exit code 1
     │   ├── NonFiniteLossError     NaN or infinity in loss or gradients
     │   └── CollapseError          a run that goes bad again after every recovery
-    └── SafetyError                exit code 1
-        ├── GateError              output refused by the safety gate
-        ├── InvalidPredictionError predictions that are not numbers
-        └── ReviewError            a review item that is not there, decided already or damaged
+    ├── SafetyError                exit code 1
+    │   ├── GateError              output refused by the safety gate
+    │   ├── InvalidPredictionError predictions that are not numbers
+    │   └── ReviewError            a review item that is not there, decided already or damaged
+    └── ServiceError               a server cannot do what was asked of it: exit code 1
+        ├── UnknownNameError       no run, job, file or item of that name
+        ├── ConflictError          the name is taken, or what it names is in the wrong state
+        ├── BusyError              somebody else writes there; `owner` says who
+        ├── QueueFullError         more jobs than the server lets wait
+        ├── TooLargeError          more bytes than the server takes
+        ├── UnreachableError       no server answers
+        └── RefusedError           the server answered with a problem
 
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
@@ -186,3 +194,39 @@ class InvalidPredictionError(SafetyError):
 
 class ReviewError(SafetyError):
     """A review item cannot be shown or decided; nothing was released."""
+
+
+class ServiceError(BitTransformerError):
+    """A server cannot do what was asked of it."""
+
+
+class UnknownNameError(ServiceError):
+    """Nothing of that kind has that name."""
+
+
+class ConflictError(ServiceError):
+    """The name is taken already, or what it names is in a state that forbids this."""
+
+
+class BusyError(ServiceError):
+    """Somebody else writes to it; `owner` is the job that does."""
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+class QueueFullError(ServiceError):
+    """As many jobs wait as the server lets wait."""
+
+
+class TooLargeError(ServiceError):
+    """More bytes than the server takes or makes of one request."""
+
+
+class UnreachableError(ServiceError):
+    """No server answers at that address."""
+
+
+class RefusedError(ServiceError):
+    """The server refused; the message is its own."""

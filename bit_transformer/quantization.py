@@ -196,6 +196,21 @@ def convert_qat_fx(model: _Model) -> _Model:
     return copied
 
 
+def quantized(model: _Model, to: Literal["int8", "int4"]) -> _Model:
+    """A copy in 8 or 4 bits, for inference. The 4 bits that a model was trained in are kept, one
+    that was not is rounded."""
+    if to == "int8":
+        return quantize_dynamic(model)
+    if scheme_of(model) == "int4-qat":
+        return convert_qat_fx(model)
+    return convert_qat_fx(prepare_qat_fx(copy.deepcopy(model)))
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all weights as they are saved."""
+    return sum(tensor.nbytes for tensor in _network(model).state_dict().values())
+
+
 def scheme_of(model: nn.Module) -> Scheme | None:
     """How a model's weights are held; None for ordinary ones."""
     for module in model.modules():

@@ -15,6 +15,7 @@ HEAVY = [
     "fastapi",
     "huggingface_hub",
     "matplotlib",
+    "mcp",
     "nicegui",
     "pytorch_optimizer",
     "river",
@@ -25,6 +26,8 @@ HEAVY = [
     "trackio",
     "transformers",
     "tyro",
+    "uvicorn",
+    "watchfiles",
 ]
 
 

@@ -23,6 +23,9 @@ COMMANDS = {
     "push": "upload a run or a checkpoint, with a model card, to a hub",
     "pull": "download a run or a checkpoint from a hub",
     "review": "list, show, approve or reject what the safety gate held back",
+    "serve": "the management server: REST and MCP on 127.0.0.1:7000",
+    "call": "any operation of a running server",
+    "watch": "run tests on every change, restart the server if they pass",
 }
 
 _INTERRUPTED = 130

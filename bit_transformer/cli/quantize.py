@@ -1,6 +1,5 @@
 """A model with smaller weights, in a folder of its own."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,7 @@ import tyro
 from bit_transformer.cli.output import parse, print_json
 from bit_transformer.errors import SourceError
 from bit_transformer.lm import BitTransformerLM
-from bit_transformer.quantization import (
-    convert_qat_fx,
-    prepare_qat_fx,
-    quantize_dynamic,
-    scheme_of,
-)
+from bit_transformer.quantization import quantized, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(QuantizeArguments, words, command="quantize")
     model = BitTransformerLM.from_pretrained(arguments.run)
-    smaller = quantize_dynamic(model) if arguments.to == "int8" else _in_4_bits(model)
+    smaller = quantized(model, arguments.to)
     data = None if arguments.data is None else _read(arguments.data)
     smaller.save_pretrained(arguments.out)
     report: dict[str, Any] = {
@@ -55,17 +49,6 @@ def run(words: Sequence[str]) -> None:
         report["bits_per_byte_before"] = model.score(data).bits_per_byte
         report["bits_per_byte_after"] = smaller.score(data).bits_per_byte
     print_json(report) if arguments.json else _print(report, arguments)
-
-
-def _in_4_bits(model: BitTransformerLM) -> BitTransformerLM:
-    if scheme_of(model) == "int4-qat":
-        return convert_qat_fx(model)
-    return convert_qat_fx(prepare_qat_fx(copy.deepcopy(model)))
-
-
-def weight_bytes(model: BitTransformerLM) -> int:
-    """Bytes of all weights as they are saved."""
-    return sum(tensor.nbytes for tensor in model.network.state_dict().values())
 
 
 def _read(path: Path) -> np.ndarray:

@@ -209,11 +209,12 @@ class RunConfig:
             raise ConfigError(f"cannot read settings from {path}: {error}") from error
 
 
-# Unknown names must not pass in silence: a misspelt setting would train with its default.
+# Unknown names must not pass in silence: a misspelt setting would train with its default. The
+# docstrings go into JSON schemas, where forms and agents read them.
 for _section in (
     *(DataConfig, ModelConfig, OptimizerConfig, TrainConfig),
     *(RegularizerConfig, RunLengthConfig),
     RunConfig,
 ):
-    with_config(ConfigDict(extra="forbid"))(_section)
+    with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))(_section)
 _ADAPTER = TypeAdapter(RunConfig)

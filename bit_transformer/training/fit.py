@@ -151,11 +151,13 @@ def _run(
     last = _LastEvaluation()
     beside = [*_callbacks(config, run, dataset, progress=progress), last, *callbacks]
     trainer = _trainer(config, model, dataset, beside)
+    # Only now: a run that could not begin leaves nothing that looks like one.
     if not run.exists():
-        # Only now: a run that could not begin leaves nothing that looks like one.
         run.create(config)
-    if checkpoint is not None:
-        _restore(trainer, model, checkpoint, dataset)
+    else:
+        if checkpoint is not None:
+            _restore(trainer, model, checkpoint, dataset)
+        run.record(config)
     train = config.train
     parallelize(model.network, use_checkpoint=train.use_checkpoint, compile=train.compile)
     done = trainer.fit()

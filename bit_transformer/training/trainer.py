@@ -45,12 +45,16 @@ class Trainer:
         self.schedule = make_schedule(config.schedule, config.steps, config.warmup, config.decay)
         self.average = WeightAverage(network, config.weight_average)
         self.progress = Progress()
-        self.stop_requested = False
+        self.stop_requested = self.checkpoint_requested = False
         self.device = network.embedding.nodes.device
 
     def request_stop(self) -> None:
         """End after the step under way; callbacks still save and report."""
         self.stop_requested = True
+
+    def request_checkpoint(self) -> None:
+        """Save after the step under way."""
+        self.checkpoint_requested = True
 
     def fit(self) -> Progress:
         """Train until the configured steps are done or a callback asks to stop."""

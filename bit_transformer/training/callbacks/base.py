@@ -52,9 +52,14 @@ class RunningTrainer(Protocol):
     average: WeightAverage
     progress: Progress
     stop_requested: bool
+    checkpoint_requested: bool
 
     def request_stop(self) -> None:
         """End after the step under way; callbacks still save and report."""
+        ...
+
+    def request_checkpoint(self) -> None:
+        """Save after the step under way."""
         ...
 
     def emit(self, moment: str, *details: Any) -> None:

@@ -16,7 +16,7 @@ from bit_transformer.training.callbacks.base import (
 
 
 class Checkpoints(Callback):
-    """Saves every so many steps, when a stop was asked for, and at the end.
+    """Saves every so many steps, when a stop or a checkpoint was asked for, and at the end.
 
     The newest `keep` checkpoints stay, and beside them the one nearest to the best evaluation.
     """
@@ -36,9 +36,10 @@ class Checkpoints(Callback):
             self._best, self._best_step = record.bits_per_byte, record.step
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Save when it is time or the run is about to stop."""
+        """Save when it is time, somebody asked for it or the run is about to stop."""
         due = self._every > 0 and record.step % self._every == 0
-        if due or trainer.stop_requested:
+        if due or trainer.stop_requested or trainer.checkpoint_requested:
+            trainer.checkpoint_requested = False
             self._save(trainer)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:

@@ -1,0 +1,36 @@
+"""A server that follows its code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bit_transformer.cli.output import parse
+from bit_transformer.server.watcher import Watcher, pytest_command, python_changes, serve_command
+
+
+@dataclass(frozen=True)
+class WatchArguments:
+    """Run the tests whenever a Python file changes, and start the server anew only if they pass.
+
+    Jobs under way go on across restarts.
+    """
+
+    paths: tuple[Path, ...] = (Path("bit_transformer"), Path("tests"))
+    """Folders to watch."""
+    tests: tuple[str, ...] = ("-x",)
+    """Words for pytest, such as tests/server."""
+    host: str = "127.0.0.1"
+    """Address that the server listens on."""
+    port: int = 7000
+    """Port that the server listens on."""
+    runs: Path = Path("runs")
+    """Folder that holds the runs."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command."""
+    arguments = parse(WatchArguments, words, command="watch")
+    server = ["--host", arguments.host, "--port", str(arguments.port)]
+    server += ["--runs", str(arguments.runs)]
+    changes = python_changes(arguments.paths)
+    Watcher(pytest_command(arguments.tests), serve_command(server)).run(changes)

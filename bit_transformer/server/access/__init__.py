@@ -1,0 +1,8 @@
+"""Who may ask, and how much: plain ASGI layers that also guard websockets and streams.
+
+answers   problem documents and headers, as ASGI messages
+token     the bearer token: where it is kept, and the layer that asks for it
+origins   which Host and Origin headers are let in
+rate      how often an address may ask
+patience  how long and how large a request may be
+"""

@@ -1,0 +1,65 @@
+"""Problem documents as ASGI messages."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from bit_transformer.server.problems import MEDIA_TYPE, Problem
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_POLICY_VIOLATION = 1008
+
+
+_EVERYWHERE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+
+class PlainAnswers:
+    """Has no answer stored, or taken for another kind of document than it says it is."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+
+        async def send_plainly(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                more = [(name, value) for name, value in _EVERYWHERE if name not in there]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        await self._app(scope, receive, send_plainly)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
+    """Answer a request with a problem; close a websocket before it opens."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": problem.title})
+        return
+    body = problem.body()
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers()}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": problem.status,
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The value of a header; None where it is absent or comes more than once."""
+    found = [value for key, value in scope["headers"] if key == name]
+    return found[0] if len(found) == 1 else None
+
+
+def has_header(scope: Scope, name: bytes) -> bool:
+    """Whether a header is there at all."""
+    return any(key == name for key, _ in scope["headers"])

@@ -1,0 +1,60 @@
+"""Server-sent events: what a job tells and what a stream makes, as it comes."""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator
+
+from pydantic import BaseModel
+
+from bit_transformer.errors import BitTransformerError
+from bit_transformer.server.jobs.log import follow
+from bit_transformer.server.operations.jobs import job_document
+from bit_transformer.server.operations.registry import Engine
+from bit_transformer.server.problems import problem_of
+
+MEDIA_TYPE = "text/event-stream"
+_PING_SECONDS = 15.0
+
+
+def event(data: str, *, kind: str | None = None, number: int | None = None) -> bytes:
+    """One event; `data` has no line breaks, as JSON has none."""
+    lines = [] if number is None else [f"id: {number}"]
+    lines += [] if kind is None else [f"event: {kind}"]
+    return "\n".join([*lines, f"data: {data}", "", ""]).encode()
+
+
+async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator[bytes]:
+    """What a job told after that line, then what it tells; at last, as `end`, the job."""
+    job = engine.jobs.job(identity)
+
+    def is_over() -> bool:
+        return engine.jobs.state(identity).over
+
+    spoke = time.monotonic()
+    async for batch in follow(job.metrics, after, is_over):
+        if batch:
+            yield b"".join(event(line, number=number) for number, line in batch)
+        elif time.monotonic() - spoke < _PING_SECONDS:
+            continue
+        else:
+            yield b": waiting\n\n"
+        spoke = time.monotonic()
+    state = await asyncio.to_thread(engine.jobs.state, identity)
+    document = await asyncio.to_thread(functools.partial(job_document, engine.jobs, state))
+    yield event(document.model_dump_json(), kind="end")
+
+
+async def part_events(
+    first: BaseModel | None, rest: AsyncIterator[BaseModel]
+) -> AsyncIterator[bytes]:
+    """Each part of a stream; at last `end`, or `problem` for what went wrong on the way."""
+    try:
+        if first is not None:
+            yield event(first.model_dump_json())
+        async for part in rest:
+            yield event(part.model_dump_json())
+    except BitTransformerError as error:
+        yield event(problem_of(error).body().decode(), kind="problem")
+    else:
+        yield event("{}", kind="end")

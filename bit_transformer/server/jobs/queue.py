@@ -1,0 +1,252 @@
+"""Starts, cancels and finds jobs again. Reads files and waits; all work is done by the jobs."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.errors import BusyError, ConflictError, QueueFullError, UnknownNameError
+from bit_transformer.server.jobs.folder import JobFolder, JobState, find_jobs
+from bit_transformer.server.settings import Limits
+from bit_transformer.server.workspace import Workspace
+
+Child = subprocess.Popen[bytes]
+Launch = Callable[[Workspace, JobFolder, Mapping[str, str]], Child]
+_EVERY = 0.2
+"""Seconds between looks at the jobs."""
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
+SERVER_TOKEN_VARIABLE = "BIT_TRANSFORMER_TOKEN"
+
+_log = logging.getLogger(__name__)
+
+
+def launch_worker(workspace: Workspace, job: JobFolder, secret: Mapping[str, str]) -> Child:
+    """A process that does the job. It leads a session of its own, so that nothing that ends the
+    server ends it; secrets go through a pipe, never into a file or its environment."""
+    command = [sys.executable, "-m", "bit_transformer.server.worker"]
+    paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment.pop(SERVER_TOKEN_VARIABLE, None)
+    with job.log.open("ab") as log:
+        child = subprocess.Popen(
+            [*command, str(workspace.root), str(job.path)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=job.path,
+            env=environment,
+            start_new_session=True,
+        )
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
+        pipe.write(json.dumps(dict(secret)).encode())
+    return child
+
+
+class JobQueue:
+    """The jobs of one workspace; only one server at a time may have it open."""
+
+    def __init__(
+        self, workspace: Workspace, limits: Limits, launch: Launch = launch_worker
+    ) -> None:
+        self._workspace, self._limits, self._launch = workspace, limits, launch
+        self._jobs: dict[str, JobFolder] = {}
+        self._ended: dict[str, JobState] = {}
+        self._children: dict[str, Child] = {}
+        self._secrets: dict[str, Mapping[str, str]] = {}
+        self._guard = threading.RLock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock_file: IO[str] | None = None
+
+    def open(self) -> None:
+        """Find the jobs there are and begin to look after them.
+
+        Raises `ConflictError` while another server has the folder.
+        """
+        self._lock_file = self._take_folder()
+        self._jobs = {job.path.name: job for job in find_jobs(self._workspace.jobs)}
+        self._closing.clear()
+        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look after them no longer; jobs under way go on."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
+    def submit(
+        self,
+        operation: str,
+        request: dict[str, Any],
+        *,
+        writes: str | None,
+        secret: Mapping[str, str],
+    ) -> JobState:
+        """Put a job in the queue.
+
+        Raises `BusyError` where another one that is not over writes to the same run, and
+        `QueueFullError`.
+        """
+        with self._guard:
+            unfinished = self._unfinished()
+            if writes is not None:
+                self.require_free(writes)
+            waiting = sum(state.state == "queued" for state in unfinished)
+            if waiting >= self._limits.queued:
+                raise QueueFullError(
+                    f"{waiting} jobs wait already and the server lets {self._limits.queued} wait; "
+                    "try again later, or cancel one"
+                )
+            now = datetime.now(UTC)
+            identity = f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+            state = JobState(identity, operation, writes, "queued", now.timestamp())
+            job = JobFolder(self._workspace.jobs / identity)
+            job.create(state, request)
+            self._jobs[identity], self._secrets[identity] = job, secret
+            return state
+
+    def job(self, identity: str) -> JobFolder:
+        """A job's folder; raises `UnknownNameError`."""
+        with self._guard:
+            if identity not in self._jobs:
+                raise UnknownNameError(f"there is no job {identity!r}; GET /jobs lists them")
+            return self._jobs[identity]
+
+    def state(self, identity: str) -> JobState:
+        """How far a job has come; raises `UnknownNameError`."""
+        job = self.job(identity)
+        if identity in self._ended:
+            return self._ended[identity]
+        state = job.state()
+        if state.over:
+            self._ended[identity] = state
+        return state
+
+    def states(self) -> list[JobState]:
+        """All jobs, newest first."""
+        with self._guard:
+            return [self.state(identity) for identity in sorted(self._jobs, reverse=True)]
+
+    def owner(self, run: str) -> JobState | None:
+        """The job that may write to a run."""
+        with self._guard:
+            return next((state for state in self._unfinished() if state.writes == run), None)
+
+    def require_free(self, run: str) -> None:
+        """Raise `BusyError` while a job may write to a run."""
+        owner = self.owner(run)
+        if owner is not None:
+            raise BusyError(
+                f"the run {run!r} belongs to job {owner.id} ({owner.operation}, {owner.state}) "
+                "until it is over; wait for it or cancel it",
+                owner=owner.id,
+            )
+
+    def cancel(self, identity: str) -> JobState:
+        """Have a job end: at once when it waits, else after what it is at, saved."""
+        with self._guard:
+            job = self.job(identity)
+            if self.state(identity).over:
+                return self.state(identity)
+            with storage_errors(job.path):
+                job.cancel_marker.touch()
+            state = job.end_unless_alive("cancelled", None)
+            if state.state == "running":
+                self._signal(job, signal.SIGTERM)
+            return self.state(identity)
+
+    def save(self, identity: str) -> None:
+        """Ask a job that runs to save what it has."""
+        with self._guard:
+            self._signal(self.job(identity), signal.SIGUSR1)
+
+    def _signal(self, job: JobFolder, number: signal.Signals) -> None:
+        with job.locked() as nobody_holds_it:
+            pid = job.state().pid
+            if not nobody_holds_it and pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def _unfinished(self) -> list[JobState]:
+        open_jobs = [identity for identity in self._jobs if identity not in self._ended]
+        states = [self.state(identity) for identity in sorted(open_jobs)]
+        return [state for state in states if not state.over]
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self.look()
+            except Exception:
+                # A full disk, say: what could not be done now is tried again.
+                _log.exception("looking after the jobs failed")
+            self._closing.wait(_EVERY)
+
+    def look(self) -> None:
+        """Settle what has ended, start what may begin."""
+        with self._guard:
+            running = 0
+            for state in self._unfinished():
+                child = self._children.get(state.id)
+                # `poll` also has the system forget a process that has ended.
+                if child is not None and child.poll() is None:
+                    running += 1
+                elif child is not None or state.state == "running":
+                    running += not self._settle(state.id).over
+            waiting = [
+                state
+                for state in self._unfinished()
+                if state.state == "queued" and state.id not in self._children
+            ]
+            for state in waiting[: max(0, self._limits.running - running)]:
+                self._begin(state)
+            for identity in [one for one in self._children if one in self._ended]:
+                if self._children[identity].poll() is not None:
+                    del self._children[identity]
+
+    def _begin(self, state: JobState) -> None:
+        job = self._jobs[state.id]
+        try:
+            child = self._launch(self._workspace, job, self._secrets.pop(state.id, {}))
+        except OSError as error:
+            job.end_unless_alive("failed", f"its process could not be started: {error}")
+        else:
+            self._children[state.id] = child
+
+    def _settle(self, identity: str) -> JobState:
+        """The state of a job that has no child of ours (any more)."""
+        child = self._children.pop(identity, None)
+        how = "its process is gone"
+        if child is not None and child.returncode < 0:
+            how = f"its process was ended by {signal.Signals(-child.returncode).name}"
+        elif child is not None:
+            how = f"its process ended with exit code {child.returncode}"
+        return self._jobs[identity].end_unless_alive("failed", f"{how} before the job was done")
+
+    def _take_folder(self) -> IO[str]:
+        path = self._workspace.jobs.parent / "lock"
+        with storage_errors(path):
+            file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise ConflictError(
+                f"another server has {self._workspace.root} open; stop it, or name another folder "
+                "with --runs"
+            ) from error
+        return file

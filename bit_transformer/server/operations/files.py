@@ -1,0 +1,80 @@
+"""Uploaded files, and what compression makes of them."""
+
+from pydantic import model_validator
+
+from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.server.data_request import decode, encode
+from bit_transformer.server.operations.registry import Engine, direct
+from bit_transformer.server.schemas import Name, Nothing, Request, Response, Text
+from bit_transformer.server.workspace import Workspace
+
+
+class PutRequest(Request):
+    """A small file; larger ones are uploaded with PUT /files/NAME."""
+
+    name: Name
+    text: Text = ""
+    """Its content as text, in UTF-8."""
+    base64: Text | None = None
+    """Its content as bytes, instead."""
+
+    @model_validator(mode="after")
+    def _decodable(self) -> "PutRequest":
+        self.content()
+        return self
+
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return encode(self.text) if self.base64 is None else decode(self.base64)
+
+
+class FileRequest(Request):
+    """One file."""
+
+    name: Name
+
+
+class File(Response):
+    """A file that operations can be given by its name."""
+
+    name: str
+    bytes: int
+    modified: float
+    """Unix time."""
+
+
+class Files(Response):
+    """The files there are, by name."""
+
+    files: list[File]
+
+
+@direct("GET", "/files")
+def list_files(engine: Engine, request: Nothing) -> Files:
+    """The files there are."""
+    names = engine.workspace.file_names()
+    return Files(files=[describe_file(engine.workspace, name) for name in names])
+
+
+@direct("POST", "/files")
+def put_file(engine: Engine, request: PutRequest) -> File:
+    """Write a small file; one of that name must not be there."""
+    atomic_write_bytes(engine.workspace.new_file(request.name), request.content())
+    return describe_file(engine.workspace, request.name)
+
+
+@direct("DELETE", "/files/{name}")
+def delete_file(engine: Engine, request: FileRequest) -> File:
+    """Remove a file; runs and models are never removed."""
+    described = describe_file(engine.workspace, request.name)
+    engine.workspace.file(request.name).unlink(missing_ok=True)
+    return described
+
+
+def describe_file(workspace: Workspace, name: str) -> File:
+    """What is told of a file."""
+    found = workspace.file(name).stat()
+    return File(name=name, bytes=found.st_size, modified=found.st_mtime)
+
+
+OPERATIONS = (list_files, put_file, delete_file)

@@ -1,0 +1,193 @@
+"""Runs: make, list and show them; bring a checkpoint in."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.checkpoint.format import MANIFEST, MODEL, read_manifest
+from bit_transformer.errors import BitTransformerError, ConfigError, ConflictError
+from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.server.models import check_model_size, saved_step
+from bit_transformer.server.operations.registry import Engine, direct
+from bit_transformer.server.operations.status import shown_settings
+from bit_transformer.server.schemas import Name, Nothing, Request, Response, RunName, RunSummary
+from bit_transformer.server.training_request import RunSettings, new_run_name
+from bit_transformer.training.run_folder import RunFolder
+
+_LARGEST_MANIFEST = 16 << 20
+
+
+class Runs(Response):
+    """Runs and models, oldest first."""
+
+    runs: list[RunSummary]
+
+
+class Checkpoint(Response):
+    """One saved state of a run."""
+
+    name: str
+    step: int
+    bits_per_byte: float | None
+    """Held-out, when it was saved."""
+    bytes: int
+    """On disk."""
+
+
+class Run(Response):
+    """Everything about one run."""
+
+    summary: RunSummary
+    settings: dict[str, Any] | None
+    """All sections of RunConfig; None for a model by itself."""
+    report: dict[str, Any] | None
+    """The result, once the run has ended."""
+    floors: dict[str, float] | None
+    """Of the gate that was calibrated with the model."""
+    checkpoints: list[Checkpoint]
+
+
+class ImportRequest(Request):
+    """Two uploaded files that make a checkpoint."""
+
+    run: Name
+    """Name of the model it becomes."""
+    weights: Name
+    """File that was uploaded: a model.safetensors."""
+    manifest: Name
+    """File that was uploaded: its manifest.json."""
+
+
+@direct("POST", "/init")
+def init(engine: Engine, request: RunSettings) -> Run:
+    """Make a run of these settings, untrained: it can be asked, and trained with `train` or
+    `step`."""
+    name = request.run or new_run_name()
+    run = engine.workspace.new_run(name)
+    engine.jobs.require_free(name)
+    config = request.resolved(engine.workspace)
+    check_model_size(config.model, engine.limits)
+    run.create(config)
+    return describe(engine, run)
+
+
+@direct("GET", "/runs")
+def list_runs(engine: Engine, request: Nothing) -> Runs:
+    """The runs and models there are: how far they are and how good."""
+    return Runs(runs=[summarize(engine, run) for run in engine.workspace.runs()])
+
+
+@direct("GET", "/runs/{run}")
+def get_run(engine: Engine, request: RunName) -> Run:
+    """One run: settings, result, floors of its gate, checkpoints."""
+    return describe(engine, engine.workspace.run(request.run))
+
+
+@direct("POST", "/import_checkpoint")
+def import_checkpoint(engine: Engine, request: ImportRequest) -> Run:
+    """Make a model of uploaded safetensors and their manifest, once they have been verified.
+
+    Nothing else is taken: no pickle, no archive.
+    """
+    target = engine.workspace.new_run(request.run).path
+    engine.jobs.require_free(request.run)
+    sources = {
+        MANIFEST: engine.workspace.file(request.manifest),
+        MODEL: engine.workspace.file(request.weights),
+    }
+    if sources[MANIFEST].stat().st_size > _LARGEST_MANIFEST:
+        raise ConfigError(
+            f"a manifest has at most {_LARGEST_MANIFEST} bytes, {request.manifest} has "
+            f"{sources[MANIFEST].stat().st_size}"
+        )
+    private = engine.workspace.jobs.parent
+    with storage_errors(target), tempfile.TemporaryDirectory(dir=private) as at:
+        staging = Path(at) / "checkpoint"
+        staging.mkdir()
+        # Copied: a file may be removed and uploaded again, a model stays what was verified.
+        for name, source in sources.items():
+            shutil.copyfile(source, staging / name)
+        engine.models.verify(staging)
+        try:
+            staging.rename(target)
+        except OSError as error:
+            raise ConflictError(f"{request.run!r} is taken; choose another name") from error
+    return describe(engine, RunFolder(target))
+
+
+def describe(engine: Engine, run: RunFolder) -> Run:
+    """Everything about a run."""
+    settings = run.config().to_dict() if run.exists() else None
+    return Run(
+        summary=summarize(engine, run),
+        settings=None if settings is None else shown_settings(settings),
+        report=run.report(),
+        floors=_floors(run),
+        checkpoints=_checkpoints(run),
+    )
+
+
+def summarize(engine: Engine, run: RunFolder) -> RunSummary:
+    """One line about a run; one whose settings cannot be read is told as it is found."""
+    name = run.path.name
+    owner = engine.jobs.owner(name)
+    facts: dict[str, Any] = {"step": 0, "steps": 0, "bits_per_byte": None, "ended": False}
+    try:
+        if run.exists():
+            facts |= run.summary()
+        else:
+            saved = read_manifest(run.path)["metadata"]
+            facts["step"] = saved_step(saved)
+            facts["bits_per_byte"] = _saved_result(saved)
+            facts["ended"] = True
+    except BitTransformerError as error:
+        facts["problem"] = str(error)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # A run that was pulled may hold anything.
+        facts["problem"] = f"its records cannot be read ({type(error).__name__}: {error})"
+    facts.pop("run", None)
+    return RunSummary(
+        name=name,
+        job=None if owner is None else owner.id,
+        created=run.path.stat().st_mtime,
+        **facts,
+    )
+
+
+def _floors(run: RunFolder) -> dict[str, float] | None:
+    try:
+        gate = SafetyGate.from_pretrained(run.path)
+    except (BitTransformerError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return None if gate is None else dict(gate.policy.floors)
+
+
+def _checkpoints(run: RunFolder) -> list[Checkpoint]:
+    folder = run.checkpoints
+    paths = [folder.path_of(step) for step in folder.steps()] or [run.path]
+    found = []
+    for path in paths:
+        try:
+            manifest = read_manifest(path)
+        except BitTransformerError:
+            continue
+        metadata = manifest["metadata"]
+        found.append(
+            Checkpoint(
+                name=path.name,
+                step=saved_step(metadata),
+                bits_per_byte=_saved_result(metadata),
+                bytes=sum(entry["size"] for entry in manifest["files"].values()),
+            )
+        )
+    return found
+
+
+def _saved_result(metadata: dict[str, Any]) -> float | None:
+    found = metadata.get("held_out_bits_per_byte")
+    return float(found) if isinstance(found, int | float) else None
+
+
+OPERATIONS = (init, list_runs, get_run, import_checkpoint)

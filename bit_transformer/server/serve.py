@@ -1,0 +1,149 @@
+"""Runs the server on an address until it is told to stop."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bit_transformer.errors import ConfigError
+from bit_transformer.server.access.answers import App
+from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
+from bit_transformer.server.access.token import settle_token
+from bit_transformer.server.app import Access, create_app
+from bit_transformer.server.jobs.queue import SERVER_TOKEN_VARIABLE, JobQueue, Launch, launch_worker
+from bit_transformer.server.models import ModelStore
+from bit_transformer.server.operations.registry import Engine
+from bit_transformer.server.settings import Limits
+from bit_transformer.server.workspace import open_workspace
+
+_HEADER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens and by which names it is known."""
+
+    host: str = "127.0.0.1"
+    port: int = 7000
+    allowed_hosts: Sequence[str] = ()
+    """Host headers beside those of the address, with port."""
+    allowed_origins: Sequence[str] = ()
+    """Origins beside those of the hosts."""
+
+
+def make_engine(runs: Path, limits: Limits, launch: Launch = launch_worker) -> Engine:
+    """What operations work with, in a runs folder."""
+    workspace = open_workspace(runs)
+    return Engine(
+        workspace=workspace,
+        limits=limits,
+        models=ModelStore(limits),
+        jobs=JobQueue(workspace, limits, launch),
+        started=time.time(),
+    )
+
+
+def run_server(
+    engine: Engine,
+    address: Address,
+    token: str | None,
+    announce: Callable[[str, Path], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM; `announce` hears of the URL and the token's file first.
+
+    Raises `ConfigError` for an address that cannot be had, or that others can reach without a token
+    that was given; `ConflictError` while another server has the folder.
+    """
+    token = token or os.environ.get(SERVER_TOKEN_VARIABLE) or None
+    if token is None and not is_loopback(address.host):
+        raise ConfigError(
+            f"{address.host} can be reached by others: give a token with --token or in "
+            f"{SERVER_TOKEN_VARIABLE}, or serve on 127.0.0.1"
+        )
+    with _listening(address) as listener:
+        engine.jobs.open()
+        try:
+            server, url = make_server(engine, address, listener, token)
+            announce(url, engine.workspace.token)
+            server.run(sockets=[listener])
+        finally:
+            engine.jobs.close()
+
+
+def make_server(
+    engine: Engine, address: Address, listener: socket.socket, token: str | None
+) -> tuple[uvicorn.Server, str]:
+    """A server that is ready to run on a socket, and its URL."""
+    port = listener.getsockname()[1]
+    access = Access(
+        token=settle_token(engine.workspace.token, token),
+        hosts=(*own_hosts(address.host, port), *address.allowed_hosts),
+        origins=tuple(address.allowed_origins),
+    )
+    server = uvicorn.Server(_settings(create_app(engine, access), engine.limits))
+    return server, f"http://{in_url(address.host)}:{port}"
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {address.host}:{address.port}: {error}; choose another --host or "
+            "--port"
+        ) from error
+
+
+def _settings(app: App, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_ImpatientProtocol,
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=limits.connections,
+        timeout_graceful_shutdown=3,
+    )
+
+
+class _ImpatientProtocol(H11Protocol):
+    """Closes connections that do not send the head of a request in time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._forget()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(_HEADER_SECONDS, self._too_late)
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

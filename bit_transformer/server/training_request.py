@@ -1,0 +1,102 @@
+"""Settings of a run as they are asked for: the sections of the command line, any field of which may
+be left out."""
+
+import dataclasses
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
+
+from bit_transformer.data.config import DataConfig
+from bit_transformer.errors import ConfigError
+from bit_transformer.model.config import ModelConfig, PresetName
+from bit_transformer.model.config import preset as preset_of
+from bit_transformer.objectives.regularizers import RegularizerConfig
+from bit_transformer.server.schemas import Name, Request
+from bit_transformer.server.workspace import Workspace
+from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+
+_SECTIONS = tuple(field.name for field in dataclasses.fields(RunConfig))
+_HUB_DATA = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(\?[\w=&.,-]*)?")
+"""A data set by owner and name; anything else after hf:// would be a folder of this machine."""
+
+
+class RunSettings(Request):
+    """A run: its name and the sections of its settings."""
+
+    run: Name | None = None
+    """Name of the run; left out, the date and time."""
+    preset: PresetName = "tiny"
+    """Size of the model; fields of `model` override it."""
+    data: DataConfig = DataConfig()
+    """What to train on: names of uploaded files, or hf://OWNER/NAME; by default the Python standard
+    library of the server."""
+    model: ModelConfig = preset_of("tiny")
+    """Sizes and switches of the network."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Who updates which weights, and how fast."""
+    train: TrainConfig = TrainConfig()
+    """How long, in what steps, and what happens beside them."""
+    regularizers: RegularizerConfig = RegularizerConfig()
+    """Penalties on K, C and S of the predictions."""
+    _given: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_what_was_given(
+        cls, value: Any, handler: ModelWrapValidatorHandler["RunSettings"]
+    ) -> "RunSettings":
+        made = handler(_over_preset(value))
+        if isinstance(value, dict):
+            made._given = {name: value[name] for name in _SECTIONS if name in value}
+        return made
+
+    def resolved(self, workspace: Workspace, before: RunConfig | None = None) -> RunConfig:
+        """The settings of the run, over those `before` where it goes on; files by their paths.
+
+        Raises `ConfigError`, and `UnknownNameError` for a file that was not uploaded.
+        """
+        if before is None:
+            before = RunConfig(model=preset_of(self.preset))
+        sections = before.to_dict()
+        config = RunConfig.from_dict(
+            {name: sections[name] | self._given.get(name, {}) for name in _SECTIONS}
+        )
+        sources = tuple(_source(workspace, source) for source in config.data.sources)
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
+
+
+def new_run_name() -> str:
+    """What a run is called by default."""
+    return datetime.now().strftime("%Y-%m-%d-%H%M%S")
+
+
+def _over_preset(value: Any) -> Any:
+    """The same request with what `model` leaves out taken from its preset, for the schema to
+    judge."""
+    try:
+        base = preset_of(value.get("preset", "tiny")).to_dict()
+        return {**value, "model": base | value.get("model", {})}
+    except (AttributeError, ConfigError, TypeError):
+        return value
+
+
+def _source(workspace: Workspace, source: str) -> str:
+    if source.startswith("hf://"):
+        if not _HUB_DATA.fullmatch(source):
+            raise ConfigError(
+                f"{source!r} is no data set of the hub; write hf://OWNER/NAME?split=train&..."
+            )
+        return source
+    path = Path(source)
+    if path.is_absolute() and path.parent == workspace.files:
+        return str(workspace.file(path.name))
+    if "/" in source or "\\" in source:
+        raise ConfigError(
+            f"{source!r} is no name of an uploaded file; upload it with PUT /files/NAME and put "
+            "NAME in data.sources (a run on other files of this machine goes on with "
+            "`bit-transformer train --resume` there)"
+        )
+    return str(workspace.file(source))

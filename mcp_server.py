@@ -1,0 +1,8 @@
+"""`python mcp_server.py` is `bit-transformer serve`, under its documented name."""
+
+import sys
+
+from bit_transformer.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["serve", *sys.argv[1:]]))

@@ -1,0 +1,205 @@
+"""A tiny trained run, and servers that listen: with real jobs, or with jobs that end at once."""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from bit_transformer.data.config import DataConfig
+from bit_transformer.model.config import ModelConfig
+from bit_transformer.server.jobs.folder import JobFolder
+from bit_transformer.server.jobs.log import JobLog
+from bit_transformer.server.jobs.queue import Launch, launch_worker
+from bit_transformer.server.operations.registry import Engine
+from bit_transformer.server.serve import Address, make_engine, make_server
+from bit_transformer.server.settings import Limits
+from bit_transformer.server.workspace import Workspace
+from bit_transformer.training.config import RunConfig, TrainConfig
+from bit_transformer.training.fit import train_run
+
+TINY = {
+    "d_model": 16,
+    "nhead": 2,
+    "num_layers": 2,
+    "dim_feedforward": 32,
+    "max_seq_len": 512,
+    "memory_slots": 256,
+    "memory_width": 4,
+}
+TEXT = b"to be or not to be, that is the question\n" * 300
+TOKEN = "a-token-of-the-tests"
+
+
+class EndedChild(subprocess.Popen[bytes]):
+    """A process that has ended before anybody looked."""
+
+    def __init__(self, returncode: int = 0) -> None:
+        self.returncode = returncode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def __del__(self) -> None:
+        pass
+
+
+def launch_done(workspace: Workspace, job: JobFolder, secret: Mapping[str, str]) -> EndedChild:
+    """In place of a process: the job is done at once."""
+    log = JobLog(job.metrics)
+    log.progress("begin", 0, 1, "steps")
+    log.progress("step", 1, 1, "steps", step=1, loss=1.0)
+    log.close()
+    with job.locked() as held:
+        assert held
+        now = time.time()
+        state = dataclasses.replace(job.state(), state="done", started=now, ended=now, result={})
+        job.write(state)
+    return EndedChild()
+
+
+@dataclasses.dataclass
+class Served:
+    """A server that listens."""
+
+    url: str
+    engine: Engine
+    root: Path
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str | None] = {},
+    ) -> tuple[int, dict[str, str], Any]:
+        """(status, headers, document) of a request; a header of None is left out."""
+        place = urlsplit(self.url)
+        sent: dict[str, str | None] = {"Authorization": f"Bearer {TOKEN}", **headers}
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+        with contextlib.closing(connection):
+            given = {name: value for name, value in sent.items() if value is not None}
+            connection.request(method, path, body, given)
+            answer = connection.getresponse()
+            content = answer.read()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            is_json = "json" in found.get("content-type", "")
+            return answer.status, found, json.loads(content) if is_json else content
+
+    def ended(self, job: str, seconds: float = 60) -> dict[str, Any]:
+        """A job once it is over."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            _, _, document = self.ask("GET", f"/jobs/{job}")
+            if document["state"] in ("done", "failed", "cancelled"):
+                return document
+            time.sleep(0.1)
+        raise AssertionError(f"the job is not over after {seconds} s: {document}")
+
+    def reached(self, job: str, steps: int, seconds: float = 60) -> None:
+        """Wait until a training has done so many steps."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            _, _, document = self.ask("GET", f"/jobs/{job}")
+            if (document["progress"] or {"done": 0})["done"] >= steps:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the training is not there after {seconds} s: {document}")
+
+
+@contextlib.contextmanager
+def serving(root: Path, limits: Limits, launch: Launch = launch_worker) -> Iterator[Served]:
+    """A server on a free port, in a thread."""
+    engine = make_engine(root, limits, launch)
+    engine.jobs.open()
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        server, url = make_server(engine, Address(), listener, TOKEN)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield Served(url, engine, root)
+        finally:
+            server.should_exit = True
+            thread.join()
+            engine.jobs.close()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps; not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = folder / "text"
+    data.write_bytes(TEXT)
+    config = RunConfig(
+        data=DataConfig(sources=(str(data),)),
+        model=ModelConfig(**TINY),  # type: ignore[arg-type]
+        train=TrainConfig(steps=12, batch_size=4, evaluate_every=6, device="cpu"),
+    )
+    train_run(config, folder / "one", progress=False)
+    return folder / "one"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, trained: Path) -> Path:
+    """A runs folder with the trained run, and its text as an uploaded file."""
+    root = tmp_path / "runs"
+    shutil.copytree(trained, root / "one")
+    files = root / ".server" / "files"
+    files.mkdir(parents=True)
+    (files / "text").write_bytes(TEXT)
+    config = json.loads((root / "one" / "config.json").read_text())
+    config["data"]["sources"] = [str(files / "text")]
+    (root / "one" / "config.json").write_text(json.dumps(config))
+    return root
+
+
+@pytest.fixture
+def engine(runs: Path) -> Iterator[Engine]:
+    """An engine whose jobs end at once."""
+    made = make_engine(runs, Limits(), launch_done)
+    made.jobs.open()
+    yield made
+    made.jobs.close()
+
+
+@pytest.fixture
+def served(runs: Path) -> Iterator[Served]:
+    """A server whose jobs end at once."""
+    with serving(runs, Limits(), launch_done) as found:
+        yield found
+
+
+@pytest.fixture
+def working(runs: Path) -> Iterator[Served]:
+    """A server whose jobs are real."""
+    with serving(runs, Limits()) as found:
+        yield found
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to be so"
+        time.sleep(0.02)
+
+
+def command(*words: str) -> list[str]:
+    """The command line in a process of its own."""
+    return [sys.executable, "-m", "bit_transformer", *words]
