@@ -54,10 +54,8 @@ def run(words: Sequence[str]) -> None:
     ends.check(force=arguments.force)
     shared = shared_of(model, arguments.given, arguments.threads)
     length = ends.length()
-    passes = 2 if arguments.codec.verify else 1
-    total = None if length is None else passes * length
     with (
-        progress_bar("compressing", total, hidden=arguments.json) as progress,
+        progress_bar("compressing", length, hidden=arguments.json) as progress,
         ends.opened() as (source, sink),
     ):
         done = compress_stream(

@@ -168,7 +168,16 @@ class BlockCoder:
             self._run(LEARN, new_coder(), payload, data)
         else:
             self._run(DECODE, new_decoder(payload), payload, _NO_BYTES.copy())
-        return zlib.crc32(self._between(begin, self._lanes.position)) == segment.raw_crc
+        if zlib.crc32(self._between(begin, self._lanes.position)) == segment.raw_crc:
+            return True
+        self._forget_since(begin)
+        return False
+
+    def _forget_since(self, begin: np.ndarray) -> None:
+        """What was decoded wrong is not decoded."""
+        for at, end in zip(begin, self._lanes.position, strict=True):
+            self._tables.history[at:end] = 0
+        self._lanes.position[:] = begin
 
     def decoded(self) -> UInt8[np.ndarray, " n"]:
         """The bytes of the block; zeros where none is decoded yet."""

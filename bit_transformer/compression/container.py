@@ -28,6 +28,8 @@ ARITHMETIC = 1
 MIXER, HYBRID = 0, 1
 """Modes."""
 MOST_BLOCK_BYTES = 1 << 28
+MOST_LENGTH = 1 << 50
+"""Of an original, in bytes."""
 UNKNOWN_LENGTH = (1 << 64) - 1
 
 _GIVEN = 1
@@ -163,6 +165,8 @@ def read_header(source: Source) -> Header:
             f"{segment_bytes} bytes; a block has at most {MOST_BLOCK_BYTES}"
         )
     known = None if length == UNKNOWN_LENGTH else length
+    if known is not None and known > MOST_LENGTH:
+        raise ContainerError(f"the header speaks of {known} bytes, {MOST_LENGTH} are the most")
     return Header(block_bytes, segment_bytes, known, network, given)
 
 
@@ -183,6 +187,7 @@ def parse_block_header(content: bytes, header: Header) -> BlockHeader | None:
     fits = (
         marker == BLOCK
         and 1 <= raw <= header.block_bytes
+        and index * header.block_bytes < MOST_LENGTH
         and coded <= 2 * raw + (1 << 16)
         and 1 <= lanes <= min(raw, MAX_LANES)
         and profile <= 1
@@ -208,9 +213,10 @@ def parse_end(content: bytes) -> End | None:
     if len(content) < END_BYTES or not _seal_holds(fixed + table, content[-_CRC.size :]):
         return None
     _, blocks, length, digest = _END.unpack(fixed)
-    if len(table) != blocks * _ROW.size:
+    rows = tuple(_ROW.iter_unpack(table)) if len(table) == blocks * _ROW.size else ()
+    if len(rows) != blocks or sum(raw for raw, _ in rows) != length:
         return None
-    return End(length, digest, tuple(_ROW.iter_unpack(table)))
+    return End(length, digest, rows)
 
 
 def segment_bytes(segment: Segment) -> bytes:

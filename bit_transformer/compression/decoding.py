@@ -122,12 +122,14 @@ def recover_stream(
 
 
 def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, int]]:
-    blocks = -(-length // block_bytes)
-    return [
-        (index * block_bytes, min(length, (index + 1) * block_bytes))
-        for index in range(blocks)
-        if index not in seen
-    ]
+    """Stretches of whole blocks that are not among those seen."""
+    found, begin = [], 0
+    for index in [*sorted(seen), -(-length // block_bytes)]:
+        end = min(index * block_bytes, length)
+        if begin < end:
+            found.append((begin, end))
+        begin = (index + 1) * block_bytes
+    return found
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,7 @@ def _decode_block(
             )
     if whole and not coder.segments:
         return coder, ""
-    return coder, (
-        f"block {header.index} (bytes from {header.index} x the block size) is damaged in its "
-        f"segment {len(segments)}"
-    )
+    return coder, (f"block {header.index} is damaged in its segment {len(segments)}")
 
 
 class _Scanner:

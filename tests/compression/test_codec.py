@@ -325,6 +325,21 @@ def test_a_machine_that_decodes_otherwise_is_noticed(monkeypatch):
     monkeypatch.setattr(block, "code_patches", faulty)
     with pytest.raises(ContainerError, match="computes differently"):
         decode_bytes(blob)
+    found = recover_stream(io.BytesIO(blob), sink := io.BytesIO())
+    assert found.missing == [(0, 200)]
+    assert sink.getvalue() == bytes(200)
+
+
+def test_a_file_that_claims_too_much_is_refused():
+    huge = container.Header(1, 1, 1 << 60).to_bytes()
+    with pytest.raises(ContainerError, match="are the most"):
+        decode_bytes(huge)
+    claims = container.Header(1, 1).to_bytes() + container.End(1 << 40, bytes(16), ()).to_bytes()
+    found = recover_stream(io.BytesIO(claims), io.BytesIO())
+    assert found.raw_bytes == 0
+    assert found.damage
+    cut = container.Header(4, 4, 1 << 20).to_bytes()
+    assert recover_stream(io.BytesIO(cut), io.BytesIO()).missing == [(0, 1 << 20)]
 
 
 def test_verification_finds_what_does_not_decode(monkeypatch):
