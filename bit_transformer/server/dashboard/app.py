@@ -9,6 +9,7 @@ from nicegui import app, background_tasks, ui
 from bit_transformer.errors import ConfigError
 from bit_transformer.server.access.origins import SameSite, own_hosts
 from bit_transformer.server.dashboard.backend import Backend
+from bit_transformer.server.dashboard.downloads import add_downloads
 from bit_transformer.server.dashboard.page import draw_page
 from bit_transformer.server.dashboard.pulse import Pulse
 
@@ -36,6 +37,7 @@ def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
     async def index() -> None:
         await draw_page(backend, pulse)
 
+    add_downloads(backend)
     app.on_startup(lambda: background_tasks.create(pulse.run(), name="pulse"))
     hosts = (*own_hosts(place.host, place.port), *place.allowed_hosts)
     app.add_middleware(SameSite, hosts=hosts)

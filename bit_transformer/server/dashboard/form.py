@@ -9,7 +9,7 @@ from nicegui.element import Element
 from pydantic import BaseModel, ValidationError
 
 from bit_transformer.server.dashboard.fields import FieldSpec, fields_of
-from bit_transformer.server.dashboard.widgets import set_options, widget_of
+from bit_transformer.server.dashboard.widgets import put, set_options, widget_of
 
 _numbers = itertools.count()
 
@@ -93,7 +93,7 @@ class Form:
     def set(self, path: str, value: Any) -> None:
         """Put a value into a field, as if it had been typed."""
         if path in self._widgets:
-            self._widgets[path].set_value(value)
+            put(self._widgets[path], value)
         else:
             self._take(self.fields[path], value)
 
@@ -147,7 +147,7 @@ class Form:
             spec = self.fields[path]
             value = self._secrets.get(path) if spec.kind == "secret" else self.value(path)
             if spec.taken(widget.value) != value:
-                widget.set_value(value)
+                put(widget, value)
         self._setting = False
 
     def _check(self, *, complete: bool) -> bool:

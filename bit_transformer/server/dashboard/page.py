@@ -1,17 +1,32 @@
 """The one page: header, banner, jobs under way, and a tab for each thing to do."""
 
+from collections.abc import Callable
+
 from nicegui import ui
 
 from bit_transformer.server.dashboard import settings as stored
 from bit_transformer.server.dashboard import theme
+from bit_transformer.server.dashboard.ask_panel import draw_asking
 from bit_transformer.server.dashboard.backend import Backend
 from bit_transformer.server.dashboard.desk import Desk
+from bit_transformer.server.dashboard.files_panel import draw_files
 from bit_transformer.server.dashboard.jobs_strip import draw_jobs
+from bit_transformer.server.dashboard.models_panel import draw_models
 from bit_transformer.server.dashboard.pulse import Pulse, Snapshot
+from bit_transformer.server.dashboard.review_panel import draw_review
 from bit_transformer.server.dashboard.runs_panel import draw_runs
 from bit_transformer.server.dashboard.settings import Tab
+from bit_transformer.server.dashboard.train_panel import draw_training
 
 _EVERY = 0.5
+_DRAW: dict[Tab, Callable[[Desk], None]] = {
+    "runs": draw_runs,
+    "new": draw_training,
+    "ask": draw_asking,
+    "review": draw_review,
+    "files": draw_files,
+    "hub": draw_models,
+}
 _TABS: tuple[tuple[Tab, str, str], ...] = (
     ("runs", "Runs", "show_chart"),
     ("new", "Train", "model_training"),
@@ -104,15 +119,13 @@ def _banner(desk: Desk) -> None:
 
 
 def _panels(desk: Desk) -> None:
-    draw = {"runs": draw_runs}
     with ui.tab_panels(value=desk.settings.tab, animated=False, keep_alive=True).classes(
         "w-full bg-transparent"
     ) as panels:
         for name, label, _ in _TABS:
             with ui.tab_panel(name).classes("q-pa-none").props(f'aria-label="{label}"'):
                 with ui.column().classes("bt-main"):
-                    if name in draw:
-                        draw[name](desk)
+                    _DRAW[name](desk)
     panels.bind_value(desk.settings, "tab")
 
 

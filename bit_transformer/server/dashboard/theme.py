@@ -65,6 +65,16 @@ overflow-wrap:anywhere;max-height:340px;overflow-y:auto}
 border-radius:3px;white-space:pre;background:rgba(var(--bt-heat),var(--h,0))}
 .bt-glass button:hover{outline:1px solid var(--bt-soft)}
 .bt-glass button[aria-pressed=true]{outline:2px solid var(--bt-accent);outline-offset:0}
+.bt-bytes{display:flex;flex-wrap:wrap;gap:4px 10px}
+.bt-byte{display:flex;align-items:center;gap:2px;font-size:.78rem}
+.bt-byte b{font-family:var(--bt-mono);width:20px;text-align:center}
+.bt-byte i{width:11px;height:16px;border-radius:2px;border:1px solid var(--bt-line);
+background:rgba(var(--bt-heat),var(--h,0))}
+.bt-byte span{width:28px;text-align:right;color:var(--bt-soft);font-variant-numeric:tabular-nums}
+.bt-wide-left{grid-template-columns:minmax(300px,5fr) minmax(0,7fr)}
+.bt-halves{grid-template-columns:repeat(2,minmax(0,1fr))}
+.bt-file{border-bottom:1px solid var(--bt-line);padding:4px 0;gap:8px}
+.bt-sticky{position:sticky;bottom:0;z-index:5;box-shadow:0 -6px 18px rgba(0,0,0,.06)}
 .bt-chip{font-size:.75rem;padding:2px 8px;border-radius:999px;border:1px solid var(--bt-line);
 color:var(--bt-soft);white-space:nowrap}
 .bt-chip.good{color:var(--bt-good);border-color:currentColor}
@@ -84,7 +94,7 @@ gap:8px}
 .bt-skip{position:absolute;left:-999px;top:8px;z-index:9999;background:var(--bt-surface);
 padding:8px 12px;border-radius:8px}
 .bt-skip:focus{left:8px}
-@media(max-width:860px){.bt-split{grid-template-columns:minmax(0,1fr)}
+@media(max-width:860px){.bt-split,.bt-halves,.bt-wide-left{grid-template-columns:minmax(0,1fr)}
 .bt-scroll{max-height:260px}.bt-main{padding:12px}
 .bt-header{padding:0 8px}.bt-tabs{order:9;width:100%}.bt-tabs .q-tab{min-height:44px;padding:0 10px}
 .bt-kpi-value{font-size:1.1rem}.bt-kpis{grid-template-columns:repeat(auto-fit,minmax(96px,1fr))}}

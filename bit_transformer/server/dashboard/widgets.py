@@ -59,3 +59,12 @@ def set_options(select: ui.select, options: Sequence[str]) -> None:
     wanted = list(dict.fromkeys([*options, *held]))
     if list(select.options) != wanted:
         select.set_options(wanted, value=value)
+
+
+def put(widget: Any, value: Any) -> None:
+    """Have a widget hold a value, one that nobody has offered so far included."""
+    if isinstance(widget, ui.select) and value is not None:
+        values = value if isinstance(value, list) else [value]
+        if any(one not in widget.options for one in values):
+            widget.set_options(list(dict.fromkeys([*widget.options, *values])))
+    widget.set_value(value)
