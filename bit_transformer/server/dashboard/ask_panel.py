@@ -12,7 +12,7 @@ from bit_transformer.server.dashboard.desk import Desk
 from bit_transformer.server.dashboard.form import Form
 from bit_transformer.server.dashboard.glass_box import GlassBox
 from bit_transformer.server.dashboard.look_panel import draw_long, draw_look
-from bit_transformer.server.dashboard.pieces import button, card
+from bit_transformer.server.dashboard.pieces import button, card, folded
 from bit_transformer.server.dashboard.pulse import Snapshot
 from bit_transformer.server.dashboard.words import duration
 
@@ -76,10 +76,9 @@ class Generation:
             form.field("new_bytes")
             form.field("sampling.temperature")
             form.field("seed")
-        with ui.expansion("Sampling").classes("w-full"):
-            with ui.element("div").classes("bt-grid q-pa-sm"):
-                for name in _SAMPLING:
-                    form.field(f"sampling.{name}")
+        with folded("Sampling"):
+            for name in _SAMPLING:
+                form.field(f"sampling.{name}")
         form.field("gate")
         form.field("queue")
         form.alert()
@@ -131,7 +130,9 @@ class Generation:
         self._stop.set_visibility(not gated)
         self._look.set_visibility(False)
         self._bar.set_value(0)
-        self._bar.props(add="indeterminate" if gated else "", remove="" if gated else "indeterminate")
+        self._bar.props(
+            add="indeterminate" if gated else "", remove="" if gated else "indeterminate"
+        )
         self._bar.set_visibility(True)
         self._words.set_text("The model is asked.")
 

@@ -66,7 +66,9 @@ class Backend:
         async with self._open("GET", f"/files/{urllib.parse.quote(name, safe='')}") as answer:
             yield answer
 
-    def _ask(self, name: str, fields: Mapping[str, Any]) -> AbstractAsyncContextManager[httpx.Response]:
+    def _ask(
+        self, name: str, fields: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[httpx.Response]:
         operation, rest = OPERATIONS[name], dict(fields)
         path = operation.path
         for field in operation.path_fields:

@@ -101,7 +101,7 @@ def options_of(spec: ChartSpec, dark: bool) -> dict[str, Any]:
         "xAxis": {"type": "value", "min": "dataMin", "max": "dataMax", **axis}
         | {"splitLine": {"show": False}},
         "yAxis": {"type": "value", "scale": True, "splitNumber": 4, **axis}
-        | ({"min": 0, "max": 1} if spec.floor else {}),
+        | ({"min": 0, "max": 1, "interval": 0.25} if spec.floor else {}),
         "series": series_of(spec, History(), {}, dark),
     }
 

@@ -6,7 +6,7 @@ from nicegui import events, ui
 
 from bit_transformer.server.dashboard.desk import Desk, complain
 from bit_transformer.server.dashboard.form import Form
-from bit_transformer.server.dashboard.pieces import button, card, empty
+from bit_transformer.server.dashboard.pieces import button, card, empty, folded
 from bit_transformer.server.dashboard.pulse import Snapshot
 from bit_transformer.server.dashboard.words import file_name, size
 
@@ -50,7 +50,7 @@ def _draw_form(desk: Desk, operation: str, text: str, icon: str) -> Form:
     file = form.field("file", choices=())
     form.field("out")
     form.field("run", choices=())
-    with ui.expansion("How").classes("w-full"), ui.element("div").classes("bt-grid q-pa-sm"):
+    with folded("How"):
         form.rest("")
     form.alert()
     with ui.row().classes("bt-actions"):

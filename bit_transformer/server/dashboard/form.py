@@ -41,7 +41,7 @@ class Form:
     def _is_fit(self, path: str, value: Any) -> bool:
         return path in self.fields and self.fields[path].accepts(value)
 
-    def field(self, path: str, **look: Any) -> Any:
+    def field(self, path: str, help: str | None = None, **look: Any) -> Any:
         """Draw one field here; nothing where the class has none of that name."""
         spec = self.fields.get(path)
         if spec is None or path in self._widgets:
@@ -49,8 +49,8 @@ class Form:
         number = next(_numbers)
         with ui.column().classes("bt-field") as place:
             widget = widget_of(spec, self.value(path), f"help-{number}", **look)
-            if spec.help:
-                ui.label(spec.help).classes("bt-help").props(f"id=help-{number}")
+            if words := help or spec.help:
+                ui.label(words).classes("bt-help").props(f"id=help-{number}")
         widget.on_value_change(lambda event: self._changed(spec, event.value))
         self._widgets[path], self._places[path] = widget, place
         place.set_visibility(path not in self._hidden)

@@ -61,7 +61,9 @@ def _branches(i: int, x: float, y: float, taken: int, p_one: float) -> list[str]
         colour = "var(--bt-accent)" if bit == taken else "var(--bt-soft)"
         style = f'stroke="{colour}" stroke-width="{1 + 5 * p:.1f}" stroke-linecap="round"'
         dashes = "" if bit == taken else ' opacity=".45"'
-        bend = f"M{x:.0f} {y:.0f} C{x + 34:.0f} {y:.0f} {end_x - 34:.0f} {end_y} {end_x:.0f} {end_y}"
+        bend = (
+            f"M{x:.0f} {y:.0f} C{x + 34:.0f} {y:.0f} {end_x - 34:.0f} {end_y} {end_x:.0f} {end_y}"
+        )
         parts.append(f'<path d="{bend}" fill="none" {style}{dashes}/>')
         text_y = end_y + (20 if bit else -10)
         weight = 700 if bit == taken else 400

@@ -57,8 +57,8 @@ class History:
 
     def _add_recovery(self, record: Mapping[str, Any]) -> None:
         """What came after the step that the run went back to is not of this run any more."""
-        lines = [self.loss, self.bits_per_byte, *self.readings.values(), *self.drifts.values()]
-        for line in [*lines, self.samples]:
+        lines: list[dict[int, Any]] = [self.loss, self.bits_per_byte, self.samples]
+        for line in [*lines, *self.readings.values(), *self.drifts.values()]:
             for step in [step for step in line if step > record["step"]]:
                 del line[step]
 

@@ -1,15 +1,18 @@
-"""Jobs under way, above everything else: progress, time left, cancel; and how the last ones ended."""
+"""Jobs under way, above everything else: progress, time left, cancel, and how they end."""
 
-from typing import Any
+from typing import Any, Literal
 
 from nicegui import ui
 
-from bit_transformer.server.dashboard.desk import Desk
+from bit_transformer.server.dashboard.desk import Desk, complain
 from bit_transformer.server.dashboard.pieces import progress_words, share
 from bit_transformer.server.dashboard.pulse import Snapshot
 from bit_transformer.server.dashboard.words import label_of
 
-_ENDS = {"done": ("positive", "is done"), "cancelled": ("warning", "was cancelled")}
+_ENDS: dict[str, tuple[Literal["positive", "warning"], str]] = {
+    "done": ("positive", "is done"),
+    "cancelled": ("warning", "was cancelled"),
+}
 
 
 def draw_jobs(desk: Desk) -> None:
@@ -76,8 +79,8 @@ def name_of(job: dict[str, Any]) -> str:
 
 def tell_end(job: dict[str, Any]) -> None:
     """Say how a job has ended."""
-    kind, words = _ENDS.get(job["state"], ("negative", "failed"))
-    text = f"{name_of(job)} {words}"
-    if job["error"]:
-        text += f": {job['error']}"
-    ui.notify(text, type=kind, multi_line=True, close_button="Close", timeout=6000)
+    if job["state"] in _ENDS:
+        kind, words = _ENDS[job["state"]]
+        ui.notify(f"{name_of(job)} {words}", type=kind)
+    else:
+        complain(f"{name_of(job)} failed: {job['error']}")

@@ -13,6 +13,8 @@ from bit_transformer.server.dashboard.pieces import button, card
 from bit_transformer.server.dashboard.words import number
 
 _MOST_LOOKED_AT = 128
+_TELL = "p => `${p.data[4]} looks at ${p.data[5]}: ${(100 * p.data[3]).toFixed(1)} %`"
+"""Colours are square roots of weights, so that faint ones can be seen; words tell the weights."""
 _WINDOW_LINES = (
     ("K", "negentropy_logits"),
     ("C", "lz_complexity_logits"),
@@ -73,7 +75,10 @@ def _draw_windows(desk: Desk, found: dict[str, Any]) -> None:
         }
         for (name, reading), colour in zip(_WINDOW_LINES, picked, strict=True)
     ]
-    axis = {"axisLabel": {"color": colours.text}, "splitLine": {"lineStyle": {"color": colours.grid}}}
+    axis = {
+        "axisLabel": {"color": colours.text},
+        "splitLine": {"lineStyle": {"color": colours.grid}},
+    }
     options = {
         "animation": False,
         "aria": {"enabled": True},
@@ -122,9 +127,13 @@ class LookedAt:
     def __init__(self, desk: Desk, found: dict[str, Any], text: str) -> None:
         self._desk, self._found = desk, found
         self._labels = ["start", *_byte_names(text, found["bytes"])][: len(found["attention"][0])]
-        with card("Bits", "One row a byte position, eight bits each: the hotter, the more surprising."):
+        with card(
+            "Bits", "One row a byte position, eight bits each: the hotter, the more surprising."
+        ):
             self._draw_bits()
-        with card("Attention", "Each row is a position and shows where it looks."):
+        with card(
+            "Attention", "Each row is a position and shows where it looks: the darker, the more."
+        ):
             heads = {i: f"head {i + 1}" for i in range(len(found["attention"]))}
             with ui.row().classes("items-center"):
                 ui.label(f"Layer {found['layer'] + 1}").classes("bt-soft")
@@ -142,9 +151,7 @@ class LookedAt:
         rows = self._found["bit_surprisals"]
         cells = "".join(
             f'<div class="bt-byte"><b>{_html(self._name(i))}</b>'
-            + "".join(
-                f'<i style="--h:{heat(bit * 4)}" title="{bit:.2f} bits"></i>' for bit in row
-            )
+            + "".join(f'<i style="--h:{heat(bit * 4)}" title="{bit:.2f} bits"></i>' for bit in row)
             + f"<span>{sum(row):.1f}</span></div>"
             for i, row in enumerate(rows)
         )
@@ -158,7 +165,7 @@ class LookedAt:
         weights = self._found["attention"][head]
         colours = DARK if self._desk.dark else LIGHT
         data = [
-            [x, y, weight]
+            [x, y, round(weight**0.5, 3), weight, self._labels[y], self._labels[x]]
             for y, row in enumerate(weights)
             for x, weight in enumerate(row)
             if weight >= 0.002
@@ -166,18 +173,24 @@ class LookedAt:
         axis = {
             "type": "category",
             "data": self._labels,
-            "axisLabel": {"color": colours.text, "fontFamily": "monospace", "fontSize": 10},
+            "axisLabel": {
+                "color": colours.text,
+                "fontFamily": "monospace",
+                "fontSize": 10,
+                "interval": len(self._labels) // 44,
+            },
             "axisLine": {"lineStyle": {"color": colours.grid}},
             "splitArea": {"show": False},
         }
         options = {
             "animation": False,
             "grid": {"left": 44, "right": 8, "top": 28, "bottom": 8},
-            "tooltip": {"formatter": "{c}"},
+            "tooltip": {":formatter": _TELL},
             "xAxis": {**axis, "position": "top"},
             "yAxis": {**axis, "inverse": True},
             "visualMap": {
                 "show": False,
+                "dimension": 2,
                 "min": 0,
                 "max": max((point[2] for point in data), default=1.0),
                 "inRange": {"color": [colours.surface, colours.first]},
@@ -200,5 +213,3 @@ def _byte_names(text: str, count: int) -> list[str]:
 
 def _html(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-

@@ -1,5 +1,7 @@
 """Models: smaller weights, to the hub and from it."""
 
+from functools import partial
+
 from nicegui import ui
 
 from bit_transformer.server.dashboard.desk import Desk
@@ -14,14 +16,12 @@ _DOWNLOADS = {"pull": "all that training needs", "download_checkpoint": "the mod
 def draw_models(desk: Desk) -> None:
     """A card for each thing to do with a model."""
     with ui.element("div").classes("bt-split bt-halves"):
-        with ui.column().classes("w-full").style("gap:16px"):
-            with card("Quantize", "Weights of 8 or 4 bits instead of 32, for inference."):
-                quantize = _draw_quantization(desk)
-        with ui.column().classes("w-full").style("gap:16px") as hub:
-            with card("Upload to the hub", "With a model card that tells the measured figures."):
-                push = _draw_hub(desk, "push", _UPLOADS, "cloud_upload", "Upload")
-            with card("Download from the hub"):
-                _draw_hub(desk, "pull", _DOWNLOADS, "cloud_download", "Download")
+        with card("Quantize", "Weights of 8 or 4 bits instead of 32, for inference."):
+            quantize = _draw_quantization(desk)
+        with card("Upload to the hub", "With a model card that tells the figures.") as upload:
+            push = _draw_hub(desk, "push", _UPLOADS, "cloud_upload", "Upload")
+        with card("Download from the hub", "To ask it, or to train on.") as download:
+            _draw_hub(desk, "pull", _DOWNLOADS, "cloud_download", "Download")
         with card("Hub") as no_hub:
             empty("cloud_off", "The server has no hub library; install bit-transformer[hub] there.")
 
@@ -30,12 +30,13 @@ def draw_models(desk: Desk) -> None:
         quantize.offer("file", now.file_names())
         push.offer("run", now.run_names())
         can = bool(now.features.get("hub", now.status is None))
-        hub.set_visibility(can)
+        upload.set_visibility(can)
+        download.set_visibility(can)
         no_hub.set_visibility(not can)
 
     desk.listeners.append(show)
     for form in (quantize, push):
-        desk.on_run.append(lambda name, form=form: form.set("run", name))
+        desk.on_run.append(partial(form.set, "run"))
 
 
 def _draw_quantization(desk: Desk) -> Form:
@@ -62,7 +63,7 @@ def _draw_hub(desk: Desk, operation: str, kinds: dict[str, str], icon: str, text
         await desk.submit(what.value, form)
 
     form.field("repo")
-    form.field("run", **({"choices": ()} if operation == "push" else {}))
+    form.field("run", choices=() if operation == "push" else None)
     form.field("token")
     form.rest("")
     what = ui.select(kinds, label="What", value=operation).props("outlined dense stack-label")

@@ -70,9 +70,13 @@ def _header(desk: Desk, dark: ui.dark_mode) -> None:
         with ui.element("div").classes("bt-brand"):
             ui.html(theme.LOGO, sanitize=False)
             ui.label("BitTransformerLM")
-        with ui.tabs(value=desk.settings.tab).classes("bt-tabs").props(
-            'dense no-caps inline-label mobile-arrows outside-arrows aria-label="Parts"'
-        ) as tabs:
+        with (
+            ui.tabs()
+            .classes("bt-tabs")
+            .props(
+                'dense no-caps inline-label mobile-arrows outside-arrows aria-label="Parts"'
+            ) as tabs
+        ):
             made = {name: ui.tab(name, label, icon) for name, label, icon in _TABS}
         tabs.bind_value(desk.settings, "tab")
         ui.space()
@@ -80,7 +84,11 @@ def _header(desk: Desk, dark: ui.dark_mode) -> None:
         ui.button(icon="contrast", on_click=turn).props(
             'flat round dense aria-label="Switch between light and dark"'
         )
-    desk.show_tab = tabs.set_value
+
+    def go(name: Tab) -> None:
+        tabs.set_value(name)
+
+    desk.show_tab = go
     with made["review"]:
         badge = ui.badge("0").props("floating color=negative")
 
@@ -123,9 +131,9 @@ def _panels(desk: Desk) -> None:
         "w-full bg-transparent"
     ) as panels:
         for name, label, _ in _TABS:
-            with ui.tab_panel(name).classes("q-pa-none").props(f'aria-label="{label}"'):
-                with ui.column().classes("bt-main"):
-                    _DRAW[name](desk)
+            panel = ui.tab_panel(name).props(f'aria-label="{label}"')
+            with panel, ui.column().classes("bt-main"):
+                _DRAW[name](desk)
     panels.bind_value(desk.settings, "tab")
 
 

@@ -21,6 +21,13 @@ def card(title: str = "", help: str = "") -> Iterator[ui.column]:
         yield made
 
 
+@contextmanager
+def folded(title: str) -> Iterator[None]:
+    """A grid of fields that unfolds."""
+    with ui.expansion(title).classes("w-full"), ui.element("div").classes("bt-grid q-pa-sm"):
+        yield
+
+
 def button(text: str, icon: str, action: Callable[..., Any], *, main: bool = False) -> ui.button:
     """A button that does something; the main one of its card stands out."""
     look = "unelevated" if main else "outline"

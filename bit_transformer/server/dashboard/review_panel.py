@@ -29,9 +29,7 @@ def draw_review(desk: Desk) -> None:
 class ReviewPanel:
     """Keeps list and item up to date."""
 
-    def __init__(
-        self, desk: Desk, states: ui.toggle, entries: ui.column, place: ui.column
-    ) -> None:
+    def __init__(self, desk: Desk, states: ui.toggle, entries: ui.column, place: ui.column) -> None:
         self._desk, self._states, self._entries, self._place = desk, states, entries, place
         self._held: int | None = None
         self._client = ui.context.client

@@ -85,15 +85,19 @@ def _rows(settings: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    with ui.element("div").style("overflow-x:auto;width:100%"):
-        with ui.element("table").classes("bt-table"):
-            with ui.element("thead"), ui.element("tr"):
-                for words in head:
-                    with ui.element("th").props("scope=col"):
-                        ui.label(words)
-            with ui.element("tbody"):
-                for row in rows:
-                    with ui.element("tr"):
-                        for value in row:
-                            with ui.element("td"):
-                                ui.label(str(value))
+    around = ui.element("div").style("overflow-x:auto;width:100%")
+    with around, ui.element("table").classes("bt-table"):
+        with ui.element("thead"), ui.element("tr"):
+            for words in head:
+                with ui.element("th").props("scope=col"):
+                    ui.label(words)
+        with ui.element("tbody"):
+            for row in rows:
+                _row(row)
+
+
+def _row(row: tuple[Any, ...]) -> None:
+    with ui.element("tr"):
+        for value in row:
+            with ui.element("td"):
+                ui.label(str(value))

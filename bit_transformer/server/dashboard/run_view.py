@@ -1,4 +1,4 @@
-"""One run: how far it is, how good, its charts, its samples, its settings; and what to do with it."""
+"""One run: how far it is, how good, its charts, samples and settings, and what to do with it."""
 
 from typing import Any
 
@@ -25,7 +25,8 @@ class RunView:
     def __init__(self, desk: Desk, run: str) -> None:
         self._desk = desk
         self._feed = RunFeed(desk.backend, desk.pulse, run)
-        self._seen, self._details, self._shown_samples = -1, None, -1
+        self._details: dict[str, Any] | None = None
+        self._seen, self._shown_samples = (-1, 0), -1
         self._kpis: dict[str, tuple[Any, ui.label]] = {}
         with ui.column().classes("w-full").style("gap:16px") as self._root:
             self._head()
@@ -40,7 +41,7 @@ class RunView:
             self._timer = ui.timer(_EVERY, self._draw)
         desk.on_theme.append(self._dress)
         self._task = background_tasks.create(self._feed.run(), name=f"feed of {run}")
-        ui.context.client.on_disconnect(self._pause)
+        ui.context.client.on_delete(self._pause)
 
     def _head(self) -> None:
         name = self._feed.run_name

@@ -97,7 +97,7 @@ class RunLine:
 
     def mark(self, chosen: bool) -> None:
         """Whether it is the one that is looked at."""
-        self._line.props(f'aria-pressed={"true" if chosen else "false"}')
+        self._line.props(f"aria-pressed={'true' if chosen else 'false'}")
 
 
 def _words(run: dict[str, Any]) -> str:

@@ -11,6 +11,13 @@ body.body--dark{--bt-bg:#0d1320;--bt-surface:#151c2b;--bt-line:#273144;--bt-text
 --bt-bad:#fb7185;--bt-heat:245,158,11}
 body{background:var(--bt-bg)!important;color:var(--bt-text)}
 .nicegui-content{padding:0;gap:0;width:100%}
+.q-tab-panel,.nicegui-tab-panel{padding:0!important}
+.q-uploader{background:transparent;max-height:260px;box-shadow:none}
+.q-uploader__header{background:var(--bt-accent-soft);color:var(--bt-text)}
+.q-uploader__list:empty,.q-uploader__list:has(>:not(.q-uploader__file):only-child){padding:0;min-height:0}
+.q-btn .q-icon{font-size:1.25em}
+.q-btn--outline{color:var(--bt-accent)!important}
+.bt-tabs .q-icon{font-size:20px}
 .bt-header{background:var(--bt-surface)!important;color:var(--bt-text)!important;
 border-bottom:1px solid var(--bt-line);padding:0 16px;min-height:56px;display:flex;flex-wrap:wrap;
 align-items:center;gap:4px 16px;box-shadow:none!important}
@@ -28,11 +35,11 @@ padding:16px;width:100%;gap:12px;min-width:0}
 .bt-field{gap:2px;min-width:0;width:100%}
 .bt-field>.q-field{width:100%;padding-bottom:0}
 .bt-grid{display:grid;width:100%;gap:14px 18px;
-grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));align-items:start}
+grid-template-columns:repeat(auto-fill,minmax(min(100%,210px),1fr));align-items:start}
 .bt-charts{display:grid;width:100%;gap:16px;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 .bt-chart{height:230px;width:100%}
-.bt-kpis{display:grid;width:100%;gap:10px;grid-template-columns:repeat(auto-fit,minmax(124px,1fr))}
+.bt-kpis{display:grid;width:100%;gap:10px;grid-template-columns:repeat(auto-fit,minmax(102px,1fr))}
 .bt-kpi{background:var(--bt-surface);border:1px solid var(--bt-line);border-radius:12px;
 padding:10px 14px;gap:0;min-width:0}
 .bt-kpi-name{font-size:.75rem;color:var(--bt-soft);white-space:nowrap}
@@ -61,10 +68,10 @@ line-height:1.5}
 .bt-glass{font-family:var(--bt-mono);font-size:.95rem;line-height:1.75;width:100%;min-height:3rem;
 overflow-wrap:anywhere;max-height:340px;overflow-y:auto}
 .bt-glass .bt-prompt{color:var(--bt-soft)}
-.bt-glass button{font:inherit;color:inherit;border:0;padding:1px 0;margin:0;cursor:pointer;
-border-radius:3px;white-space:pre;background:rgba(var(--bt-heat),var(--h,0))}
-.bt-glass button:hover{outline:1px solid var(--bt-soft)}
-.bt-glass button[aria-pressed=true]{outline:2px solid var(--bt-accent);outline-offset:0}
+.bt-glass [data-i]{padding:1px 0;cursor:pointer;border-radius:3px;white-space:pre-wrap;
+background:rgba(var(--bt-heat),var(--h,0))}
+.bt-glass [data-i]:hover{outline:1px solid var(--bt-soft)}
+.bt-glass [data-i][aria-pressed=true]{outline:2px solid var(--bt-accent);outline-offset:0}
 .bt-bytes{display:flex;flex-wrap:wrap;gap:4px 10px}
 .bt-byte{display:flex;align-items:center;gap:2px;font-size:.78rem}
 .bt-byte b{font-family:var(--bt-mono);width:20px;text-align:center}
@@ -72,7 +79,7 @@ border-radius:3px;white-space:pre;background:rgba(var(--bt-heat),var(--h,0))}
 background:rgba(var(--bt-heat),var(--h,0))}
 .bt-byte span{width:28px;text-align:right;color:var(--bt-soft);font-variant-numeric:tabular-nums}
 .bt-wide-left{grid-template-columns:minmax(300px,5fr) minmax(0,7fr)}
-.bt-halves{grid-template-columns:repeat(2,minmax(0,1fr))}
+.bt-halves{grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr))}
 .bt-file{border-bottom:1px solid var(--bt-line);padding:4px 0;gap:8px}
 .bt-sticky{position:sticky;bottom:0;z-index:5;box-shadow:0 -6px 18px rgba(0,0,0,.06)}
 .bt-chip{font-size:.75rem;padding:2px 8px;border-radius:999px;border:1px solid var(--bt-line);
@@ -94,7 +101,7 @@ gap:8px}
 .bt-skip{position:absolute;left:-999px;top:8px;z-index:9999;background:var(--bt-surface);
 padding:8px 12px;border-radius:8px}
 .bt-skip:focus{left:8px}
-@media(max-width:860px){.bt-split,.bt-halves,.bt-wide-left{grid-template-columns:minmax(0,1fr)}
+@media(max-width:860px){.bt-split,.bt-wide-left{grid-template-columns:minmax(0,1fr)}
 .bt-scroll{max-height:260px}.bt-main{padding:12px}
 .bt-header{padding:0 8px}.bt-tabs{order:9;width:100%}.bt-tabs .q-tab{min-height:44px;padding:0 10px}
 .bt-kpi-value{font-size:1.1rem}.bt-kpis{grid-template-columns:repeat(auto-fit,minmax(96px,1fr))}}

@@ -8,9 +8,10 @@ from nicegui import ui
 from bit_transformer.model.config import preset
 from bit_transformer.server.dashboard.desk import Desk
 from bit_transformer.server.dashboard.form import Form
-from bit_transformer.server.dashboard.pieces import button, card
+from bit_transformer.server.dashboard.pieces import button, card, folded
 from bit_transformer.server.dashboard.pulse import Snapshot
-from bit_transformer.server.dashboard.words import label_of
+from bit_transformer.server.dashboard.words import help_of, label_of
+from bit_transformer.server.training_request import RunSettings
 
 _FIRST = ("run", "preset", "data.sources", "train.steps", "train.batch_size", "train.device")
 _GROUPS = {
@@ -35,19 +36,21 @@ _NEEDS = {"train.qat": "int4", "train.tensorboard": "tensorboard", "train.tracki
 def draw_training(desk: Desk) -> None:
     """Configure a run and start it."""
     form = desk.form("train", base=_base)
-    with card("New run", "Left as it is, this trains a small model on the Python standard library."):
-        with ui.element("div").classes("bt-grid"):
-            for path in _FIRST:
-                form.field(path, **({"choices": ()} if path == "data.sources" else {}))
+    hint = "Left as it is, this trains a small model on the Python standard library."
+    with card("New run", hint), ui.element("div").classes("bt-grid"):
+        for path in _FIRST:
+            if path == "data.sources":
+                form.field(path, help=_what("data"), choices=())
+            else:
+                form.field(path)
     for title, paths in _GROUPS.items():
         with card(title), ui.element("div").classes("bt-grid"):
             for path in paths:
                 form.field(path)
     with card("Everything else"):
         for section in _SECTIONS:
-            with ui.expansion(label_of(section)).classes("w-full"):
-                with ui.element("div").classes("bt-grid q-pa-sm"):
-                    form.rest(f"{section}.")
+            with folded(label_of(section)):
+                form.rest(f"{section}.")
     with ui.column().classes("bt-card bt-sticky"):
         form.alert()
         with ui.row().classes("bt-actions"):
@@ -55,6 +58,11 @@ def draw_training(desk: Desk) -> None:
             button("Make untrained", "fiber_new", lambda: _start(desk, form, "init"))
             button("Reset form", "restart_alt", form.forget)
     desk.listeners.append(lambda now: _fit(form, now))
+
+
+def _what(section: str) -> str:
+    """What a section is, in the words of the request."""
+    return help_of(RunSettings.model_fields[section].description or "")
 
 
 def _base(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,10 @@ _WHOLE = {
     "qat": "4-bit QAT",
     "out": "new name",
     "to": "weights",
+    "gate": "under the safety gate",
+    "queue": "refused output to the review queue",
+    "private": "private repository",
+    "run": "run",
     "repo": "repository",
     "ctx_bits": "window in bits",
 }
