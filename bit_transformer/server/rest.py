@@ -19,6 +19,7 @@ from starlette.routing import Match, Route
 from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.event_stream import MEDIA_TYPE as EVENTS
 from bit_transformer.server.event_stream import job_events, part_events
+from bit_transformer.server.jobs.log import count_lines
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.operations.files import File, describe_file
 from bit_transformer.server.operations.perform import perform, stream
@@ -176,12 +177,14 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 def _add_events(app: FastAPI, engine: Engine) -> None:
     async def events(
         job: JobIdentity,
-        last_event_id: Annotated[int | None, Header(ge=0, le=1 << 53)] = None,
+        last_event_id: Annotated[int, Header(ge=0, le=1 << 53)] = 0,
+        newest: Annotated[int, Query(ge=0, le=1 << 53)] = 1 << 53,
     ) -> Response:
         """Follow a job: each line it writes is an event, numbered so that `Last-Event-ID` goes on
-        where a connection broke. The last event is called `end` and holds the job."""
-        engine.jobs.job(job)
-        content = job_events(engine, job, last_event_id or 0)
+        where a connection broke; of the lines before, only so many of the `newest` are told. The
+        last event is called `end` and holds the job."""
+        there = await anyio.to_thread.run_sync(count_lines, engine.jobs.job(job).metrics)
+        content = job_events(engine, job, max(last_event_id, there - newest))
         return StreamingResponse(content, media_type=EVENTS)
 
     app.add_api_route(

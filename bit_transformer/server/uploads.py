@@ -1,12 +1,10 @@
 """Uploads: a file appears under its name once all of it is there."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator
 
 from bit_transformer.checkpoint.atomic import storage_errors, temporary_sibling
-from bit_transformer.errors import ConflictError
-from bit_transformer.server.workspace import Workspace
+from bit_transformer.server.workspace import Workspace, claim
 
 
 async def receive_file(workspace: Workspace, name: str, chunks: AsyncIterator[bytes]) -> None:
@@ -17,10 +15,8 @@ async def receive_file(workspace: Workspace, name: str, chunks: AsyncIterator[by
         with storage_errors(target), partial.open("xb") as file:
             async for chunk in chunks:
                 file.write(chunk)
-        try:
-            os.link(partial, target)
-        except FileExistsError as error:
-            raise ConflictError(f"the file {name!r} has come to be meanwhile") from error
+        with storage_errors(target):
+            claim(partial, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()

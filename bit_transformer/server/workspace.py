@@ -8,6 +8,7 @@ NAME/              a run, see training/run_folder.py, or a model by itself
 .server/lock       held by the one server of this folder
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,17 @@ class Workspace:
         if not re.fullmatch(NAME_PATTERN.strip("^$"), name):
             return False
         return (folder / name).resolve() == folder.resolve() / name
+
+
+def claim(partial: Path, target: Path) -> None:
+    """Give a finished file its name, unless somebody else has taken it: `ConflictError`."""
+    try:
+        # Unlike a rename, a link does not replace.
+        os.link(partial, target)
+    except OSError as error:
+        if target.exists():
+            raise ConflictError(f"the file {target.name!r} has come to be meanwhile") from error
+        partial.rename(target)
 
 
 def _marker(path: Path) -> Path | None:

@@ -1,11 +1,14 @@
 """The operations over HTTP."""
 
 import base64
+import errno
 import json
 
 import pytest
 
+from bit_transformer.errors import ConflictError
 from bit_transformer.server.operations import OPERATIONS
+from bit_transformer.server.workspace import claim
 from tests.server.conftest import TEXT, TINY
 
 
@@ -145,6 +148,8 @@ def test_a_job_is_followed_from_any_line(served):
     assert json.loads(whole[-1].split("data: ")[1])["state"] == "done"
     rest = served.ask("GET", path, headers={"Last-Event-ID": "1"})[2].decode()
     assert rest.strip().split("\n\n") == whole[1:]
+    newest = served.ask("GET", f"{path}?newest=1")[2].decode()
+    assert newest.strip().split("\n\n") == whole[1:]
     assert served.ask("GET", path, headers={"Last-Event-ID": "x"})[0] == 422
 
 
@@ -187,3 +192,28 @@ def test_an_internal_error_says_nothing_of_its_inside(served, monkeypatch, caplo
     status, _, problem = served.ask("GET", "/runs")
     assert status == 500
     assert problem["detail"] == "something went wrong in the server; its log says what"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(served, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bit_transformer.checkpoint.atomic.write_synced", full)
+    for path, body in (("/files", {"name": "a", "text": "x"}), ("/init", {"run": "two"})):
+        status, _, problem = served.ask("POST", path, body)
+        assert (status, problem["type"]) == (507, "urn:bit-transformer:problem:storage")
+        assert "No space left on device; free some space" in problem["detail"]
+    assert [file["name"] for file in served.ask("GET", "/files")[2]["files"]] == ["text"]
+    assert [run["name"] for run in served.ask("GET", "/runs")[2]["runs"]] == ["one"]
+
+
+def test_two_uploads_of_one_name_do_not_mix(tmp_path):
+    partial, target = tmp_path / "partial", tmp_path / "target"
+    partial.write_text("mine")
+    target.write_text("theirs")
+    with pytest.raises(ConflictError, match="has come to be meanwhile"):
+        claim(partial, target)
+    assert target.read_text() == "theirs"
+    target.unlink()
+    claim(partial, target)
+    assert target.read_text() == "mine"

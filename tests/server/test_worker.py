@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -15,10 +16,15 @@ from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import ConflictError
 from bit_transformer.server import worker
 from bit_transformer.server.jobs.folder import JobFolder, JobState
+from bit_transformer.server.jobs.log import JobLog
+from bit_transformer.server.jobs.work import Stopped, Work
 from bit_transformer.server.operations import OPERATIONS
+from bit_transformer.server.operations.callbacks import JobCallback
 from bit_transformer.server.operations.perform import perform
 from bit_transformer.server.settings import Limits
 from bit_transformer.server.training_request import RunSettings
+from bit_transformer.training.callbacks.base import Callback
+from bit_transformer.training.fit import train_run
 from tests.server.conftest import TINY, serving, wait_for
 
 ENDLESS = {"steps": 1_000_000, "batch_size": 2, "evaluate_bytes": 256, "device": "cpu"}
@@ -82,6 +88,33 @@ def test_steps_are_done_in_portions_of_the_plan(engine, monkeypatch):
     assert _work_here(engine, monkeypatch, "step", step)[0].result["steps"] == 3
     with pytest.raises(ConflictError, match="has done all of its 3 planned steps"):
         _work_here(engine, monkeypatch, "step", step)
+
+
+class _Impatient(Callback):
+    """Cancels twice in step 2, and again when that has been saved."""
+
+    def __init__(self, work):
+        self._work = work
+
+    def on_gradients(self, trainer, loss, norm):
+        if trainer.progress.step == 1:
+            self._work._stop()
+            self._work._stop()
+
+    def on_checkpoint(self, trainer, path):
+        self._work._stop()
+
+
+def test_who_cancels_again_is_spared_the_evaluation_but_not_the_checkpoint(engine, tmp_path):
+    config = RunSettings(**NEW, train={"steps": 9, "batch_size": 2}).resolved(engine.workspace)
+    run = engine.workspace.new_run("two").path
+    with closing(JobLog(tmp_path / "told.jsonl")) as told:
+        work = Work(engine.workspace, told)
+        beside = [_Impatient(work), JobCallback(work, None), _Impatient(work)]
+        with pytest.raises(Stopped):
+            train_run(config, run, progress=False, callbacks=beside)
+    assert load_checkpoint(locate_checkpoint(run)).metadata["step"] == 2
+    assert "evaluation" not in (tmp_path / "told.jsonl").read_text()
 
 
 def test_a_job_that_cannot_be_done_says_why(engine, monkeypatch, capsys):

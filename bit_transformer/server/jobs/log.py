@@ -12,7 +12,8 @@ from bit_transformer.checkpoint.atomic import storage_errors
 _TAIL_BYTES = 16_384
 _EVERY = 0.2
 """Seconds between looks at a file that is being followed."""
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 16
+"""Bytes read at a time, and sent: a slow reader has to get through them."""
 
 
 class JobLog:
@@ -88,6 +89,12 @@ async def follow(
         if over:
             return
         await asyncio.sleep(_EVERY)
+
+
+def count_lines(path: Path) -> int:
+    """Whole lines of a file."""
+    with path.open("rb") as file:
+        return sum(part.count(b"\n") for part in iter(lambda: file.read(_AT_ONCE), b""))
 
 
 def _read_from(path: Path, place: int) -> bytes:

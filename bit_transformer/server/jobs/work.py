@@ -24,6 +24,8 @@ class Work:
     """What must not be written down, such as a token of the hub."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set once the job should end: after what it is at, saved."""
+    saved: threading.Event = field(default_factory=threading.Event)
+    """Set once that has been saved; asked again, the job ends at once."""
     _on_stop: list[Callable[[], None]] = field(default_factory=list)
     _on_save: list[Callable[[], None]] = field(default_factory=list)
 
@@ -49,6 +51,8 @@ class Work:
         self._on_save.append(action)
 
     def _stop(self, *_: Any) -> None:
+        if self.saved.is_set():
+            raise Stopped
         self.stop.set()
         for action in self._on_stop:
             action()

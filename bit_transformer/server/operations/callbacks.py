@@ -72,6 +72,8 @@ class JobCallback(Callback):
         """Log that a checkpoint is whole on disk."""
         step = trainer.progress.step
         self._tell("checkpoint", step, step=step, name=path.name)
+        if self._work.stop.is_set():
+            self._work.saved.set()
 
     def _tell(self, kind: str, done: int, **fields: Any) -> None:
         self._work.log.progress(kind, done, self._end, "steps", **fields)

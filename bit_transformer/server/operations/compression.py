@@ -11,11 +11,12 @@ from bit_transformer.checkpoint.atomic import storage_errors, temporary_sibling
 from bit_transformer.compression.decoding import decompress_stream, recover_stream
 from bit_transformer.compression.encoding import CodecConfig, Shared, compress_stream
 from bit_transformer.compression.lane_network import LaneNetwork
-from bit_transformer.errors import ConflictError, TooLargeError
+from bit_transformer.errors import TooLargeError
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.server.operations.registry import Engine, Prepared, job
 from bit_transformer.server.schemas import Name, Request, Response
+from bit_transformer.server.workspace import claim
 
 _PASSES = {True: 2, False: 1}
 """Verification decodes what was encoded."""
@@ -162,10 +163,8 @@ def _new_output(work: Work, name: str) -> Iterator[BinaryIO]:
     try:
         with storage_errors(target), partial.open("w+b") as sink:
             yield sink
-        try:
-            os.link(partial, target)
-        except FileExistsError as error:
-            raise ConflictError(f"the file {name!r} has come to be meanwhile") from error
+        with storage_errors(target):
+            claim(partial, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()

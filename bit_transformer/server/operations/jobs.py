@@ -47,8 +47,11 @@ def get_job(engine: Engine, request: JobRequest) -> Job:
 
 @direct("POST", "/jobs/{job}/cancel")
 def cancel_job(engine: Engine, request: JobRequest) -> Job:
-    """Have a job end: a waiting one at once, a training after its step, saved. A job that is over
-    stays as it is."""
+    """Have a job end: a waiting one at once, a training after its step, saved and evaluated.
+
+    Cancelled again once it has saved, a training ends without the evaluation. A job that is over
+    stays as it is.
+    """
     return job_document(engine.jobs, engine.jobs.cancel(request.job))
 
 
