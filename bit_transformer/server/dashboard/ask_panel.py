@@ -164,7 +164,7 @@ class Generation:
                 break
         self._glass.add(batch)
         self._glass.end()
-        count = len(self._glass.text)
+        count = len(self._glass)
         self._look.set_visibility(count > 0)
         took = duration(time.monotonic() - began)
         mean = f", {total / count:.2f} bits each" if count else ""

@@ -1,7 +1,7 @@
 """The glass box in pictures: a byte's way down the bit tree, as SVG. Pure."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _STEP, _TOP, _SWING, _MIDDLE = 74, 30, 26, 74
@@ -27,6 +27,14 @@ def spoken(patch: Mapping[str, Any]) -> str:
     names = {" ": "space", "\n": "new line", "\t": "tab", "": f"bits {patch['bits']}"}
     text = str(patch["shown"])
     return f"{names.get(text, text)}, {patch['surprisal']:.2f} bits"
+
+
+def text_of(patches: Sequence[Mapping[str, Any]]) -> str:
+    """The bytes that the bits of patches are, as text; what is no UTF-8 is shown as U+FFFD."""
+    # A patch of nine bits is a byte and its parity.
+    bits = "".join(p["bits"][:8] if len(p["bits"]) == 9 else p["bits"] for p in patches)
+    content = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) // 8 * 8, 8))
+    return content.decode(errors="replace")
 
 
 def tree(patch: Mapping[str, Any]) -> str:

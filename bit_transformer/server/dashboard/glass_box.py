@@ -7,7 +7,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from bit_transformer.server.dashboard.glass import heat, shown, spoken, tree
+from bit_transformer.server.dashboard.glass import heat, shown, spoken, text_of, tree
 from bit_transformer.server.dashboard.words import number
 
 _PICK = "(e) => { const b = e.target.closest('[data-i]'); if (b) emit(b.dataset.i) }"
@@ -37,7 +37,11 @@ class GlassBox:
     @property
     def text(self) -> str:
         """What was generated so far."""
-        return "".join(str(patch["shown"]) for patch in self._patches)
+        return text_of(self._patches)
+
+    def __len__(self) -> int:
+        """Patches so far."""
+        return len(self._patches)
 
     def begin(self, prompt: str) -> None:
         """A new generation."""
