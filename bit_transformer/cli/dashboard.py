@@ -1,11 +1,13 @@
 """The dashboard."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bit_transformer.cli.output import parse
 from bit_transformer.errors import MissingExtraError
+from bit_transformer.server.access.origins import in_url
 from bit_transformer.server.client import find_address, find_token
 
 
@@ -26,6 +28,9 @@ class DashboardArguments:
     """Token of the management server; else BIT_TRANSFORMER_TOKEN, else that of the runs folder."""
     runs: Path = Path("runs")
     """Runs folder of the management server, for its token."""
+    password: str | None = None
+    """What visitors have to know, needed where others can reach the address; else
+    BIT_TRANSFORMER_PASSWORD."""
     allow_host: tuple[str, ...] = ()
     """Host headers to let in beside those of the address, such as example.org:5000."""
 
@@ -34,12 +39,14 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(DashboardArguments, words, command="dashboard")
     try:
-        from bit_transformer.server.dashboard.app import Place, run_dashboard
+        from bit_transformer.server.dashboard.app import PASSWORD_VARIABLE, Place, run_dashboard
     except ImportError as error:
         raise MissingExtraError(
             f"the dashboard needs {error.name}; install bit-transformer[dashboard]"
         ) from error
-    place = Place(arguments.host, arguments.port, arguments.allow_host)
+    password = arguments.password or os.environ.get(PASSWORD_VARIABLE)
+    place = Place(arguments.host, arguments.port, arguments.allow_host, password)
     address = find_address(arguments.server)
-    print(f"Dashboard of {address} on http://{place.host}:{place.port}, end it with Ctrl-C")
+    url = f"http://{in_url(place.host)}:{place.port}"
+    print(f"Dashboard of {address} on {url}, end it with Ctrl-C", flush=True)
     run_dashboard(place, address, lambda: arguments.token or find_token(arguments.runs))

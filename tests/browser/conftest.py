@@ -1,5 +1,6 @@
-"""A management server and a dashboard in processes of their own, and a browser that looks at them."""
+"""A management server, a dashboard, and a browser that looks at them."""
 
+import json
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ TINY = {
     "memory_slots": 256,
     "memory_width": 4,
 }
+KEY = "bit-transformer-dashboard"
 
 
 def free_port() -> int:
@@ -138,7 +140,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RunConfig(
         data=DataConfig(sources=(str(files / "text"),)),
         model=ModelConfig(**TINY),  # type: ignore[arg-type]
-        train=TrainConfig(steps=12, batch_size=4, evaluate_every=6, telemetry_every=2, device="cpu"),
+        train=TrainConfig(
+            steps=12, batch_size=4, evaluate_every=6, telemetry_every=2, device="cpu"
+        ),
     )
     train_run(config, root / "one", progress=False)
     for word in (b"first", b"second"):
@@ -185,12 +189,16 @@ def open_page(world: World, browser: Any) -> Iterator[Open]:
     """Opens the dashboard in a browser without a past; complains of errors of the page at last."""
     contexts, errors = [], []
 
-    def opened(path: str = "", width: int = 1280, url: str = world.url, **more: Any) -> Any:
+    def opened(width: int = 1280, stored: object = None, **more: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, **more)
+        if stored is not None:
+            text = stored if isinstance(stored, str) else json.dumps(stored)
+            setting = f"localStorage.setItem({json.dumps(KEY)}, {json.dumps(text)})"
+            context.add_init_script(f"if (!localStorage.length) {setting}")
         context.set_default_timeout(15_000)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url + path)
+        page.goto(world.url)
         page.get_by_text("connected, ").wait_for()
         contexts.append(context)
         return page

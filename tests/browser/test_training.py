@@ -3,33 +3,18 @@
 import json
 from typing import Any
 
+from bit_transformer.server.dashboard.words import DASH
 from bit_transformer.training.config import RunConfig
 from tests.browser.conftest import TINY, Open, World, fill, shown, tab, until
 
-LABELS = {
-    "d_model": "Width (d_model)",
-    "nhead": "Attention heads",
-    "num_layers": "Layers",
-    "dim_feedforward": "Feed-forward width",
-    "max_seq_len": "Context in bits",
-    "memory_slots": "Memory slots",
-    "memory_width": "Memory width",
+TINY_RUN = {
+    "tab": "new",
+    "forms": {
+        "train": {f"model.{name}": value for name, value in TINY.items()}
+        | {"data.sources": ["text"], "train.batch_size": 4, "train.telemetry_every": 2}
+    },
 }
-
-
-def configure(page: Any, name: str, steps: int) -> None:
-    """Make the form one of a tiny run on the uploaded text."""
-    tab(page, "Train")
-    part = shown(page)
-    part.get_by_text("Model", exact=True).click()
-    for field, value in TINY.items():
-        fill(page, LABELS[field], str(value))
-    fill(page, "Run", name)
-    fill(page, "Steps", str(steps))
-    fill(page, "Batch size", "4")
-    part.get_by_label("Sources").click()
-    page.get_by_role("option", name="text").click()
-    page.keyboard.press("Escape")
+"""What a browser remembers of a tiny run on the uploaded text."""
 
 
 def config_of(world: World, name: str) -> dict[str, Any]:
@@ -59,7 +44,7 @@ def kpi(page: Any, name: str) -> str:
 
 def step_of(page: Any) -> int:
     """How far the page says the run is."""
-    return int(kpi(page, "Step").partition("/")[0].replace("–", "0"))
+    return int(kpi(page, "Step").partition("/")[0].replace(DASH, "0"))
 
 
 def chart(page: Any, name: str) -> tuple[str, str]:
@@ -71,8 +56,10 @@ def chart(page: Any, name: str) -> tuple[str, str]:
 
 
 def test_train_watch_reload_cancel(open_page: Open, world: World) -> None:
-    page = open_page()
-    configure(page, "long", 5000)
+    page = open_page(stored=TINY_RUN)
+    fill(page, "Run", "long")
+    fill(page, "Steps", "5000")
+    assert shown(page).get_by_label("Batch size").input_value() == "4"
     page.get_by_role("button", name="Start training").click()
     page.get_by_role("heading", name="long", exact=True).wait_for()
     until(lambda: step_of(page) >= 10)
@@ -81,7 +68,7 @@ def test_train_watch_reload_cancel(open_page: Open, world: World) -> None:
     assert "Train: long" in words
     until(lambda: " left" in page.locator(".bt-job").inner_text())
     at = step_of(page)
-    until(lambda: step_of(page) >= at + 15)
+    until(lambda: step_of(page) >= at + 4)
     for name, (said, picture) in before.items():
         assert chart(page, name)[0] != said
         assert chart(page, name)[1] != picture
@@ -97,9 +84,10 @@ def test_train_watch_reload_cancel(open_page: Open, world: World) -> None:
 
 
 def test_switches_change_the_run(open_page: Open, world: World) -> None:
-    page = open_page()
-    configure(page, "switched", 2)
-    for switch in ("Reversible", "Checkpointing", "4-bit QAT"):
+    page = open_page(stored=TINY_RUN)
+    fill(page, "Run", "switched")
+    fill(page, "Steps", "2")
+    for switch in ("Reversible", "4-bit QAT"):
         page.get_by_role("switch", name=switch).click()
     wanted = {"Chunk size": "128", "Overlap": "64", "Lambda K": "0.1", "Lambda C": "0.2"}
     wanted |= {"Lambda S": "0.3", "Floor K": "0.45", "Floor C": "0.25", "Floor S": "0.35"}
@@ -111,7 +99,7 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
         "train.steps": 2,
         "train.batch_size": 4,
         "model.reversible": True,
-        "train.use_checkpoint": True,
+        "train.telemetry_every": 2,
         "train.qat": True,
         "model.chunk_size": 128,
         "model.overlap": 64,
@@ -129,8 +117,9 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
 
 
 def test_halting_and_what_excludes_it(open_page: Open, world: World) -> None:
-    page = open_page()
-    configure(page, "halting", 2)
+    page = open_page(stored=TINY_RUN)
+    fill(page, "Run", "halting")
+    page.get_by_role("switch", name="Checkpointing").click()
     page.get_by_role("switch", name="Adaptive computation (ACT)").click()
     fill(page, "ACT threshold", "0.7")
     page.get_by_role("switch", name="Reversible").click()
@@ -139,13 +128,13 @@ def test_halting_and_what_excludes_it(open_page: Open, world: World) -> None:
     page.get_by_role("button", name="Make untrained").click()
     found = changed(config_of(world, "halting"))
     assert found["model.use_act"] is True
+    assert found["train.use_checkpoint"] is True
     assert found["model.act_threshold"] == 0.7
     assert "model.reversible" not in found
 
 
 def test_bounds_are_named_where_they_are_met(open_page: Open, world: World) -> None:
-    page = open_page()
-    tab(page, "Train")
+    page = open_page(stored={"tab": "new"})
     fill(page, "Steps", "0")
     page.get_by_text("steps must be at least 1, got 0").wait_for()
     page.get_by_role("button", name="Start training").click()

@@ -66,6 +66,10 @@ class Backend:
         async with self._open("GET", f"/files/{urllib.parse.quote(name, safe='')}") as answer:
             yield answer
 
+    async def close(self) -> None:
+        """Ask no more."""
+        await self._http.aclose()
+
     def _ask(
         self, name: str, fields: Mapping[str, Any]
     ) -> AbstractAsyncContextManager[httpx.Response]:

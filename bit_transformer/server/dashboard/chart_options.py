@@ -86,7 +86,6 @@ def options_of(spec: ChartSpec, dark: bool) -> dict[str, Any]:
     }
     return {
         "animation": False,
-        "aria": {"enabled": True},
         "backgroundColor": "transparent",
         "grid": {"left": 44, "right": 16, "top": 36, "bottom": 28},
         "legend": {

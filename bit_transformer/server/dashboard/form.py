@@ -35,6 +35,7 @@ class Form:
         self._hidden: set[str] = set()
         self._widgets: dict[str, Any] = {}
         self._places: dict[str, Element] = {}
+        self._complaints: dict[str, ui.label] = {}
         self._setting = False
         self._alert: ui.label | None = None
 
@@ -49,10 +50,13 @@ class Form:
         number = next(_numbers)
         with ui.column().classes("bt-field") as place:
             widget = widget_of(spec, self.value(path), f"help-{number}", **look)
+            complaint = ui.label().classes("bt-alert bt-complaint").props("role=alert")
+            complaint.set_visibility(False)
             if words := help or spec.help:
                 ui.label(words).classes("bt-help").props(f"id=help-{number}")
         widget.on_value_change(lambda event: self._changed(spec, event.value))
         self._widgets[path], self._places[path] = widget, place
+        self._complaints[path] = complaint
         place.set_visibility(path not in self._hidden)
         return widget
 
@@ -159,14 +163,20 @@ class Form:
                 if complete or one["type"] != "missing":
                     place, sentence = self._place(one["loc"], one["msg"])
                     wrong.setdefault(place, sentence)
-        for path, widget in self._widgets.items():
-            if hasattr(widget, "error"):
-                widget.error = wrong.get(path)
-        self.say("; ".join(text for path, text in wrong.items() if not self._is_marked(path)))
+        for path in self._widgets:
+            self._complain(path, wrong.get(path))
+        self.say("; ".join(text for path, text in wrong.items() if not self._is_shown(path)))
         return not wrong
 
-    def _is_marked(self, path: str) -> bool:
-        return hasattr(self._widgets.get(path), "error") and self._places[path].visible
+    def _complain(self, path: str, sentence: str | None) -> None:
+        """Say below a field what is wrong with it."""
+        self._complaints[path].set_text(sentence or "")
+        self._complaints[path].set_visibility(sentence is not None)
+        place, wrong = self._places[path], sentence is not None
+        place.classes(add="bt-wrong" if wrong else "", remove="" if wrong else "bt-wrong")
+
+    def _is_shown(self, path: str) -> bool:
+        return path in self._places and self._places[path].visible
 
     def _place(self, location: tuple[Any, ...], message: str) -> tuple[str, str]:
         """The field that an error speaks of, and its sentence."""

@@ -81,7 +81,6 @@ def _draw_windows(desk: Desk, found: dict[str, Any]) -> None:
     }
     options = {
         "animation": False,
-        "aria": {"enabled": True},
         "legend": {"textStyle": {"color": colours.text}, "top": 0},
         "grid": {"left": 40, "right": 12, "top": 32, "bottom": 28},
         "tooltip": {"trigger": "axis"},

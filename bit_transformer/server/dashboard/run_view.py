@@ -10,7 +10,7 @@ from bit_transformer.server.dashboard.history import History, latest
 from bit_transformer.server.dashboard.pieces import button, card, chip, empty
 from bit_transformer.server.dashboard.run_facts import draw_settings, floors_of, notable
 from bit_transformer.server.dashboard.run_feed import RunFeed
-from bit_transformer.server.dashboard.words import duration, number, size
+from bit_transformer.server.dashboard.words import DASH, duration, number, size
 
 _EVERY = 0.4
 """Seconds between pictures: 2.5 a second."""
@@ -71,13 +71,22 @@ class RunView:
         jobs = self._desk.pulse.snapshot.active
         return next((job for job in jobs if job["run"] == self._feed.run_name), None)
 
+    def _failure(self) -> str:
+        """Why the last job of this run has failed, if it has."""
+        jobs = self._desk.pulse.snapshot.jobs
+        last = next((job for job in jobs if job["run"] == self._feed.run_name), None)
+        if last is None or last["state"] != "failed":
+            return ""
+        return f"The last {last['operation']} failed: {last['error']}"
+
     def _draw(self) -> None:
         job, history = self._job(), self._feed.history
         self._cancel.set_visibility(job is not None)
         self._save.set_visibility(job is not None and job["state"] == "running")
         self._more.set_visibility(job is None and bool(self._details and self._details["settings"]))
-        self._alert.set_text(self._feed.problem or "")
-        self._alert.set_visibility(bool(self._feed.problem))
+        problem = self._feed.problem or self._failure()
+        self._alert.set_text(problem)
+        self._alert.set_visibility(bool(problem))
         self._time_left(job)
         if self._seen == (history.version, id(self._feed.details)):
             return
@@ -94,7 +103,7 @@ class RunView:
 
     def _time_left(self, job: dict[str, Any] | None) -> None:
         left = (self._feed.progress or {}).get("seconds_left")
-        words = "–" if job is None or left is None else duration(left)  # noqa: RUF001 a dash
+        words = DASH if job is None or left is None else duration(left)
         self._kpis["Time left"][1].set_text(words)
 
     def _show_numbers(self, history: History) -> None:
@@ -103,7 +112,7 @@ class RunView:
         self._kpis["Step"][1].set_text(f"{step}/{planned}" if planned else str(step))
         self._kpis["Loss"][1].set_text(number(latest(history.loss)))
         self._kpis["Held out"][1].set_text(number(latest(history.bits_per_byte)))
-        speed = "–" if history.speed is None else f"{size(history.speed)}/s"  # noqa: RUF001 a dash
+        speed = DASH if history.speed is None else f"{size(history.speed)}/s"
         self._kpis["Speed"][1].set_text(speed)
         floors = floors_of(self._details)
         for name, reading, floor in _READINGS:
@@ -167,5 +176,5 @@ class RunView:
 def _kpi(name: str) -> tuple[Any, ui.label]:
     with ui.column().classes("bt-kpi") as box:
         ui.label(name).classes("bt-kpi-name")
-        value = ui.label("–").classes("bt-kpi-value").mark(name)  # noqa: RUF001 a dash is meant
+        value = ui.label(DASH).classes("bt-kpi-value").mark(name)
     return box, value

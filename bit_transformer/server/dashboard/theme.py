@@ -47,6 +47,8 @@ padding:10px 14px;gap:0;min-width:0}
 white-space:nowrap}
 .bt-low .bt-kpi-value{color:var(--bt-bad)}
 .bt-alert{color:var(--bt-bad);font-weight:500;overflow-wrap:anywhere}
+.bt-complaint{font-size:.8rem}
+.bt-wrong .q-field__control:before{border-color:var(--bt-bad)!important}
 .bt-banner{background:#7f1d1d;color:#fff;padding:10px 16px;width:100%;gap:12px;flex-wrap:nowrap;
 align-items:center}
 .bt-job{width:100%;gap:6px 12px;align-items:center;flex-wrap:wrap}

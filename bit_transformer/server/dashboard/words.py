@@ -2,6 +2,8 @@
 
 import re
 
+DASH = "\u2013"
+"""Where there is no value yet."""
 _UPPER = {"act", "qat", "lr", "k", "c", "s", "p", "utf8"}
 _WHOLE = {
     "lr": "learning rate",
@@ -58,7 +60,7 @@ def duration(seconds: float) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """A reading, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001 a dash is meant
+    return DASH if value is None else f"{value:.{digits}f}"
 
 
 def file_name(given: str) -> str:
