@@ -156,7 +156,7 @@ def _floor_lines(floors: Mapping[str, float], colours: Palette) -> dict[str, Any
         "animation": False,
         "lineStyle": {"color": colours.floor, "type": "dashed", "width": 1.4},
         "label": {
-            "position": "insideStartTop",
+            "position": "insideEndTop",
             "color": colours.floor,
             "formatter": "{b}",
             "fontSize": 11,

@@ -16,7 +16,7 @@ body{background:var(--bt-bg)!important;color:var(--bt-text)}
 .q-uploader__header{background:var(--bt-accent-soft);color:var(--bt-text)}
 .q-uploader__list:empty,.q-uploader__list:has(>:not(.q-uploader__file):only-child){padding:0;min-height:0}
 .q-btn .q-icon{font-size:1.25em}
-.q-btn--outline{color:var(--bt-accent)!important}
+.q-btn.q-btn--outline.text-primary,.q-btn.q-btn--flat.text-primary{color:var(--bt-accent)!important}
 .bt-tabs .q-icon{font-size:20px}
 .bt-header{background:var(--bt-surface)!important;color:var(--bt-text)!important;
 border-bottom:1px solid var(--bt-line);padding:0 16px;min-height:56px;display:flex;flex-wrap:wrap;
@@ -41,9 +41,9 @@ grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 .bt-chart{height:230px;width:100%}
 .bt-kpis{display:grid;width:100%;gap:10px;grid-template-columns:repeat(auto-fit,minmax(102px,1fr))}
 .bt-kpi{background:var(--bt-surface);border:1px solid var(--bt-line);border-radius:12px;
-padding:10px 14px;gap:0;min-width:0}
+padding:10px 12px;gap:0;min-width:0}
 .bt-kpi-name{font-size:.75rem;color:var(--bt-soft);white-space:nowrap}
-.bt-kpi-value{font-size:1.3rem;font-weight:650;font-variant-numeric:tabular-nums;
+.bt-kpi-value{font-size:1.2rem;font-weight:650;font-variant-numeric:tabular-nums;
 white-space:nowrap}
 .bt-low .bt-kpi-value{color:var(--bt-bad)}
 .bt-alert{color:var(--bt-bad);font-weight:500;overflow-wrap:anywhere}
@@ -105,7 +105,8 @@ padding:8px 12px;border-radius:8px}
 .bt-skip:focus{left:8px}
 @media(max-width:860px){.bt-split,.bt-wide-left{grid-template-columns:minmax(0,1fr)}
 .bt-scroll{max-height:260px}.bt-main{padding:12px}
-.bt-header{padding:0 8px}.bt-tabs{order:9;width:100%}.bt-tabs .q-tab{min-height:44px;padding:0 10px}
+.bt-header{padding:0 8px}.bt-tabs{order:9;width:100%}.bt-tabs .q-tab{min-height:44px;padding:0 8px}
+.bt-tabs .q-tab__icon{display:none}
 .bt-kpi-value{font-size:1.1rem}.bt-kpis{grid-template-columns:repeat(auto-fit,minmax(96px,1fr))}}
 @media(prefers-reduced-motion:reduce){*{transition:none!important;animation:none!important}}
 """
