@@ -189,4 +189,6 @@ def summary_of(spec: ChartSpec, history: History) -> str:
         for label, reading in spec.lines
         if (value := latest(line_of(history, reading))) is not None
     ]
-    return f"{spec.title}, newest values: {', '.join(values) or 'none yet'}"
+    alarms = sorted({step for _, name in spec.lines for step in history.drifts.get(name, {})})
+    drift = f"; drift warnings at steps {', '.join(map(str, alarms[-5:]))}" if alarms else ""
+    return f"{spec.title}, newest values: {', '.join(values) or 'none yet'}{drift}"

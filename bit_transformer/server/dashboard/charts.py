@@ -14,6 +14,7 @@ from bit_transformer.server.dashboard.chart_options import (
 from bit_transformer.server.dashboard.desk import Desk
 from bit_transformer.server.dashboard.history import History
 
+_KEY = "Dashed lines are floors; a triangle warns that a reading has left its past (drift)."
 Floors = Mapping[str, Mapping[str, float]]
 
 
@@ -32,6 +33,7 @@ class Charts:
                     chart = ui.echart(options_of(spec, desk.dark)).classes("bt-chart")
                     chart.props(f'role=img aria-label="{spec.title}"')
                 self._charts.append((spec, chart))
+        ui.label(_KEY).classes("bt-help").style("margin-top:-8px")
 
     def show(self, history: History, floors: Floors) -> None:
         """Draw the lines as they are now."""

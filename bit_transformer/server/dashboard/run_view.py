@@ -45,7 +45,7 @@ class RunView:
 
     def _head(self) -> None:
         name = self._feed.run_name
-        with ui.row().classes("w-full items-center").style("gap:8px 16px"):
+        with ui.row().classes("w-full items-center bt-head").style("gap:8px 16px"):
             with ui.element("h1").classes("bt-title").style("font-size:1.35rem"):
                 ui.label(name)
             self._chips = ui.row().style("gap:6px")

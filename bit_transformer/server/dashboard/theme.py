@@ -16,7 +16,9 @@ body{background:var(--bt-bg)!important;color:var(--bt-text)}
 .q-uploader__header{background:var(--bt-accent-soft);color:var(--bt-text)}
 .q-uploader__list:empty,.q-uploader__list:has(>:not(.q-uploader__file):only-child){padding:0;min-height:0}
 .q-btn .q-icon{font-size:1.25em}
-.q-btn.q-btn--outline.text-primary,.q-btn.q-btn--flat.text-primary{color:var(--bt-accent)!important}
+.body--dark .q-btn--outline,.body--dark .q-btn--flat,.body--dark .q-icon{--q-primary:#9aa2ff;
+--q-negative:#fb7185}
+.bt-banner .q-icon,.bt-banner .q-btn{--q-primary:#fff}
 .bt-tabs .q-icon{font-size:20px}
 .bt-header{background:var(--bt-surface)!important;color:var(--bt-text)!important;
 border-bottom:1px solid var(--bt-line);padding:0 16px;min-height:56px;display:flex;flex-wrap:wrap;
@@ -36,6 +38,7 @@ padding:16px;width:100%;gap:12px;min-width:0}
 .bt-field>.q-field{width:100%;padding-bottom:0}
 .bt-grid{display:grid;width:100%;gap:14px 18px;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,210px),1fr));align-items:start}
+.bt-three{grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr))}
 .bt-charts{display:grid;width:100%;gap:16px;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 .bt-chart{height:230px;width:100%}
@@ -103,7 +106,8 @@ gap:8px}
 .bt-skip{position:absolute;left:-999px;top:8px;z-index:9999;background:var(--bt-surface);
 padding:8px 12px;border-radius:8px}
 .bt-skip:focus{left:8px}
-@media(max-width:860px){.bt-split,.bt-wide-left{grid-template-columns:minmax(0,1fr)}
+@media(max-width:860px){.bt-head .q-space{display:none}
+.bt-split,.bt-wide-left{grid-template-columns:minmax(0,1fr)}
 .bt-scroll{max-height:260px}.bt-main{padding:12px}
 .bt-header{padding:0 8px}.bt-tabs{order:9;width:100%}.bt-tabs .q-tab{min-height:44px;padding:0 8px}
 .bt-tabs .q-tab__icon{display:none}

@@ -44,7 +44,8 @@ def draw_training(desk: Desk) -> None:
             else:
                 form.field(path)
     for title, paths in _GROUPS.items():
-        with card(title), ui.element("div").classes("bt-grid"):
+        wide = "bt-three" if len(paths) % 3 == 0 else ""
+        with card(title), ui.element("div").classes(f"bt-grid {wide}"):
             for path in paths:
                 form.field(path)
     with card("Everything else"):
