@@ -19,6 +19,7 @@ train: .venv/train.stamp
 	$(BIN)/bit-transformer train $(ARGS)
 
 test: .venv/dev.stamp
+	scripts/install_chromium
 	$(BIN)/python -m pytest -q
 
 check: .venv/dev.stamp

@@ -24,6 +24,7 @@ COMMANDS = {
     "pull": "download a run or a checkpoint from a hub",
     "review": "list, show, approve or reject what the safety gate held back",
     "serve": "the management server: REST and MCP on 127.0.0.1:7000",
+    "dashboard": "the server in a browser: 127.0.0.1:5000",
     "call": "any operation of a running server",
     "watch": "run tests on every change, restart the server if they pass",
 }

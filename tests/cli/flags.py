@@ -192,6 +192,16 @@ FLAGS: dict[str, set[str]] = {
         "--upload-bytes",
         "--wait-seconds",
     },
+    "dashboard": {
+        "--allow-host",
+        "--help",
+        "--host",
+        "--password",
+        "--port",
+        "--runs",
+        "--server",
+        "--token",
+    },
     "call": {"--help", "--json", "--runs", "--schema", "--server", "--upload", "--wait"},
     "watch": {"--help", "--host", "--paths", "--port", "--runs", "--tests"},
 }

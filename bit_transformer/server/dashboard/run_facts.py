@@ -1,0 +1,103 @@
+"""What is known of a run beside its records: floors, settings, checkpoints, result."""
+
+from typing import Any
+
+from nicegui import ui
+
+from bit_transformer.server.dashboard.fields import fields_of
+from bit_transformer.server.dashboard.words import help_of, label_of, number, size
+from bit_transformer.server.operations import OPERATIONS
+
+_SWITCHES = {
+    "model.reversible": "reversible",
+    "train.use_checkpoint": "checkpointing",
+    "train.qat": "4-bit QAT",
+    "model.parity": "parity",
+    "train.compile": "compiled",
+}
+
+
+def floors_of(details: dict[str, Any] | None) -> dict[str, dict[str, float]]:
+    """By reading: the floors of the penalties in training, and of the gate made with the model."""
+    floors: dict[str, dict[str, float]] = {}
+    if details is None:
+        return floors
+    for name, value in ((details["settings"] or {}).get("regularizers", {})).items():
+        if name.startswith("floor_"):
+            floors.setdefault(name.removeprefix("floor_"), {})["floor"] = value
+    for name, value in (details["floors"] or {}).items():
+        floors.setdefault(name, {})["gate"] = value
+    return floors
+
+
+def notable(details: dict[str, Any] | None) -> list[str]:
+    """What is switched on in a run, in a few words each."""
+    settings = (details or {}).get("settings")
+    if not settings:
+        return [] if details is None else ["model by itself"]
+    found = [
+        words
+        for path, words in _SWITCHES.items()
+        if settings[path.split(".")[0]].get(path.split(".")[1])
+    ]
+    model, regularizers = settings["model"], settings["regularizers"]
+    if model["use_act"]:
+        found.append(f"ACT {model['act_threshold']:g}")
+    if model["chunk_size"]:
+        found.append(f"chunks of {model['chunk_size']} bits")
+    for name, value in regularizers.items():
+        if name.startswith("lambda_") and value:
+            found.append(f"lambda {name[-1].upper()} {value:g}")
+    return found
+
+
+def draw_settings(details: dict[str, Any] | None) -> None:
+    """Checkpoints and all settings, folded."""
+    if details is None:
+        return
+    if details["checkpoints"]:
+        with ui.expansion("Checkpoints", icon="save").classes("w-full"):
+            _table(
+                ("name", "step", "held-out bits per byte", "size"),
+                [
+                    (one["name"], one["step"], number(one["bits_per_byte"]), size(one["bytes"]))
+                    for one in details["checkpoints"]
+                ],
+            )
+    if details["settings"]:
+        with ui.expansion("All settings", icon="tune").classes("w-full"):
+            _table(("setting", "value", "default"), _rows(details["settings"]))
+
+
+def _rows(settings: dict[str, Any]) -> list[tuple[Any, ...]]:
+    known = fields_of(OPERATIONS["train"].request)
+    return [
+        (
+            f"{section}.{name}",
+            help_of(str(value)),
+            help_of(str(known[f"{section}.{name}"].default))
+            if f"{section}.{name}" in known
+            else label_of(name),
+        )
+        for section, fields in settings.items()
+        for name, value in fields.items()
+    ]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    around = ui.element("div").style("overflow-x:auto;width:100%")
+    with around, ui.element("table").classes("bt-table"):
+        with ui.element("thead"), ui.element("tr"):
+            for words in head:
+                with ui.element("th").props("scope=col"):
+                    ui.label(words)
+        with ui.element("tbody"):
+            for row in rows:
+                _row(row)
+
+
+def _row(row: tuple[Any, ...]) -> None:
+    with ui.element("tr"):
+        for value in row:
+            with ui.element("td"):
+                ui.label(str(value))

@@ -1,0 +1,57 @@
+"""Up to a hub and down from it, with the token of a form and with that of the server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import World, shown, tab
+
+pytest.importorskip("bit_transformer.hub")
+fake_hub = pytest.importorskip("tests.hub.fake_hub")
+
+
+@pytest.fixture
+def hub() -> Iterator[Any]:
+    """A hub that is empty."""
+    with fake_hub.Running() as running:
+        yield running.new_hub()
+
+
+def card(page: Any, heading: str) -> Any:
+    """The card of that heading."""
+    found = page.get_by_role("heading", name=heading, exact=True)
+    return shown(page).locator(".bt-card", has=found)
+
+
+def test_upload_and_download(
+    hub: Any, browser: Any, elsewhere: Callable[..., World], tmp_path: Path
+) -> None:
+    more = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}
+    world = elsewhere(more={**more, "HF_TOKEN": fake_hub.GOOD_TOKEN})
+    world.start()
+    context = browser.new_context()
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.goto(world.url)
+    tab(page, "Models")
+    up = card(page, "Upload to the hub")
+    up.get_by_label("Repository").fill("me/mine")
+    up.get_by_label("Token").fill("hf_wrong")
+    up.get_by_role("button", name="Upload").click()
+    page.get_by_text("Push failed").wait_for(timeout=60_000)
+    up.get_by_label("Token").fill("")
+    up.get_by_role("button", name="Upload").click()
+    page.get_by_text("Push is done").wait_for(timeout=60_000)
+    assert "me/mine" in hub.repositories
+    down = card(page, "Download from the hub")
+    down.get_by_label("Repository").fill("me/mine")
+    down.get_by_label("Run").fill("two")
+    down.get_by_role("button", name="Download").click()
+    page.get_by_text("Pull: two is done").wait_for(timeout=60_000)
+    assert (world.runs / "two").is_dir()
+    written = [path for path in world.runs.parent.rglob("*") if path.is_file()]
+    secrets = (b"hf_wrong", fake_hub.GOOD_TOKEN.encode())
+    assert not any(secret in path.read_bytes() for path in written for secret in secrets)
+    context.close()

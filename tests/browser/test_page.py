@@ -1,0 +1,125 @@
+"""The page opens, keeps its secrets, remembers, and fits phones and keyboards."""
+
+import http.client
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.browser.conftest import KEY, TOKEN, Open, World, fill, shown, tab, until
+
+TABS = ("Runs", "Train", "Ask", "Review", "Files", "Models")
+
+
+def test_opens_and_asks_nobody_else(open_page: Open, world: World, browser: Any) -> None:
+    context = browser.new_context()
+    page, asked, told = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda ws: ws.on("framereceived", lambda data: told.append(str(data))))
+    page.goto(world.url)
+    page.get_by_text("connected, ").wait_for()
+    page.get_by_role("heading", name="Samples").wait_for()
+    for name in TABS:
+        tab(page, name)
+        page.wait_for_timeout(100)
+    here = urlsplit(world.url).netloc
+    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {here}
+    assert len(told) > 3
+    assert not any(TOKEN in text for text in [*told, page.content(), *asked])
+    context.close()
+
+
+NAMELESS = """() => [...document.querySelectorAll('button, [role=button], input, textarea, select')]
+.filter(e => e.offsetParent && !e.disabled && e.type !== 'file').filter(e => {
+  const label = e.closest('label') || (e.id && document.querySelector(`label[for="${e.id}"]`));
+  return !(e.getAttribute('aria-label') || e.textContent.trim() || e.title ||
+           (label && label.textContent.trim()) || e.closest('[aria-label]'))
+}).map(e => e.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_controls_have_names_and_nothing_sticks_out(open_page: Open, width: int) -> None:
+    page = open_page(width=width)
+    for name in TABS:
+        tab(page, name)
+        page.wait_for_timeout(150)
+        assert page.evaluate(NAMELESS) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_can_be_used_by_keyboard(open_page: Open) -> None:
+    page = open_page()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.get_by_role("tab", name="Train").focus()
+    page.keyboard.press("Enter")
+    switch = page.get_by_role("switch", name="Reversible")
+    switch.focus()
+    page.keyboard.press("Space")
+    until(lambda: switch.get_attribute("aria-checked") == "true")
+
+
+def test_settings_persist_without_secrets(open_page: Open) -> None:
+    page = open_page(color_scheme="light")
+    tab(page, "Train")
+    fill(page, "Steps", "77")
+    page.get_by_role("switch", name="Checkpointing").click()
+    tab(page, "Models")
+    shown(page).get_by_label("Token").first.fill("hf_secret_of_mine")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    until(lambda: '"train.steps":77' in _stored(page))
+    page.wait_for_timeout(500)
+    assert "hf_secret" not in _stored(page)
+    page.reload()
+    page.get_by_text("connected, ").wait_for()
+    assert "body--dark" in page.locator("body").get_attribute("class")
+    assert shown(page).get_by_label("Token").first.input_value() == ""
+    tab(page, "Train")
+    assert shown(page).get_by_label("Steps", exact=True).input_value() == "77"
+    checked = page.get_by_role("switch", name="Checkpointing").get_attribute("aria-checked")
+    assert checked == "true"
+
+
+def test_settings_of_others_are_not_believed(open_page: Open) -> None:
+    forms = {"train": {"train.steps": "many", "no.such": 1, "model.d_model": True}}
+    page = open_page(stored={"tab": "nowhere", "run": "../..", "forms": forms})
+    tab(page, "Train")
+    assert shown(page).get_by_label("Steps", exact=True).input_value() == "900"
+
+
+def _stored(page: Any) -> str:
+    return str(page.evaluate("key => localStorage.getItem(key)", KEY))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 400),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"])
+def test_other_sites_are_refused(
+    world: World, headers: dict[str, str], status: int, path: str
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    connection.request("GET", path, headers=headers)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+def test_websockets_of_other_sites_are_refused(world: World, origin: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    headers = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Origin": origin,
+    }
+    path = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    connection.request("GET", path, headers=headers)
+    assert connection.getresponse().status == 403
+    connection.close()
