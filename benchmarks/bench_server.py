@@ -24,7 +24,12 @@ from bit_transformer.server.operations import OPERATIONS
 
 _ASK_EVERY = 0.05
 _WARM_UP = 10.0
-_BODY = {"train": {"steps": 10_000_000, "evaluate_every": 0, "checkpoint_every": 500}}
+_BODY = {
+    # Small, so that events come fast: some dozen steps a second, each sent to every client.
+    "model": {"d_model": 64, "nhead": 2, "num_layers": 2, "dim_feedforward": 128},
+    "train": {"steps": 10_000_000, "batch_size": 4, "window_bytes": 128, "evaluate_every": 0},
+    "optimizer": {"optimizer": "adamw"},
+}
 
 
 def start(runs: Path) -> tuple[subprocess.Popen[str], Client]:
@@ -152,10 +157,10 @@ def main() -> None:
 
 
 def _end(client: Client, job: str, server: subprocess.Popen[str]) -> None:
-    if job:
+    while job and client.call(OPERATIONS["get_job"], {"job": job})["ended"] is None:
+        # Again, for the last evaluation is not waited for.
         client.call(OPERATIONS["cancel_job"], {"job": job})
-        while client.call(OPERATIONS["get_job"], {"job": job})["ended"] is None:
-            time.sleep(0.5)
+        time.sleep(1.0)
     server.terminate()
     server.wait()
 

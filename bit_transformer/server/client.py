@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bit_transformer.errors import ConfigError, RefusedError, SourceError, UnreachableError
-from bit_transformer.server.jobs.queue import SERVER_TOKEN_VARIABLE
 from bit_transformer.server.operations.registry import Operation
+from bit_transformer.server.settings import TOKEN_VARIABLE
 
 ADDRESS_VARIABLE = "MCP_SERVER_ADDR"
 DEFAULT_ADDRESS = "http://127.0.0.1:7000"
@@ -31,7 +31,7 @@ def find_address(given: str | None) -> str:
 
 def find_token(runs: Path) -> str:
     """The token of the environment, else that of the server of a runs folder."""
-    given = os.environ.get(SERVER_TOKEN_VARIABLE)
+    given = os.environ.get(TOKEN_VARIABLE)
     if given:
         return given
     path = runs / ".server" / "token"
@@ -40,7 +40,7 @@ def find_token(runs: Path) -> str:
     except OSError as error:
         raise ConfigError(
             f"cannot read the token in {path}: {error.strerror}; name the server's runs folder "
-            f"with --runs, or set {SERVER_TOKEN_VARIABLE}"
+            f"with --runs, or set {TOKEN_VARIABLE}"
         ) from error
 
 

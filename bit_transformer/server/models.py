@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,13 @@ class ModelStore:
 def trained_steps(run: RunFolder) -> int:
     """Steps behind the newest model of a run."""
     folder = _checkpoint_of(run)
-    return 0 if folder is None else int(read_manifest(folder)["metadata"].get("step") or 0)
+    return 0 if folder is None else saved_step(read_manifest(folder)["metadata"])
+
+
+def saved_step(metadata: Mapping[str, Any]) -> int:
+    """The step of a checkpoint; one that was brought in may say anything."""
+    step = metadata.get("step")
+    return step if isinstance(step, int) else 0
 
 
 def _checkpoint_of(run: RunFolder) -> Path | None:

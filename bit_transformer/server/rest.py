@@ -78,7 +78,6 @@ def add_problems(app: FastAPI) -> None:
     """Tell every error as a problem document."""
     app.add_exception_handler(BitTransformerError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(ValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_error)
 
@@ -148,7 +147,10 @@ def _request(operation: Operation, given: dict[str, Any]) -> BaseModel:
     """What was asked for, from the body, the query or the path."""
     if "request" in given:
         return cast(BaseModel, given["request"])
-    return operation.request.model_validate(given)
+    try:
+        return operation.request.model_validate(given)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 def _with_parameters(endpoint: Endpoint, operation: Operation, answer: Any) -> Endpoint:
@@ -240,7 +242,7 @@ async def _on_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
-    found = cast(RequestValidationError | ValidationError, error).errors()
+    found = cast(RequestValidationError, error).errors()
     return _answer(problem_of_fields(cast(Sequence[dict[str, Any]], found)))
 
 

@@ -17,10 +17,10 @@ from bit_transformer.server.access.answers import App
 from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
 from bit_transformer.server.access.token import settle_token
 from bit_transformer.server.app import Access, create_app
-from bit_transformer.server.jobs.queue import SERVER_TOKEN_VARIABLE, JobQueue, Launch, launch_worker
+from bit_transformer.server.jobs.queue import JobQueue, Launch, launch_worker
 from bit_transformer.server.models import ModelStore
 from bit_transformer.server.operations.registry import Engine
-from bit_transformer.server.settings import Limits
+from bit_transformer.server.settings import TOKEN_VARIABLE, Limits
 from bit_transformer.server.workspace import open_workspace
 
 _HEADER_SECONDS = 10.0
@@ -61,11 +61,11 @@ def run_server(
     Raises `ConfigError` for an address that cannot be had, or that others can reach without a token
     that was given; `ConflictError` while another server has the folder.
     """
-    token = token or os.environ.get(SERVER_TOKEN_VARIABLE) or None
+    token = token or os.environ.get(TOKEN_VARIABLE) or None
     if token is None and not is_loopback(address.host):
         raise ConfigError(
             f"{address.host} can be reached by others: give a token with --token or in "
-            f"{SERVER_TOKEN_VARIABLE}, or serve on 127.0.0.1"
+            f"{TOKEN_VARIABLE}, or serve on 127.0.0.1"
         )
     with _listening(address) as listener:
         engine.jobs.open()

@@ -7,6 +7,8 @@ from bit_transformer.errors import ConfigError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """Names of runs and files: no separators, no leading dot, nothing a header or a shell reads."""
+TOKEN_VARIABLE = "BIT_TRANSFORMER_TOKEN"
+"""Environment variable with the token, of servers and of those who ask them."""
 MOST_NEW_BYTES = 4096
 """Bytes that one request may have generated while it waits."""
 MOST_TEXT = 1 << 18

@@ -21,7 +21,7 @@ from bit_transformer.server.workspace import Workspace
 
 _PATIENCE = 5.0
 """Seconds to wait for the lock, which the server holds for moments."""
-_NICE = 5
+_NICE = 10
 """Whoever asks for the state of a training should not wait for it."""
 
 

@@ -89,6 +89,11 @@ class Workspace:
             raise ConflictError(f"{name!r} is taken; choose another name for the new run")
         return RunFolder(path)
 
+    def file_names(self) -> list[str]:
+        """Files that can be asked for, by name."""
+        names = sorted(path.name for path in self.files.iterdir() if path.is_file())
+        return [name for name in names if self._is_inside(self.files, name)]
+
     def file(self, name: str) -> Path:
         """A file there is; raises `UnknownNameError`."""
         path = self._inside(self.files, name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
 from bit_transformer.checkpoint.rotation import CheckpointFolder
-from bit_transformer.errors import CheckpointNotFoundError, UsageError
+from bit_transformer.errors import CheckpointNotFoundError, ConfigError, UsageError
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
 
@@ -70,7 +70,11 @@ class RunFolder:
         atomic_write_json(self.path / "config.json", config.to_dict())
 
     def config(self) -> RunConfig:
-        """The recorded settings; `CheckpointNotFoundError` where no run was started."""
+        """The recorded settings.
+
+        Raises `CheckpointNotFoundError` where no run was started, `ConfigError` for settings that
+        cannot be used.
+        """
         try:
             sections = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         except OSError as error:
@@ -78,6 +82,8 @@ class RunFolder:
                 f"{self.path} holds no run: its config.json cannot be read ({error.strerror}); "
                 "name the folder that was given to --out"
             ) from error
+        except ValueError as error:
+            raise ConfigError(f"{self.path}/config.json is no JSON: {error}") from error
         return RunConfig.from_dict(sections)
 
     def write_report(self, report: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ class Served:
 
     url: str
     engine: Engine
-    log: Path
+    root: Path
 
     def ask(
         self,

@@ -76,10 +76,10 @@ def test_foreign_hosts_and_origins_are_kept_out(served):
 
 
 def test_names_lead_nowhere_else(served):
-    secret = served.log.parent / "secret"
+    secret = served.root.parent / "secret"
     secret.write_text("the secret")
-    (served.log / "outside").symlink_to(served.log.parent)
-    (served.log / ".server" / "files" / "link").symlink_to(secret)
+    (served.root / "outside").symlink_to(served.root.parent)
+    (served.root / ".server" / "files" / "link").symlink_to(secret)
     bad = ["../secret", "..", ".", "a/b", "/etc/passwd", "..\\secret", "a\0b", ".hidden", "a" * 101]
     bad += ["link", "outside", "%2e%2e", "a\nb", "a\r\nSet-Cookie: x=1", "files;rm -rf", "é"]
     for name in bad:
@@ -109,7 +109,7 @@ def test_names_lead_nowhere_else(served):
     for source in ("hf:///etc", "hf://../..", "hf://a/../../etc", "-", "/etc/passwd", "*"):
         status, _, problem = served.ask("POST", "/train", {"data": {"sources": [source]}})
         assert status in (404, 422), problem
-    assert sorted(path.name for path in served.log.parent.iterdir()) == ["runs", "secret"]
+    assert sorted(path.name for path in served.root.parent.iterdir()) == ["runs", "secret"]
 
 
 def test_addresses_lead_nowhere_else(served):
@@ -123,7 +123,7 @@ def test_addresses_lead_nowhere_else(served):
             assert "set-cookie" not in headers
         for path in (f"/runs/{name}", f"/jobs/{name}", f"/jobs/{name}/events", f"/review/{name}"):
             assert served.ask("GET", path)[0] in (404, 405, 422)
-    names = [path.name for path in (served.log / ".server" / "files").iterdir()]
+    names = [path.name for path in (served.root / ".server" / "files").iterdir()]
     assert names == ["text"]
 
 
@@ -150,7 +150,7 @@ def test_large_bodies_are_refused(tight):
     chunks = b"".join(b"3e8\r\n" + b"x" * 1000 + b"\r\n" for _ in range(5))
     answer = _raw(tight, "\r\n".join(head).encode() + chunks)
     assert answer.startswith(b"HTTP/1.1 413")
-    files = [path.name for path in (tight.log / ".server" / "files").iterdir()]
+    files = [path.name for path in (tight.root / ".server" / "files").iterdir()]
     assert sorted(files) == ["fits", "text"]
 
 

@@ -17,7 +17,7 @@ def call(served, capsys, monkeypatch):
 
     def run(*words, fields=None):
         given = [] if fields is None else ["--json", json.dumps(fields)]
-        code = main(["call", *words, *given, "--runs", str(served.log)])
+        code = main(["call", *words, *given, "--runs", str(served.root)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err.strip().split("\n")[-1]
 
@@ -74,7 +74,7 @@ def test_refusals_are_one_line(call, served, tmp_path, monkeypatch):
 
 
 def test_the_token_is_looked_for_in_the_runs_folder(call, served, tmp_path):
-    assert (served.log / ".server" / "token").read_text().strip() == TOKEN
+    assert (served.root / ".server" / "token").read_text().strip() == TOKEN
     assert main(["call", "status", "--runs", str(tmp_path / "elsewhere")]) == 2
 
 

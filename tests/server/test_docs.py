@@ -32,7 +32,7 @@ def test_the_examples_run(working, tmp_path):
     lines = "\n".join(blocks).replace("bit-transformer serve ", "true ")
     call = f'bit-transformer() {{ {sys.executable} -m bit_transformer "$@"; }}\n'
     (tmp_path / "corpus.txt").write_bytes(TEXT)
-    assert working.log == tmp_path / "runs"
+    assert working.root == tmp_path / "runs"
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "MCP_SERVER_ADDR": working.url,

@@ -217,3 +217,28 @@ def test_two_uploads_of_one_name_do_not_mix(tmp_path):
     target.unlink()
     claim(partial, target)
     assert target.read_text() == "mine"
+
+
+def test_damaged_runs_and_odd_files_are_no_fault_of_the_server(served):
+    (served.engine.workspace.files / "my file.txt").write_text("x")
+    (served.engine.workspace.files / "folder").mkdir()
+    assert [file["name"] for file in served.ask("GET", "/files")[2]["files"]] == ["text"]
+    for name, settings, records in (
+        ("a", "{", ""),
+        ("b", "{}", '{"kind": 3}\n{"kind": "step", "step": "x"}\n[1]\n'),
+        ("c", '{"model": {"width": 3}}', ""),
+    ):
+        run = served.root / name
+        run.mkdir()
+        (run / "config.json").write_text(settings)
+        (run / "metrics.jsonl").write_text(records)
+    runs = {run["name"]: run for run in served.ask("GET", "/runs")[2]["runs"]}
+    assert runs.keys() == {"one", "a", "b", "c"}
+    assert "config.json is no JSON" in runs["a"]["problem"]
+    assert "records cannot be read" in runs["b"]["problem"]
+    assert "width" in runs["c"]["problem"]
+    for name, status in (("a", 422), ("b", 200), ("c", 422)):
+        assert served.ask("GET", f"/runs/{name}")[0] == status
+        assert served.ask("GET", f"/model_config?run={name}")[0] == status
+        assert served.ask("GET", f"/metrics?run={name}")[0] == 200
+        assert served.ask("POST", "/infer", {"run": name, "new_bytes": 1})[0] == status

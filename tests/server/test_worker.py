@@ -153,7 +153,7 @@ def test_a_training_saves_when_asked_and_ends_saved_when_cancelled(working):
     ended = working.ended(job["id"])
     assert (ended["state"], ended["cancel_requested"]) == ("cancelled", True)
     steps = ended["result"]["steps"]
-    checkpoint = load_checkpoint(locate_checkpoint(working.log / "two"), training=True)
+    checkpoint = load_checkpoint(locate_checkpoint(working.root / "two"), training=True)
     assert checkpoint.metadata["step"] == steps
     assert checkpoint.training_state["progress"]["step"] == steps
     assert not working.ask("POST", "/checkpoint", {"run": "two"})[2]["requested"]

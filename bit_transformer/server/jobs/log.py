@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ class JobLog:
         self._path = path
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first: tuple[float, float] | None = None
+        # Encoding and verifying, say, tell from threads of their own.
+        self._guard = threading.Lock()
 
     def close(self) -> None:
         """Nothing more is to come."""
@@ -30,7 +33,7 @@ class JobLog:
 
     def write(self, kind: str, **fields: Any) -> None:
         """One line; raises `StorageError` on a full disk."""
-        with storage_errors(self._path):
+        with self._guard, storage_errors(self._path):
             self._file.write(json.dumps({"kind": kind, "time": time.time(), **fields}) + "\n")
 
     def progress(

@@ -18,7 +18,7 @@ from typing import IO, Any
 from bit_transformer.checkpoint.atomic import storage_errors
 from bit_transformer.errors import BusyError, ConflictError, QueueFullError, UnknownNameError
 from bit_transformer.server.jobs.folder import JobFolder, JobState, find_jobs
-from bit_transformer.server.settings import Limits
+from bit_transformer.server.settings import TOKEN_VARIABLE, Limits
 from bit_transformer.server.workspace import Workspace
 
 Child = subprocess.Popen[bytes]
@@ -26,7 +26,6 @@ Launch = Callable[[Workspace, JobFolder, Mapping[str, str]], Child]
 _EVERY = 0.2
 """Seconds between looks at the jobs."""
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
-SERVER_TOKEN_VARIABLE = "BIT_TRANSFORMER_TOKEN"
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def launch_worker(workspace: Workspace, job: JobFolder, secret: Mapping[str, str
     command = [sys.executable, "-m", "bit_transformer.server.worker"]
     paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment.pop(SERVER_TOKEN_VARIABLE, None)
+    environment.pop(TOKEN_VARIABLE, None)
     with job.log.open("ab") as log:
         child = subprocess.Popen(
             [*command, str(workspace.root), str(job.path)],

@@ -52,10 +52,8 @@ class Files(Response):
 @direct("GET", "/files")
 def list_files(engine: Engine, request: Nothing) -> Files:
     """The files there are."""
-    found = sorted(engine.workspace.files.iterdir())
-    return Files(
-        files=[describe_file(engine.workspace, path.name) for path in found if path.name[0] != "."]
-    )
+    names = engine.workspace.file_names()
+    return Files(files=[describe_file(engine.workspace, name) for name in names])
 
 
 @direct("POST", "/files")

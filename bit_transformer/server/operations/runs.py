@@ -9,7 +9,7 @@ from bit_transformer.checkpoint.atomic import storage_errors
 from bit_transformer.checkpoint.format import MANIFEST, MODEL, read_manifest
 from bit_transformer.errors import BitTransformerError, ConfigError, ConflictError
 from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.server.models import check_model_size
+from bit_transformer.server.models import check_model_size, saved_step
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.operations.status import shown_settings
 from bit_transformer.server.schemas import Name, Nothing, Request, Response, RunName, RunSummary
@@ -139,11 +139,14 @@ def summarize(engine: Engine, run: RunFolder) -> RunSummary:
             facts |= run.summary()
         else:
             saved = read_manifest(run.path)["metadata"]
-            facts["step"] = saved.get("step") or 0
-            facts["bits_per_byte"] = saved.get("held_out_bits_per_byte")
+            facts["step"] = saved_step(saved)
+            facts["bits_per_byte"] = _saved_result(saved)
             facts["ended"] = True
     except BitTransformerError as error:
         facts["problem"] = str(error)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # A run that was pulled may hold anything.
+        facts["problem"] = f"its records cannot be read ({type(error).__name__}: {error})"
     facts.pop("run", None)
     return RunSummary(
         name=name,
@@ -156,7 +159,7 @@ def summarize(engine: Engine, run: RunFolder) -> RunSummary:
 def _floors(run: RunFolder) -> dict[str, float] | None:
     try:
         gate = SafetyGate.from_pretrained(run.path)
-    except BitTransformerError:
+    except (BitTransformerError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return None if gate is None else dict(gate.policy.floors)
 
@@ -174,12 +177,17 @@ def _checkpoints(run: RunFolder) -> list[Checkpoint]:
         found.append(
             Checkpoint(
                 name=path.name,
-                step=metadata.get("step") or 0,
-                bits_per_byte=metadata.get("held_out_bits_per_byte"),
+                step=saved_step(metadata),
+                bits_per_byte=_saved_result(metadata),
                 bytes=sum(entry["size"] for entry in manifest["files"].values()),
             )
         )
     return found
+
+
+def _saved_result(metadata: dict[str, Any]) -> float | None:
+    found = metadata.get("held_out_bits_per_byte")
+    return float(found) if isinstance(found, int | float) else None
 
 
 OPERATIONS = (init, list_runs, get_run, import_checkpoint)

@@ -115,7 +115,7 @@ def metrics(engine: Engine, request: MetricsRequest) -> Metrics:
     records = [
         record
         for record in read_metrics(run.metrics)
-        if record["step"] > request.after_step
+        if _step_of(record) > request.after_step
         and (request.kind is None or record["kind"] == request.kind)
     ]
     return Metrics(run=run.path.name, records=records[-request.limit :])
@@ -134,6 +134,12 @@ def model_config(engine: Engine, request: NewestRun) -> ModelSettings:
         weight_bytes=weight_bytes(RunConfig.from_dict({"model": own}).model),
         settings=None if settings is None else shown_settings(settings.to_dict()),
     )
+
+
+def _step_of(record: Mapping[str, Any]) -> float:
+    """The step that a record speaks of; a run that was pulled may hold records of any kind."""
+    step = record.get("step")
+    return float(step) if "kind" in record and isinstance(step, int | float) else -1.0
 
 
 def shown_settings(sections: Mapping[str, Any]) -> dict[str, Any]:

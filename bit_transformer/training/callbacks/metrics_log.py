@@ -81,13 +81,17 @@ def _is_after(record: dict[str, Any], step: int) -> bool:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file; a last line cut short by a kill is left out."""
+    """The records of a metrics file up to the first line that is none, as a last line cut short by
+    a kill."""
     if not path.exists():
         return []
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(record, dict):
+            break
+        records.append(record)
     return records

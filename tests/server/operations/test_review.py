@@ -10,7 +10,7 @@ from bit_transformer.safety.gate import SafetyGate
 @pytest.fixture
 def strict(served):
     """The same server; the gate of its run lets nothing pass."""
-    folder = locate_checkpoint(served.log / "one")
+    folder = locate_checkpoint(served.root / "one")
     saved = load_checkpoint(folder)
     gate = SafetyGate(floors={"k": 1.0}, burn_in=0)
     save_checkpoint(
