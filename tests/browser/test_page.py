@@ -1,6 +1,7 @@
 """The page opens, keeps its secrets, remembers, and fits phones and keyboards."""
 
 import http.client
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,14 +38,15 @@ NAMELESS = """() => [...document.querySelectorAll('button, [role=button], input,
 }).map(e => e.outerHTML.slice(0, 200))"""
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_controls_have_names_and_nothing_sticks_out(open_page: Open, width: int) -> None:
-    page = open_page(width=width)
-    for name in TABS:
-        tab(page, name)
-        page.wait_for_timeout(150)
-        assert page.evaluate(NAMELESS) == [], name
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+def test_controls_have_names_and_nothing_sticks_out(open_page: Open) -> None:
+    page = open_page()
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name in TABS:
+            tab(page, name)
+            page.wait_for_timeout(150)
+            assert page.evaluate(NAMELESS) == [], name
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
 def test_can_be_used_by_keyboard(open_page: Open) -> None:
@@ -123,3 +125,22 @@ def test_websockets_of_other_sites_are_refused(world: World, origin: str) -> Non
     connection.request("GET", path, headers=headers)
     assert connection.getresponse().status == 403
     connection.close()
+
+
+@pytest.mark.slow
+def test_a_password_guards_page_and_websocket(
+    browser: Any, elsewhere: Callable[..., World]
+) -> None:
+    world = elsewhere(words=("--password", "open sesame"))
+    world.start()
+    context = browser.new_context()
+    page = context.new_page()
+    assert page.goto(world.url).status == 401
+    for word in ("guess", "open sesame"):
+        page.get_by_label("Password of this dashboard").fill(word)
+        page.get_by_role("button", name="Enter").click()
+        if word == "guess":
+            page.get_by_text("That is not the password.").wait_for()
+    page.get_by_text("connected, ").wait_for()
+    assert "sesame" not in page.content()
+    context.close()

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import torch
+
 from bit_transformer.server.dashboard.words import DASH
 from bit_transformer.training.config import RunConfig
 from tests.browser.conftest import TINY, Open, World, fill, shown, tab, until
@@ -111,9 +113,9 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
         "regularizers.floor_s": 0.35,
     }
     page.get_by_text("Train: switched is done").wait_for(timeout=40_000)
-    # The test machines have no GPU, so there is nothing to choose a device from.
     tab(page, "Train")
-    assert not shown(page).get_by_label("Device").is_visible()
+    has_gpu = torch.cuda.is_available()
+    assert shown(page).get_by_label("Device", exact=True).is_visible() == has_gpu
 
 
 def test_halting_and_what_excludes_it(open_page: Open, world: World) -> None:

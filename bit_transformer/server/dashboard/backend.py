@@ -18,15 +18,17 @@ _PATIENCE = httpx.Timeout(60.0, connect=3.0)
 class Backend:
     """One management server."""
 
-    def __init__(
-        self,
-        address: str,
-        token: Callable[[], str],
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, address: str, token: Callable[[], str]) -> None:
         """`token` is asked each time, for a server that was started anew may have another."""
         self.address, self._token = address, token
-        self._http = httpx.AsyncClient(base_url=address, timeout=_PATIENCE, transport=transport)
+        # No proxy of the environment is to see the token; each page that looks at a run under way
+        # holds a connection.
+        self._http = httpx.AsyncClient(
+            base_url=address,
+            timeout=_PATIENCE,
+            limits=httpx.Limits(max_connections=None),
+            trust_env=False,
+        )
 
     async def call(self, name: str, fields: Mapping[str, Any] = {}) -> Any:
         """The answer of an operation that is no stream.

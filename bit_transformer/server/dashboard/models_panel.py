@@ -28,6 +28,9 @@ def draw_models(desk: Desk) -> None:
     def show(now: Snapshot) -> None:
         quantize.offer("run", now.run_names())
         quantize.offer("file", now.file_names())
+        schemes = quantize.fields["to"].options
+        if now.status is not None:
+            quantize.offer("to", [one for one in schemes if now.features.get(one, True)])
         push.offer("run", now.run_names())
         can = bool(now.features.get("hub", now.status is None))
         upload.set_visibility(can)

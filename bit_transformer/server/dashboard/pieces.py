@@ -15,7 +15,7 @@ def card(title: str = "", help: str = "") -> Iterator[ui.column]:
     with ui.column().classes("bt-card") as made:
         if title:
             with ui.element("h2").classes("bt-title"):
-                ui.html(title, sanitize=True, tag="span")
+                ui.label(title)
         if help:
             ui.label(help).classes("bt-help")
         yield made
@@ -31,8 +31,7 @@ def folded(title: str) -> Iterator[None]:
 def button(text: str, icon: str, action: Callable[..., Any], *, main: bool = False) -> ui.button:
     """A button that does something; the main one of its card stands out."""
     look = "unelevated" if main else "outline"
-    made = ui.button(text, icon=icon, on_click=action).props(f"no-caps {look}")
-    return made if main else made.classes("bt-quiet")
+    return ui.button(text, icon=icon, on_click=action).props(f"no-caps {look}")
 
 
 def empty(icon: str, text: str) -> None:

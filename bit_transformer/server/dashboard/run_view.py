@@ -84,7 +84,8 @@ class RunView:
         self._cancel.set_visibility(job is not None)
         self._save.set_visibility(job is not None and job["state"] == "running")
         self._more.set_visibility(job is None and bool(self._details and self._details["settings"]))
-        problem = self._feed.problem or self._failure()
+        # A run that is being made is not there yet.
+        problem = self._failure() or ("" if job else self._feed.problem or "")
         self._alert.set_text(problem)
         self._alert.set_visibility(bool(problem))
         self._time_left(job)
@@ -176,5 +177,5 @@ class RunView:
 def _kpi(name: str) -> tuple[Any, ui.label]:
     with ui.column().classes("bt-kpi") as box:
         ui.label(name).classes("bt-kpi-name")
-        value = ui.label(DASH).classes("bt-kpi-value").mark(name)
+        value = ui.label(DASH).classes("bt-kpi-value")
     return box, value
