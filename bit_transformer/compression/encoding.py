@@ -193,12 +193,16 @@ def _verified(
 ) -> Iterator[Segment]:
     """The same segments, each decoded in another thread while the next ones are encoded."""
     decoder = BlockCoder(shape, network=shared.network, given=shared.given)
-    with ThreadPoolExecutor(1) as thread:
-        decoded = []
+    thread, decoded = ThreadPoolExecutor(1), []
+    try:
         for segment in segments:
             decoded.append(thread.submit(decoder.decode, segment))
             yield segment
-    if not (all(each.result() for each in decoded) and np.array_equal(decoder.decoded(), data)):
+        whole = all(each.result() for each in decoded)
+    finally:
+        # After an interruption nobody waits for what is still to be decoded.
+        thread.shutdown(cancel_futures=True)
+    if not (whole and np.array_equal(decoder.decoded(), data)):
         raise VerificationError(
             f"decoding block {index} did not give its bytes back, so nothing was kept; the "
             "memory or processor of this machine may be faulty: try again, or report it"
