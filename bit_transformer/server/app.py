@@ -58,6 +58,9 @@ def create_app(engine: Engine, access: Access) -> App:
     add_operations(app, engine)
     add_problems(app)
     app.router.routes.extend(mcp_app.routes)
+    # Made once, here: schemas read docstrings from source, which Python 3.11 cannot do in two
+    # threads at a time (cpython issue 106905).
+    app.openapi()
     return _guarded(app, engine, access)
 
 

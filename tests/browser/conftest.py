@@ -166,9 +166,8 @@ def world(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         made.stop()
 
 
-# Its event loop runs as long as it is open, and other tests have loops of their own: it is closed
-# with the last test here.
-@pytest.fixture(scope="package")
+# Its event loop runs as long as it is open, and tests of other folders have loops of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium."""
     if not CHROMIUM.exists():
@@ -195,7 +194,8 @@ def open_page(world: World, browser: Any) -> Iterator[Open]:
             text = stored if isinstance(stored, str) else json.dumps(stored)
             setting = f"localStorage.setItem({json.dumps(KEY)}, {json.dumps(text)})"
             context.add_init_script(f"if (!localStorage.length) {setting}")
-        context.set_default_timeout(15_000)
+        # Long enough for code that is compiled at its first use.
+        context.set_default_timeout(90_000)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(world.url)

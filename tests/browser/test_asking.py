@@ -123,5 +123,5 @@ def test_quantize(open_page: Open, world: World) -> None:
     box.get_by_text("is needed").wait_for()
     box.get_by_label("New name").fill("smaller")
     box.get_by_role("button", name="Quantize").click()
-    page.get_by_text("Quantize: smaller is done").wait_for(timeout=40_000)
+    page.get_by_text("Quantize: smaller is done").wait_for(timeout=90_000)
     assert (world.runs / "smaller" / "manifest.json").exists()

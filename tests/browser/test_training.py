@@ -112,7 +112,7 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
         "regularizers.floor_c": 0.25,
         "regularizers.floor_s": 0.35,
     }
-    page.get_by_text("Train: switched is done").wait_for(timeout=40_000)
+    page.get_by_text("Train: switched is done").wait_for(timeout=90_000)
     tab(page, "Train")
     has_gpu = torch.cuda.is_available()
     assert shown(page).get_by_label("Device", exact=True).is_visible() == has_gpu
