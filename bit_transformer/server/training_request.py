@@ -14,6 +14,7 @@ from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig, PresetName
 from bit_transformer.model.config import preset as preset_of
 from bit_transformer.objectives.regularizers import RegularizerConfig
+from bit_transformer.objectives.run_length import RunLengthConfig
 from bit_transformer.server.schemas import Name, Request
 from bit_transformer.server.workspace import Workspace
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
@@ -41,6 +42,8 @@ class RunSettings(Request):
     """How long, in what steps, and what happens beside them."""
     regularizers: RegularizerConfig = RegularizerConfig()
     """Penalties on K, C and S of the predictions."""
+    run_length: RunLengthConfig = RunLengthConfig()
+    """Shares of batches that are run-length coded."""
     _given: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")

@@ -16,6 +16,13 @@ from bit_transformer import BitTransformerLM
 from bit_transformer.checkpoint import atomic
 from bit_transformer.cli.main import main
 
+# What is started in the background ignores interrupts, and hands that down.
+_INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from bit_transformer.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
 TEXT = b"".join(b"row %d has %d\n" % (n, n * n) for n in range(300))
 
 
@@ -164,7 +171,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
     """A real one, from outside, while a large file is under way."""
     file = tmp_path / "large"
     file.write_bytes(os.urandom(8_000_000))
-    words = [sys.executable, "-m", "bit_transformer.cli.main", "compress", str(file)]
+    words = [sys.executable, "-c", _INTERRUPTIBLE, "compress", str(file)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".tmp-*")) and time.monotonic() < deadline:

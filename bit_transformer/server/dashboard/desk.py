@@ -74,4 +74,5 @@ class Desk:
 
 def complain(sentence: str) -> None:
     """Say what went wrong, long enough to be read."""
-    ui.notify(sentence, type="negative", multi_line=True, timeout=10_000, close_button="Close")
+    close = [{"label": "Close", "color": "white"}]
+    ui.notify(sentence, type="negative", multi_line=True, timeout=30_000, actions=close)

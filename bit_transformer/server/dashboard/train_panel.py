@@ -28,7 +28,7 @@ _GROUPS = {
         *("regularizers.floor_k", "regularizers.floor_c", "regularizers.floor_s"),
     ),
 }
-_SECTIONS = ("data", "model", "optimizer", "train", "regularizers")
+_SECTIONS = ("data", "model", "optimizer", "train", "regularizers", "run_length")
 _NEEDS = {"train.qat": "int4", "train.tensorboard": "tensorboard", "train.trackio": "trackio"}
 """Fields that mean something only where the server has a library."""
 

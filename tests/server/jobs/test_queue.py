@@ -183,10 +183,13 @@ def test_half_made_jobs_are_passed_over(workspace, worker):
 
 
 def test_no_zombies_stay(workspace):
+    launched = []
+
     def launch(_, job, __):
         with job.locked():
             job.write(dataclasses.replace(job.state(), state="done"))
-        return subprocess.Popen([sys.executable, "-c", ""])
+        launched.append(subprocess.Popen([sys.executable, "-c", ""]))
+        return launched[-1]
 
     queue = JobQueue(workspace, Limits(), launch)
     _wait_for(queue, _submit(queue), "done")
@@ -196,7 +199,7 @@ def test_no_zombies_stay(workspace):
         queue.look()
         time.sleep(0.01)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(launched[0].pid, os.WNOHANG)
 
 
 def test_a_lock_tells_who_lives(tmp_path, workspace, worker):
