@@ -90,3 +90,7 @@ if shutil.which("lpaq1"):
     COMPRESSORS["lpaq1 9"] = Compressor(
         _through("lpaq1", "9"), _through("lpaq1", "d"), program=True
     )
+if shutil.which("paq8px"):
+    COMPRESSORS["paq8px -8"] = Compressor(
+        _through("paq8px", "-8"), _through("paq8px", "-d"), program=True
+    )

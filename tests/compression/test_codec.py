@@ -78,7 +78,7 @@ def test_whatever_is_compressed_comes_back(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2700)
 @settings(deadline=None, max_examples=10_000, suppress_health_check=_QUIET)
 @given(given_bytes=_BEFORE, **_ANY)
 def test_ten_thousand_inputs_come_back(
