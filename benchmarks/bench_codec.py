@@ -3,9 +3,9 @@
     python benchmarks/bench_codec.py --data alice29.txt bible.txt kennedy.xls tinyshakespeare.txt
 
 Every figure is of a process of its own, one thread, after compiled code was loaded, without our
-verification pass; speeds are by processor time. zpaq, lpaq1 and paq8px take part where they
-are installed (zpaq is a Debian package). Files of all methods hold their own headers and checksums. Memory is the
-peak above what the process had before.
+verification pass; speeds are by processor time. zpaq, lpaq1 and paq8px take part where they are
+installed (zpaq is a Debian package). Files of all methods hold their own headers and checksums.
+Memory is the peak above what the process had before.
 """
 
 import argparse
