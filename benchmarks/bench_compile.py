@@ -7,12 +7,12 @@ network with a cache, eager and with compiled branches, beside the compiled step
 takes by itself.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from report import write_result
+from timing import best_seconds
 
 from bit_transformer import Predictor, preset
 from bit_transformer.distributed.compile import compile_branches
@@ -26,9 +26,11 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[Sequence[Any]] = []
     for name in ("tiny", "small"):
-        training = _best({kind: _training(name, kind) for kind in ("eager", "compiled")})
+        training = best_seconds(
+            {kind: _training(name, kind) for kind in ("eager", "compiled")}, _ROUNDS
+        )
         kinds = ("eager", "compiled", "native")
-        decoding = _best({kind: _decoding(name, kind) for kind in kinds})
+        decoding = best_seconds({kind: _decoding(name, kind) for kind in kinds}, _ROUNDS)
         for use, seconds in (("training step", training), ("decoded byte", decoding)):
             rows += [
                 [f"{name}, {use}", kind, seconds["eager"] / taken]
@@ -76,18 +78,6 @@ def _decoding(name: str, kind: str) -> Callable[[], None]:
             predictor.push(patch)
 
     return decode
-
-
-def _best(functions: dict[str, Callable[[], None]]) -> dict[str, float]:
-    for function in functions.values():
-        function()
-    best = dict.fromkeys(functions, float("inf"))
-    for _ in range(_ROUNDS):
-        for kind, function in functions.items():
-            began = time.perf_counter()
-            function()
-            best[kind] = min(best[kind], time.perf_counter() - began)
-    return best
 
 
 if __name__ == "__main__":

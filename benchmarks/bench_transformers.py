@@ -6,12 +6,12 @@ Greedy decoding of one sequence after a short prompt, one thread, float32, rando
 turn, best of the rounds. Without a cache every byte reads the whole sequence again.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from report import write_result
+from timing import best_seconds
 from torch import Tensor
 
 from bit_transformer import BitTransformerLM, bytes_to_bits, preset
@@ -28,7 +28,7 @@ def main() -> None:
         outputs = {kind: generate() for kind, generate in sides.items()}
         if len({tuple(bits.flatten().tolist()) for bits in outputs.values()}) != 1:
             raise SystemExit(f"{name}: the sides did not generate the same bytes")
-        seconds = _best(sides)
+        seconds = best_seconds(sides, _ROUNDS)
         rows += [
             [name, kind, 1000 * taken / _BYTES, taken / seconds["ours"]]
             for kind, taken in seconds.items()
@@ -61,16 +61,6 @@ def _sides(name: str) -> dict[str, Callable[[], Tensor]]:
         "transformers": lambda: wrapped(use_cache=True),
         "transformers, use_cache=False": lambda: wrapped(use_cache=False),
     }
-
-
-def _best(functions: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
-    best = dict.fromkeys(functions, float("inf"))
-    for _ in range(_ROUNDS):
-        for kind, function in functions.items():
-            began = time.perf_counter()
-            function()
-            best[kind] = min(best[kind], time.perf_counter() - began)
-    return best
 
 
 if __name__ == "__main__":
