@@ -41,3 +41,17 @@ def tiny_model(
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model.eval()
+
+
+SERVED_MODEL = {
+    "d_model": 16,
+    "nhead": 2,
+    "num_layers": 2,
+    "dim_feedforward": 32,
+    "max_seq_len": 512,
+    "memory_slots": 256,
+    "memory_width": 4,
+}
+"""Settings of a model that a server trains within a second."""
+SERVED_TEXT = b"to be or not to be, that is the question\n" * 300
+"""What it is trained on."""

@@ -23,21 +23,13 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.safety.review import ReviewItem, ReviewQueue
 from bit_transformer.training.config import RunConfig, TrainConfig
 from bit_transformer.training.fit import train_run
+from tests.builders import SERVED_MODEL as TINY
+from tests.builders import SERVED_TEXT as TEXT
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-that-no-browser-may-see"
-TEXT = b"to be or not to be, that is the question\n" * 300
-TINY = {
-    "d_model": 16,
-    "nhead": 2,
-    "num_layers": 2,
-    "dim_feedforward": 32,
-    "max_seq_len": 512,
-    "memory_slots": 256,
-    "memory_width": 4,
-}
 KEY = "bit-transformer-dashboard"
 
 

@@ -28,17 +28,9 @@ from bit_transformer.server.settings import Limits
 from bit_transformer.server.workspace import Workspace
 from bit_transformer.training.config import RunConfig, TrainConfig
 from bit_transformer.training.fit import train_run
+from tests.builders import SERVED_MODEL as TINY
+from tests.builders import SERVED_TEXT as TEXT
 
-TINY = {
-    "d_model": 16,
-    "nhead": 2,
-    "num_layers": 2,
-    "dim_feedforward": 32,
-    "max_seq_len": 512,
-    "memory_slots": 256,
-    "memory_width": 4,
-}
-TEXT = b"to be or not to be, that is the question\n" * 300
 TOKEN = "a-token-of-the-tests"
 
 
