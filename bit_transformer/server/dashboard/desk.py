@@ -74,5 +74,4 @@ class Desk:
 
 def complain(sentence: str) -> None:
     """Say what went wrong, long enough to be read."""
-    close = [{"label": "Close", "color": "white"}]
-    ui.notify(sentence, type="negative", multi_line=True, timeout=30_000, actions=close)
+    ui.notify(sentence, type="negative", multi_line=True, timeout=30_000, close_button="Close")

@@ -19,13 +19,14 @@ def draw_jobs(desk: Desk) -> None:
     """A line for each job that waits or runs."""
     strip = ui.column().classes("bt-main").style("padding-bottom:0")
     lines: dict[str, JobLine] = {}
+    ends = Ends()
 
     def show(now: Snapshot) -> None:
-        jobs = {job["id"]: job for job in now.jobs}
-        for identity in [one for one in lines if not _is_active(jobs.get(one))]:
+        active = {job["id"] for job in now.active}
+        for identity in lines.keys() - active:
             lines.pop(identity).remove()
-            if identity in jobs:
-                tell_end(jobs[identity])
+        for job in ends.news(now):
+            tell_end(job)
         for job in now.active:
             if job["id"] not in lines:
                 with strip:
@@ -36,8 +37,22 @@ def draw_jobs(desk: Desk) -> None:
     desk.listeners.append(show)
 
 
-def _is_active(job: dict[str, Any] | None) -> bool:
-    return job is not None and job["state"] in ("queued", "running")
+class Ends:
+    """Which jobs have ended since a page looked first, those included that were over before it saw
+    them begin."""
+
+    def __init__(self) -> None:
+        self._known: set[str] | None = None
+
+    def news(self, now: Snapshot) -> list[dict[str, Any]]:
+        """Jobs that have ended since the last call, oldest first."""
+        if now.status is None:
+            return []
+        active = {job["id"] for job in now.active}
+        over = [job for job in reversed(now.jobs) if job["id"] not in active]
+        known = {job["id"] for job in over} if self._known is None else self._known
+        self._known = known | {job["id"] for job in over}
+        return [job for job in over if job["id"] not in known]
 
 
 class JobLine:
