@@ -35,6 +35,8 @@ def test_upload_and_download(
     context.set_default_timeout(90_000)
     page = context.new_page()
     page.goto(world.url)
+    # What is clicked before the page has its connection is lost.
+    page.get_by_text("connected, ").wait_for()
     tab(page, "Models")
     up = card(page, "Upload to the hub")
     up.get_by_label("Repository").fill("me/mine")
