@@ -20,7 +20,7 @@ train: .venv/train.stamp
 
 test: .venv/dev.stamp
 	scripts/install_chromium
-	$(BIN)/python -m pytest -q
+	scripts/test
 
 check: .venv/dev.stamp
 	scripts/check
