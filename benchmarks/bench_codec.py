@@ -90,11 +90,11 @@ def _summary(details: list[dict[str, Any]]) -> str:
     parts = []
     for file in dict.fromkeys(run["file"] for run in details):
         own = {run["compressor"]: run for run in details if run["file"] == file}
-        ours = own.pop(OURS)
+        ours, at_best = own.pop(OURS), own.pop(f"{OURS} --best")
         best = min(own.values(), key=lambda run: float(run["bits_per_byte"]))
         parts.append(
-            f"{file}: {ours['bits_per_byte']:.3f} at {ours['pack_kb_per_second']:.0f} KB/s, best "
-            f"of the others {best['compressor']} {best['bits_per_byte']:.3f}"
+            f"{file}: {ours['bits_per_byte']:.3f} at {ours['pack_kb_per_second']:.0f} KB/s, "
+            f"{at_best['bits_per_byte']:.3f} with --best, best of the others {best['compressor']} {best['bits_per_byte']:.3f}"
         )
     return "Bits per byte by context mixing alone. " + "; ".join(parts) + "."
 

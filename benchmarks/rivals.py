@@ -63,6 +63,10 @@ def _ours(data: bytes) -> bytes:
     return encode(None, data, config=CodecConfig(verify=False))
 
 
+def _ours_at_best(data: bytes) -> bytes:
+    return encode(None, data, config=CodecConfig(verify=False, best=True))
+
+
 COMPRESSORS: dict[str, Compressor] = {
     "gzip -9": Compressor(lambda data: gzip.compress(data, 9), gzip.decompress),
     "bzip2 -9": Compressor(lambda data: bz2.compress(data, 9), bz2.decompress),
@@ -83,6 +87,7 @@ COMPRESSORS: dict[str, Compressor] = {
         ),
     ),
     "ours, mixing": Compressor(_ours, lambda packed: decode(None, packed)),
+    "ours, mixing --best": Compressor(_ours_at_best, lambda packed: decode(None, packed)),
 }
 if shutil.which("zpaq"):
     COMPRESSORS["zpaq -m5"] = Compressor(_zpaq, _unzpaq, program=True)

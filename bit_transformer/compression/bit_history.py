@@ -1,28 +1,32 @@
 """What came after a context before: hashed tables of bit histories.
 
-A slot is a uint16 that stands for the bits seen at one place of one context: how many zeros (5
-bits), how many ones (5 bits), and the last five of them behind a leading one (6 bits). A bucket is
-16 slots: a check of the context, then a slot for each prefix of half a byte. Half a byte costs one
-cache line a context.
+A slot stands for the bits seen at one place of one context. It is two uint16: how many zeros (5
+bits) and how many ones (5 bits) there were, and the probability of a one that was adapted to them.
+A bucket is a cache line, which is what half a byte costs a context: a check of the context, then
+the counts for each prefix of half a byte; behind these 16 the probabilities in the same order.
 """
 
 import numpy as np
 from jaxtyping import UInt16
 
+from bit_transformer.compression.fixed_point import ONE, RATES
 from bit_transformer.telemetry.native import inlined
 
 SLOTS = 16
-"""Per bucket."""
-COUNTS, RECENT = 1024, 64
-"""How many values the two counts of a slot have, and the last bits."""
+"""Of a bucket, the check among them; as many probabilities follow."""
+BUCKET = 2 * SLOTS
+COUNTS = 1024
+"""How many values the two counts of a slot have."""
 _MOST, _DOUBT = 31, 6
+_MOST_SEEN = 30
+"""The probability forgets as if it had seen so many bits at most."""
 _LINE_BYTES = 64
 _PROBES = 3
 
 
 def new_buckets(bits: int) -> UInt16[np.ndarray, " slots"]:
     """An empty table of 2**bits buckets that begins at a cache line."""
-    return aligned(SLOTS << bits, np.uint16)
+    return aligned(BUCKET << bits, np.uint16)
 
 
 def aligned(size: int, dtype: type[np.unsignedinteger]) -> np.ndarray:
@@ -36,7 +40,7 @@ def aligned(size: int, dtype: type[np.unsignedinteger]) -> np.ndarray:
 @inlined
 def home_of(buckets: np.ndarray, context: np.uint64) -> int:
     """The first slot of the first place where a context is looked for."""
-    return np.int64(context & np.uint64(buckets.size // SLOTS - 1)) * SLOTS
+    return np.int64(context & np.uint64(buckets.size // BUCKET - 1)) * BUCKET
 
 
 @inlined
@@ -47,15 +51,15 @@ def find_bucket(buckets: np.ndarray, context: np.uint64) -> int:
     home = home_of(buckets, context)
     found, fewest = 0, 1 << 30
     for step in range(_PROBES):
-        first = home ^ (step * SLOTS)
+        first = home ^ (step * BUCKET)
         held = buckets[first]
         if held == check:
             return first
         if held == 0:
             buckets[first] = check
             return first
-        slot = np.int64(buckets[first + 1])
-        seen = (slot >> 11) + ((slot >> 6) & _MOST)
+        counts = np.int64(buckets[first + 1])
+        seen = (counts >> 5) + (counts & _MOST)
         if seen < fewest:
             found, fewest = first, seen
     for index in range(SLOTS):
@@ -72,10 +76,10 @@ def slot_within(node: int, bit_index: int) -> int:
 
 
 @inlined
-def after_bit(slot: int, bit: int) -> int:
-    """The slot after one more bit. Many of the other bit are forgotten by half of what exceeds six:
-    what came last counts most."""
-    zeros, ones, recent = slot >> 11, (slot >> 6) & _MOST, slot & (RECENT - 1)
+def after_bit(counts: int, bit: int) -> int:
+    """The counts after one more bit. Many of the other bit are forgotten by half of what exceeds
+    six: what came last counts most."""
+    zeros, ones = counts >> 5, counts & _MOST
     same, other = (ones, zeros) if bit else (zeros, ones)
     if same < _MOST:
         same += 1
@@ -83,9 +87,15 @@ def after_bit(slot: int, bit: int) -> int:
         other = (other * 7) >> 3
     if other > _DOUBT:
         other = (other + _DOUBT) >> 1
-    zeros, ones = (other, same) if bit else (same, other)
-    if slot == 0:
-        recent = 1
-    grown = (recent << 1) | bit
-    recent = grown if grown < RECENT else (RECENT >> 1) | (grown & (RECENT // 2 - 1))
-    return (zeros << 11) | (ones << 6) | recent
+    return (other << 5) | same if bit else (same << 5) | other
+
+
+@inlined
+def probability_after_bit(probability: int, counts: int, bit: int) -> int:
+    """The probability of a slot, 16 bits, after one more bit; `counts` are those before it, none of
+    them in a slot that is new."""
+    seen = (counts >> 5) + (counts & _MOST)
+    if seen == 0:
+        probability = ONE >> 1
+    target = (bit << 16) - bit
+    return probability + (((target - probability) * RATES[min(seen, _MOST_SEEN)]) >> 16)

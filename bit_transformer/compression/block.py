@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from bit_transformer.compression.contexts import Lanes, new_lanes, profile_of
+from bit_transformer.compression.contexts import CONTEXTS, RICH_TEXT, TEXT, profile_of
 from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.lanes import Lanes, new_lanes
 from bit_transformer.compression.lockstep import (
     DECODE,
     ENCODE,
@@ -60,14 +61,16 @@ def block_shape(
     segment_bytes: int,
     lanes: int,
     table_bits: int,
+    rich: bool,
 ) -> BlockShape:
     """How to code `data` in up to so many lanes, after what was `given`, with a table as large as
-    they can fill and 2**table_bits buckets at most."""
+    they can fill and 2**table_bits buckets at most; text with twice the contexts, if `rich`."""
+    profile = profile_of(data if len(data) else given)
     return BlockShape(
         raw_bytes=len(data),
         segment_bytes=segment_bytes,
         lanes=max(1, min(lanes, len(data) // _LANE_BYTES)),
-        profile=profile_of(data if len(data) else given),
+        profile=RICH_TEXT if rich and profile == TEXT else profile,
         table_bits=min(table_bits_for(len(data) + len(given)), table_bits),
     )
 
@@ -106,7 +109,10 @@ class BlockCoder:
         patch, byte = (8, _BYTE_BITS) if network is None else _bits(network)
         self._patch_size, self._byte_bits = patch, byte
         self._tables = new_tables(
-            self._first + shape.raw_bytes, shape.table_bits, network=network is not None
+            self._first + shape.raw_bytes,
+            shape.table_bits,
+            CONTEXTS[shape.profile],
+            network=network is not None,
         )
         self._has_network = network is not None
         self._lanes = self._new_lanes(given)
@@ -118,7 +124,7 @@ class BlockCoder:
 
     def _new_lanes(self, given: np.ndarray) -> Lanes:
         count = self.shape.lanes
-        reading = new_lanes(1)
+        reading = new_lanes(1, CONTEXTS[self.shape.profile])
         reading.end[0] = self._first
         if self._first:
             plan = Plan(LEARN, 0, self.shape.profile, 8, _BYTE_BITS, self._first)
@@ -129,7 +135,7 @@ class BlockCoder:
             if self._has_network:
                 # Only now do the weights of what the network says begin to learn.
                 self._tables.clock[0] = min(int(self._tables.clock[0]), _CLOCK_OF_A_BEGINNER)
-        lanes = reading if count == 1 else new_lanes(count)
+        lanes = reading if count == 1 else new_lanes(count, CONTEXTS[self.shape.profile])
         edges = self._first + np.arange(count + 1) * self.shape.raw_bytes // count
         lanes.position[:], lanes.end[:] = edges[:-1], edges[1:]
         return lanes

@@ -17,6 +17,7 @@ from bit_transformer.compression.block import (
     BlockShape,
     Segment,
 )
+from bit_transformer.compression.contexts import CONTEXTS
 from bit_transformer.errors import ContainerError, ContainerVersionError
 
 MAGIC = b"\x89BTZ\r\n\x1a\n"
@@ -190,7 +191,7 @@ def parse_block_header(content: bytes, header: Header) -> BlockHeader | None:
         and index * header.block_bytes < MOST_LENGTH
         and coded <= 2 * raw + (1 << 16)
         and 1 <= lanes <= min(raw, MAX_LANES)
-        and profile <= 1
+        and profile < len(CONTEXTS)
         and LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS
     )
     if not fits:

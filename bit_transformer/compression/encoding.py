@@ -47,8 +47,11 @@ class CodecConfig:
     segment_bytes: int = 1 << 18
     """Damage in a block leaves what is in the segments before it."""
     table_bits: int = 22
-    """The mixer's hash table has up to 2**table_bits entries of 32 bytes. A larger one makes files
+    """The mixer's hash table has up to 2**table_bits entries of 64 bytes. A larger one makes files
     of some megabytes a little smaller."""
+    best: bool = False
+    """Text is predicted from twice the contexts, in twice the time; so it is with a model anyway,
+    beside which that time hardly matters."""
     lanes: int = 1
     """Stretches of a block that a model reads at a time, each without what the others have just
     read: with four, files are up to 4 % larger, and a small model is hardly faster."""
@@ -178,6 +181,7 @@ def _encode_block(
         segment_bytes=config.segment_bytes,
         lanes=1 if shared.network is None else config.lanes,
         table_bits=config.table_bits,
+        rich=config.best or shared.network is not None,
     )
     coder = BlockCoder(shape, network=shared.network, given=shared.given, progress=progress)
     if config.verify:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from bit_transformer.bits.parity import parity_of_bytes
-from bit_transformer.compression.contexts import Lanes
 from bit_transformer.compression.lane_arithmetic import (
     LaneState,
     Weights,
     scaled_log_odds,
     step,
 )
+from bit_transformer.compression.lanes import Lanes
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
 from bit_transformer.compression.range_coder import decode_bit, encode_bit
 from bit_transformer.compression.tables import Tables

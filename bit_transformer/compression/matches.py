@@ -6,8 +6,8 @@ is right more often.
 
 import numpy as np
 
-from bit_transformer.compression.contexts import Lanes
 from bit_transformer.compression.fixed_point import hashed
+from bit_transformer.compression.lanes import Lanes
 from bit_transformer.telemetry.native import inlined
 
 MATCHES = 2

@@ -10,20 +10,14 @@ and never before.
 import numpy as np
 
 from bit_transformer.compression.bit_history import (
-    RECENT,
+    SLOTS,
     after_bit,
     find_bucket,
     home_of,
+    probability_after_bit,
     slot_within,
 )
-from bit_transformer.compression.contexts import (
-    CONTEXTS,
-    ORDERS,
-    Lanes,
-    byte_at,
-    make_contexts,
-    note_byte,
-)
+from bit_transformer.compression.contexts import ORDERS, make_contexts, note_byte
 from bit_transformer.compression.fixed_point import (
     LEAST,
     MOST_ADAPTED,
@@ -36,13 +30,14 @@ from bit_transformer.compression.fixed_point import (
     clipped,
     hashed,
 )
+from bit_transformer.compression.lanes import Lanes, byte_at
 from bit_transformer.compression.matches import LENGTH_BUCKETS, MATCHES, find_matches, length_bucket
 from bit_transformer.compression.tables import (
     BIAS,
     BY_CONTEXT,
     BY_MATCH,
     BY_NETWORK,
-    INPUTS,
+    FIRST_CONTEXT,
     MATCH,
     NETWORK,
     ORDER_0,
@@ -50,13 +45,16 @@ from bit_transformer.compression.tables import (
     ROWS,
     SETS,
     STEP,
+    UNREFINED,
     Tables,
 )
 from bit_transformer.telemetry.native import inlined
 
 _WEIGHT_LIMIT = (1 << 18) - 1
-"""Four, in 16 fractional bits: a product of 72 weights and inputs fits 32 bits."""
+"""Four, in 16 fractional bits: a product of 136 weights and inputs fits 32 bits."""
 _LATE_RATE, _EARLY_RATE, _RATE_HALVES = 16, 224, 512
+_NEAR = 400
+"""Of 65536: a set that has missed a bit by less learns nothing from it, which saves time."""
 _LONGEST_RUN, _LONGEST_WORD = 255, 15
 _REFINED_TO = 255
 _NETWORK_CLASSES = 24
@@ -67,7 +65,7 @@ def begin_byte(tables: Tables, lanes: Lanes, lane: int, profile: int) -> None:
     """Prepare for the byte at the lane's position."""
     make_contexts(lanes, lane, tables.history, profile)
     last = np.uint64(tables.runs.shape[1] - 1)
-    for index in range(CONTEXTS):
+    for index in range(tables.counts.size):
         context = lanes.contexts[lane, index]
         entry = np.int64((context >> np.uint64(20)) & last)
         lanes.runs[lane, index] = entry
@@ -83,16 +81,16 @@ def begin_byte(tables: Tables, lanes: Lanes, lane: int, profile: int) -> None:
 def _find_buckets(tables: Tables, lanes: Lanes, lane: int) -> None:
     """Of the half byte that begins."""
     node, buckets = lanes.node[lane], tables.buckets
-    # Touching all of them first has all sixteen cache misses under way at once.
+    # Touching all of them first has all their cache misses under way at once.
     touched = np.int64(0)
-    for index in range(CONTEXTS):
+    for index in range(tables.counts.size):
         context = lanes.contexts[lane, index]
         if node > 1:
             context = hashed(context, node)
         tables.hashes[index] = context
         touched += np.int64(buckets[home_of(buckets, context)])
     tables.touched[0] = touched
-    for index in range(CONTEXTS):
+    for index in range(tables.counts.size):
         lanes.buckets[lane, index] = find_bucket(buckets, tables.hashes[index])
 
 
@@ -115,26 +113,26 @@ def predict(tables: Tables, lanes: Lanes, lane: int, network: int) -> int:
 
 @inlined
 def _context_inputs(tables: Tables, buckets: np.ndarray, node: int, bit_index: int) -> None:
-    inputs, slots = tables.inputs, tables.slots
+    inputs = tables.inputs
     within = slot_within(node, bit_index)
-    for index in range(CONTEXTS):
-        slot = np.int64(tables.buckets[buckets[index] + within])
-        slots[index] = slot
-        first = index * PER_CONTEXT
-        if slot == 0:
-            inputs[first] = inputs[first + 1] = inputs[first + 2] = 0
+    for index in range(tables.counts.size):
+        slot = buckets[index] + within
+        counts = np.int64(tables.buckets[slot])
+        tables.counts[index] = counts
+        first = FIRST_CONTEXT + index * PER_CONTEXT
+        if counts == 0:
+            inputs[first] = inputs[first + 1] = 0
             continue
-        by_counts = np.int64(tables.count_maps[index, slot >> 6]) >> 20
-        by_recent = np.int64(tables.recent_maps[index, slot & (RECENT - 1)]) >> 20
+        by_counts = np.int64(tables.count_maps[index, counts]) >> 20
+        probability = np.int64(tables.buckets[slot + SLOTS]) >> 4
         inputs[first] = STRETCH[by_counts]
-        inputs[first + 1] = STRETCH[by_recent]
-        inputs[first + 2] = (by_counts - 2048) >> 1
+        inputs[first + 1] = (STRETCH[probability] * 3) >> 2
 
 
 @inlined
 def _run_inputs(tables: Tables, runs: np.ndarray, node: int, bit_index: int) -> None:
     """What followed a context the last times without exception, where it fits the bits known."""
-    for index in range(CONTEXTS):
+    for index in range(tables.counts.size):
         run = np.int64(tables.runs[index, runs[index]])
         count, byte = (run >> 8) & 255, run & 255
         cell, value = -1, 0
@@ -143,7 +141,7 @@ def _run_inputs(tables: Tables, runs: np.ndarray, node: int, bit_index: int) -> 
             cell = (min(count, 31) * 8 + bit_index) * 2 + bit
             value = STRETCH[np.int64(tables.run_maps[index, cell]) >> 20]
         tables.run_cells[index] = cell
-        tables.inputs[index * PER_CONTEXT + 3] = value
+        tables.inputs[FIRST_CONTEXT + index * PER_CONTEXT + 2] = value
 
 
 @inlined
@@ -180,17 +178,19 @@ def _match_inputs(
 
 @inlined
 def _choose_rows(tables: Tables, lanes: Lanes, lane: int, length: int, network: int) -> None:
-    rows, slots, position = tables.rows, tables.slots, lanes.position[lane]
+    rows, counts, position = tables.rows, tables.counts, lanes.position[lane]
     node, bit_index = lanes.node[lane], lanes.bit_index[lane]
     known = 0
     for order in range(1, ORDERS):
-        known += slots[order] != 0
+        known += counts[order] != 0
     rows[0] = node
     rows[1] = length * 8 + bit_index
     rows[2] = byte_at(tables.history, position - 1)
     rows[3] = known * 256 + node
     rows[4] = byte_at(tables.history, position - 2)
-    rows[5] = min(lanes.word_length[lane], _LONGEST_WORD) * 8 + bit_index
+    length_of_word = min(lanes.word_length[lane], _LONGEST_WORD)
+    kinds_before_word = (lanes.kinds[lane] >> np.uint64(2 * length_of_word)) & np.uint64(15)
+    rows[5] = (length_of_word * 16 + np.int64(kinds_before_word)) * 8 + bit_index
     if rows.size > SETS:
         _choose_rows_of_network(tables, lanes, lane, length, network)
 
@@ -222,10 +222,10 @@ def _mix(tables: Tables, node: int) -> int:
     for index in range(tables.rows.size):
         weights = tables.weights[index, tables.rows[index]]
         dot = np.int32(0)
-        for place in range(INPUTS):
-            weight = np.int32(weights[place] >> 5)
+        for place in range(inputs.size):
+            weight = np.int32(weights[place] >> 6)
             dot = np.int32(dot + np.int32(weight * inputs[place]))
-        mixed[index] = clipped(np.int64(dot) >> 11)
+        mixed[index] = clipped(np.int64(dot) >> 10)
         given[index] = SQUASH[mixed[index] + STRETCH_LIMIT]
         total += np.int64(tables.final_weights[node, index]) * np.int64(mixed[index])
     log_odds = clipped(total >> 16)
@@ -260,11 +260,16 @@ def _refine(tables: Tables, log_odds: int) -> int:
     cells[3] = knot + (1 if 2 * above > STEP else 0)
     probability = 2 * np.int64(tables.given[tables.rows.size])
     for index in range(3):
-        low = np.int64(refined[cells[index], knot]) >> 16
-        high = np.int64(refined[cells[index], knot + 1]) >> 16
+        low = np.int64(_refined(refined, cells[index], knot)) >> 16
+        high = np.int64(_refined(refined, cells[index], knot + 1)) >> 16
         value = (low * (STEP - above) + high * above) // STEP
         probability += value * (index + 1)
     return min(max(probability >> 3, LEAST), ONE - LEAST)
+
+
+@inlined
+def _refined(refined: np.ndarray, cell: int, knot: int) -> np.uint32:
+    return np.uint32(UNREFINED[knot] + refined[cell, knot])
 
 
 @inlined
@@ -287,8 +292,11 @@ def _learn_weights(tables: Tables, node: int, bit: int) -> None:
     rate = _LATE_RATE + _EARLY_RATE * _RATE_HALVES // (_RATE_HALVES + (tables.clock[0] >> 5))
     for index in range(sets):
         weights = tables.weights[index, tables.rows[index]]
-        error = np.int32(((target - np.int64(tables.given[index])) * rate) >> 7)
-        for place in range(INPUTS):
+        miss = target - np.int64(tables.given[index])
+        if -_NEAR < miss < _NEAR:
+            continue
+        error = np.int32((miss * rate) >> 7)
+        for place in range(inputs.size):
             step = np.int32(np.int32(inputs[place] * error) + np.int32(1 << 14))
             weight = np.int32(weights[place] + np.int32(step >> 15))
             weights[place] = min(max(weight, np.int32(-_WEIGHT_LIMIT)), np.int32(_WEIGHT_LIMIT))
@@ -298,23 +306,21 @@ def _learn_weights(tables: Tables, node: int, bit: int) -> None:
         tables.final_weights[node, index] += step_of_set
     for index in range(3):
         cell, knot = tables.refined_cells[index], tables.refined_cells[3]
-        tables.refined[cell, knot] = adapted(tables.refined[cell, knot], bit, _REFINED_TO)
+        entry = _refined(tables.refined, cell, knot)
+        tables.refined[cell, knot] = np.uint32(adapted(entry, bit, _REFINED_TO) - UNREFINED[knot])
 
 
 @inlined
 def _learn_maps(tables: Tables, buckets: np.ndarray, node: int, bit_index: int, bit: int) -> None:
     within = slot_within(node, bit_index)
-    for index in range(CONTEXTS):
-        slot = tables.slots[index]
-        if slot:
-            counts, recent = slot >> 6, slot & (RECENT - 1)
-            tables.count_maps[index, counts] = adapted(
-                tables.count_maps[index, counts], bit, MOST_ADAPTED
-            )
-            tables.recent_maps[index, recent] = adapted(
-                tables.recent_maps[index, recent], bit, MOST_ADAPTED
-            )
-        tables.buckets[buckets[index] + within] = after_bit(slot, bit)
+    for index in range(tables.counts.size):
+        slot, counts = buckets[index] + within, tables.counts[index]
+        if counts:
+            entry = tables.count_maps[index, counts]
+            tables.count_maps[index, counts] = adapted(entry, bit, MOST_ADAPTED)
+        probability = np.int64(tables.buckets[slot + SLOTS])
+        tables.buckets[slot + SLOTS] = probability_after_bit(probability, counts, bit)
+        tables.buckets[slot] = after_bit(counts, bit)
         cell = tables.run_cells[index]
         if cell >= 0:
             tables.run_maps[index, cell] = adapted(tables.run_maps[index, cell], bit, MOST_ADAPTED)
@@ -331,7 +337,7 @@ def end_byte(tables: Tables, lanes: Lanes, lane: int) -> None:
     """Take in the byte whose eight bits are known."""
     byte, position = lanes.node[lane] & 255, lanes.position[lane]
     runs = lanes.runs[lane]
-    for index in range(CONTEXTS):
+    for index in range(tables.counts.size):
         run = np.int64(tables.runs[index, runs[index]])
         count = (run >> 8) & 255
         count = min(count + 1, _LONGEST_RUN) if count > 0 and (run & 255) == byte else 1

@@ -10,8 +10,9 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from bit_transformer.compression.block import table_bits_for
-from bit_transformer.compression.contexts import TEXT, Lanes, new_lanes
+from bit_transformer.compression.contexts import CONTEXTS, TEXT
 from bit_transformer.compression.fixed_point import ONE
+from bit_transformer.compression.lanes import Lanes, new_lanes
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
 from bit_transformer.compression.tables import Tables, new_tables
 from bit_transformer.errors import ContextLengthError, InvalidBitsError
@@ -24,12 +25,13 @@ class MixingPredictor:
     """One sequence being read by context mixing, any number of bits at a time.
 
     Room is set aside for `capacity` bytes. Bits are those of whole bytes, most significant first,
-    without parity. `profile` is TEXT or BINARY, see `contexts`.
+    without parity. `profile` is one of those in `contexts`.
     """
 
     def __init__(self, capacity: int = 1 << 20, *, profile: int = TEXT) -> None:
-        self._tables = new_tables(capacity, table_bits_for(capacity), network=False)
-        self._lanes = new_lanes(1)
+        contexts = CONTEXTS[profile]
+        self._tables = new_tables(capacity, table_bits_for(capacity), contexts, network=False)
+        self._lanes = new_lanes(1, contexts)
         self._lanes.end[0] = capacity
         self._capacity, self._profile = capacity * _BYTE_BITS, profile
         self.length = 0

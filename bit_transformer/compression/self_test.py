@@ -11,8 +11,9 @@ import hashlib
 import numpy as np
 import torch
 
-from bit_transformer.compression.contexts import TEXT, new_lanes
+from bit_transformer.compression.contexts import BINARY, CONTEXTS, RICH_TEXT, TEXT
 from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.lanes import new_lanes
 from bit_transformer.compression.lockstep import ENCODE, Plan, code_patches
 from bit_transformer.compression.range_coder import finish, new_coder
 from bit_transformer.compression.tables import new_tables
@@ -21,7 +22,7 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
 
 _SAMPLE = b"".join(b"%d bits make a byte, %d a patch; " % (8 * n % 61, n * n) for n in range(40))
-_MIXER_DIGEST = "43b0350bfc004897"
+_MIXER_DIGEST = "db0129219a8ffa28"
 _NETWORK_DIGEST = "1b15f207fc1db77a"
 _CONFIG = ModelConfig(
     d_model=16,
@@ -53,15 +54,20 @@ def check_arithmetic(*, network: bool) -> None:
 
 @functools.cache
 def mixer_digest() -> str:
-    """Of the code of a sample."""
+    """Of the codes of a sample, by each profile."""
     values = np.frombuffer(_SAMPLE, np.uint8).copy()
-    tables, lanes = new_tables(len(values), 12, network=False), new_lanes(1)
-    lanes.end[0] = len(values)
-    coder, buffer = new_coder(), np.zeros(len(values), np.uint8)
-    plan = Plan(ENCODE, 0, TEXT, 8, 8, len(values))
     patch, no_odds = np.zeros(1, np.int64), np.zeros((1, 0), np.int32)
-    code_patches(coder, buffer, tables, lanes, values, no_odds, patch, plan)
-    return _digest(buffer[: finish(coder, buffer)])
+    codes = []
+    for profile in (TEXT, BINARY, RICH_TEXT):
+        contexts = CONTEXTS[profile]
+        tables = new_tables(len(values), 12, contexts, network=False)
+        lanes = new_lanes(1, contexts)
+        lanes.end[0] = len(values)
+        coder, buffer = new_coder(), np.zeros(len(values), np.uint8)
+        plan = Plan(ENCODE, 0, profile, 8, 8, len(values))
+        code_patches(coder, buffer, tables, lanes, values, no_odds, patch, plan)
+        codes.append(buffer[: finish(coder, buffer)])
+    return _digest(np.concatenate(codes))
 
 
 @functools.cache

@@ -5,19 +5,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from bit_transformer.compression.bit_history import COUNTS, RECENT, aligned, new_buckets
-from bit_transformer.compression.contexts import CONTEXTS
+from bit_transformer.compression.bit_history import COUNTS, aligned, new_buckets
 from bit_transformer.compression.fixed_point import ONE, SQUASH, STRETCH_LIMIT, UNKNOWN
 from bit_transformer.compression.matches import LENGTH_BUCKETS, MATCHES
 
-PER_CONTEXT = 4
-"""Inputs of a context: by its counts, by its last bits, by its counts but linear, by its run."""
-ORDER_0 = CONTEXTS * PER_CONTEXT
-MATCH = ORDER_0 + 1
-NETWORK = MATCH + MATCHES
-BIAS = NETWORK + 1
-INPUTS = 72
-"""Of the mixer, padded to whole vector registers."""
+ORDER_0, MATCH, NETWORK, BIAS = 0, 1, 1 + MATCHES, 2 + MATCHES
+"""Inputs of the mixer; those of the contexts follow."""
+FIRST_CONTEXT = BIAS + 1
+PER_CONTEXT = 3
+"""Inputs of a context: by its counts, by its probability, by its run."""
+VECTOR = 8
+"""The inputs are padded to whole vector registers."""
 SETS, NETWORK_SETS = 6, 6
 KNOTS = 16
 """Of an adaptive probability map: one cache line."""
@@ -26,9 +24,9 @@ BY_MATCH, BY_CONTEXT, BY_NETWORK = 1024, 1 << 16, 1 << 14
 """Adaptive probability maps of each kind."""
 ROWS = 2048
 """Of weights in a set."""
-_FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2000, 20000
-_RUN_ENTRIES, _RUN_MAP = 1 << 18, 512
-_HEADS = 1 << 18
+_FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
+_RUN_MAP = 512
+_LEAST_ENTRY_BITS, _ENTRY_BITS_BELOW_BUCKETS = 14, 4
 _REFINED_FROM = 6
 
 
@@ -39,11 +37,9 @@ class Tables(NamedTuple):
     """Every byte coded so far, at its position; zeros where none is yet."""
     buckets: np.ndarray
     count_maps: np.ndarray
-    """(CONTEXTS, 1024) what the counts of a slot mean."""
-    recent_maps: np.ndarray
-    """(CONTEXTS, 64) what its last bits mean."""
+    """(contexts, 1024) what the counts of a slot mean."""
     runs: np.ndarray
-    """(CONTEXTS, 2**18) check, length and byte of the run of a context."""
+    """(contexts, entries) check, length and byte of the run of a context."""
     run_maps: np.ndarray
     order_0: np.ndarray
     heads: np.ndarray
@@ -53,7 +49,7 @@ class Tables(NamedTuple):
     final_weights: np.ndarray
     """(256, sets), 16 fractional bits."""
     refined: np.ndarray
-    """(contexts, 16) adaptive probability maps."""
+    """(maps, 16) adaptive probability maps, as what was added to `UNREFINED`."""
     clock: np.ndarray
     """(1,) bits learnt from."""
     hashes: np.ndarray
@@ -62,7 +58,7 @@ class Tables(NamedTuple):
     """A sum of what will be needed soon, which makes sure that it is loaded by then."""
     inputs: np.ndarray
     """Of the present bit: the mixer's inputs, and which entries of the tables gave them."""
-    slots: np.ndarray
+    counts: np.ndarray
     run_cells: np.ndarray
     match_cells: np.ndarray
     rows: np.ndarray
@@ -73,31 +69,33 @@ class Tables(NamedTuple):
     refined_cells: np.ndarray
 
 
-def new_tables(history_bytes: int, bucket_bits: int, *, network: bool) -> Tables:
-    """Tables that know nothing, for so many bytes; `network` makes room for its predictions."""
+def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: bool) -> Tables:
+    """Tables that know nothing, for so many bytes and contexts; `network` makes room for its
+    predictions."""
     sets = SETS + (NETWORK_SETS if network else 0)
-    weights = np.full((sets, ROWS, INPUTS), _FIRST_WEIGHT, np.int32)
+    inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
+    weights = np.full((sets, ROWS, inputs), _FIRST_WEIGHT, np.int32)
     weights[:, :, NETWORK] = _FIRST_NETWORK_WEIGHT
-    contexts = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
+    entries = 1 << max(_LEAST_ENTRY_BITS, bucket_bits - _ENTRY_BITS_BELOW_BUCKETS)
+    maps = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
     return Tables(
         history=np.zeros(history_bytes + 1, np.uint8),
         buckets=new_buckets(bucket_bits),
-        count_maps=np.full((CONTEXTS, COUNTS), UNKNOWN, np.uint32),
-        recent_maps=np.full((CONTEXTS, RECENT), UNKNOWN, np.uint32),
-        runs=np.zeros((CONTEXTS, _RUN_ENTRIES), np.uint32),
-        run_maps=np.full((CONTEXTS, _RUN_MAP), UNKNOWN, np.uint32),
+        count_maps=np.full((contexts, COUNTS), UNKNOWN, np.uint32),
+        runs=np.zeros((contexts, entries), np.uint32),
+        run_maps=np.full((contexts, _RUN_MAP), UNKNOWN, np.uint32),
         order_0=np.full(256, UNKNOWN, np.uint32),
-        heads=np.zeros((MATCHES, _HEADS), np.int32),
+        heads=np.zeros((MATCHES, entries), np.int32),
         match_maps=np.full((MATCHES, 2 * LENGTH_BUCKETS), UNKNOWN, np.uint32),
         weights=weights,
         final_weights=np.full((256, sets), ONE // sets, np.int32),
-        refined=_unrefined(contexts),
+        refined=aligned(maps * KNOTS, np.uint32).reshape(maps, KNOTS),
         clock=np.zeros(1, np.int64),
-        hashes=np.zeros(CONTEXTS, np.uint64),
+        hashes=np.zeros(contexts, np.uint64),
         touched=np.zeros(1, np.int64),
-        inputs=np.zeros(INPUTS, np.int32),
-        slots=np.zeros(CONTEXTS, np.int64),
-        run_cells=np.zeros(CONTEXTS, np.int64),
+        inputs=np.zeros(inputs, np.int32),
+        counts=np.zeros(contexts, np.int64),
+        run_cells=np.zeros(contexts, np.int64),
         match_cells=np.zeros(MATCHES, np.int64),
         rows=np.zeros(sets, np.int64),
         mixed=np.zeros(sets, np.int32),
@@ -106,9 +104,11 @@ def new_tables(history_bytes: int, bucket_bits: int, *, network: bool) -> Tables
     )
 
 
-def _unrefined(maps: int) -> UInt32[np.ndarray, "maps knots"]:
-    """Maps that give back what they are given; each in a cache line of its own."""
+def _unrefined() -> UInt32[np.ndarray, "knots"]:
     knots = np.minimum(STEP * np.arange(KNOTS), 2 * STRETCH_LIMIT - 1)
-    rows = aligned(maps * KNOTS, np.uint32).reshape(maps, KNOTS)
-    rows[:] = (SQUASH[knots].astype(np.uint32) << 16) | _REFINED_FROM
-    return rows
+    return (SQUASH[knots].astype(np.uint32) << 16) | np.uint32(_REFINED_FROM)
+
+
+UNREFINED = _unrefined()
+"""An adaptive probability map that gives back what it is given. Maps are held as differences from
+it, so that new ones are zeros and cost nothing before they are used."""

@@ -50,6 +50,7 @@ _CONFIGS = st.builds(
     table_bits=st.sampled_from([10, 12]),
     lanes=st.integers(1, 5),
     verify=st.booleans(),
+    best=st.booleans(),
 )
 
 
