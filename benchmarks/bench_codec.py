@@ -94,7 +94,8 @@ def _summary(details: list[dict[str, Any]]) -> str:
         best = min(own.values(), key=lambda run: float(run["bits_per_byte"]))
         parts.append(
             f"{file}: {ours['bits_per_byte']:.3f} at {ours['pack_kb_per_second']:.0f} KB/s, "
-            f"{at_best['bits_per_byte']:.3f} with --best, best of the others {best['compressor']} {best['bits_per_byte']:.3f}"
+            f"{at_best['bits_per_byte']:.3f} with --best, best of the others "
+            f"{best['compressor']} {best['bits_per_byte']:.3f}"
         )
     return "Bits per byte by context mixing alone. " + "; ".join(parts) + "."
 

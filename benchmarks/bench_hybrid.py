@@ -3,10 +3,10 @@
     python benchmarks/bench_hybrid.py --data tinyshakespeare.txt
     python benchmarks/bench_hybrid.py --data tinyshakespeare.txt --model FOLDER --skip-other-lanes
 
-The model is trained on the first 90 % with the recipe of bench_tinyshakespeare.py, twice as long and
-with more of its memory dropped (about 1,000 s on 2 idle cores), or read from --model, which must
-have been. Its last 10 % are compressed after the first 90 % were given to the mixer; what the
-model's weights take is in a column of its own, as the decoder has to have them. The figures for the
+The model is trained on the first 90 % with the recipe of bench_tinyshakespeare.py, twice as long
+and with more of its memory dropped (about 1,000 s on 2 idle cores), or read from --model, which
+must have been. Its last 10 % are compressed after the first 90 % were given to the mixer; what the
+model's weights take is in a column of its own, as the decoder has to have them. The figures of
 other compressors (first 90 % given) were measured as a difference of two archives; ours as such a
 difference, from a file with the first byte alone, has a column too.
 """
@@ -63,7 +63,7 @@ def main() -> None:
     write_result(
         "hybrid",
         summary=f"Last 10 % of {arguments.data.name}, bits per byte: both {both:.3f} as a file, "
-        f"{difference:.3f} as a difference; {1 - both / better:.1%} below the better of its two parts.",
+        f"{difference:.3f} as a difference; {1 - both / better:.1%} below the better of its parts.",
         columns=[
             "method",
             "bits/byte",
