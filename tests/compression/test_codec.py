@@ -130,6 +130,16 @@ def test_bytes_given_beforehand_shorten_the_code():
     assert decode(None, encode(None, TEXT, given=b"sheep"), given=b"sheep") == TEXT
 
 
+def test_the_best_is_smaller():
+    sources = sorted(Path(block.__file__).parent.glob("*.py"))
+    data = b"".join(path.read_bytes() for path in sources)[:100_000]
+    plain, best = (
+        encode_bytes(data, config=CodecConfig(best=best, verify=False)) for best in (False, True)
+    )
+    assert len(best) < 0.99 * len(plain)
+    assert decode_bytes(best) == data
+
+
 def test_what_a_network_knows_shortens_the_code(shared_by_mode, monkeypatch):
     shared = shared_by_mode["hybrid"]
     plain = len(encode_bytes(TEXT[:300], shared=shared))
