@@ -3,7 +3,10 @@
 A slot stands for the bits seen at one place of one context. It is two uint16: how many zeros (5
 bits) and how many ones (5 bits) there were, and the probability of a one that was adapted to them.
 A bucket is a cache line, which is what half a byte costs a context: a check of the context, then
-the counts for each prefix of half a byte; behind these 16 the probabilities in the same order.
+the counts for each prefix of half a byte; then, in the bucket of a first half, the run of the
+context, and the probabilities in the order of the counts.
+
+A run is the byte that followed the context last, and, above it, how often in a row.
 """
 
 import numpy as np
@@ -13,7 +16,7 @@ from bit_transformer.compression.fixed_point import ONE, RATES
 from bit_transformer.telemetry.native import inlined
 
 SLOTS = 16
-"""Of a bucket, the check among them; as many probabilities follow."""
+"""Of a bucket, the check among them; the run and the probabilities are as many."""
 BUCKET = 2 * SLOTS
 COUNTS = 1024
 """How many values the two counts of a slot have."""
@@ -62,7 +65,7 @@ def find_bucket(buckets: np.ndarray, context: np.uint64) -> int:
         seen = (counts >> 5) + (counts & _MOST)
         if seen < fewest:
             found, fewest = first, seen
-    for index in range(SLOTS):
+    for index in range(SLOTS + 1):
         buckets[found + index] = 0
     buckets[found] = check
     return found

@@ -31,7 +31,7 @@ class Lanes(NamedTuple):
     buckets: np.ndarray
     """(L, contexts) first slot of each for the current half byte."""
     runs: np.ndarray
-    """(L, contexts) entry of each in the table of runs."""
+    """(L, contexts) where the run of each is in the table of buckets."""
     words: np.ndarray
     """(L, 4) hashes of the current word and the three before it."""
     word_length: np.ndarray

@@ -64,17 +64,10 @@ _NETWORK_CLASSES = 24
 def begin_byte(tables: Tables, lanes: Lanes, lane: int, profile: int) -> None:
     """Prepare for the byte at the lane's position."""
     make_contexts(lanes, lane, tables.history, profile)
-    last = np.uint64(tables.runs.shape[1] - 1)
-    for index in range(tables.counts.size):
-        context = lanes.contexts[lane, index]
-        entry = np.int64((context >> np.uint64(20)) & last)
-        lanes.runs[lane, index] = entry
-        held = np.int64(tables.runs[index, entry])
-        fresh = np.int64(context >> np.uint64(48)) << 16
-        # A choice of values, not of paths: all sixteen loads are under way at once.
-        tables.runs[index, entry] = held if (held ^ fresh) >> 16 == 0 else fresh
     lanes.node[lane], lanes.bit_index[lane] = 1, 0
     _find_buckets(tables, lanes, lane)
+    for index in range(tables.counts.size):
+        lanes.runs[lane, index] = lanes.buckets[lane, index] + SLOTS
 
 
 @inlined
@@ -133,8 +126,8 @@ def _context_inputs(tables: Tables, buckets: np.ndarray, node: int, bit_index: i
 def _run_inputs(tables: Tables, runs: np.ndarray, node: int, bit_index: int) -> None:
     """What followed a context the last times without exception, where it fits the bits known."""
     for index in range(tables.counts.size):
-        run = np.int64(tables.runs[index, runs[index]])
-        count, byte = (run >> 8) & 255, run & 255
+        run = np.int64(tables.buckets[runs[index]])
+        count, byte = run >> 8, run & 255
         cell, value = -1, 0
         bit = _expected_bit(byte, node, bit_index)
         if count > 0 and bit >= 0:
@@ -338,10 +331,9 @@ def end_byte(tables: Tables, lanes: Lanes, lane: int) -> None:
     byte, position = lanes.node[lane] & 255, lanes.position[lane]
     runs = lanes.runs[lane]
     for index in range(tables.counts.size):
-        run = np.int64(tables.runs[index, runs[index]])
-        count = (run >> 8) & 255
-        count = min(count + 1, _LONGEST_RUN) if count > 0 and (run & 255) == byte else 1
-        tables.runs[index, runs[index]] = (run >> 16 << 16) | (count << 8) | byte
+        run = np.int64(tables.buckets[runs[index]])
+        count = min((run >> 8) + 1, _LONGEST_RUN) if run & 255 == byte else 1
+        tables.buckets[runs[index]] = (count << 8) | byte
     tables.history[position] = byte
     lanes.position[lane], lanes.bit_index[lane] = position + 1, 0
     note_byte(lanes, lane, tables.history)

@@ -22,7 +22,7 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
 
 _SAMPLE = b"".join(b"%d bits make a byte, %d a patch; " % (8 * n % 61, n * n) for n in range(40))
-_MIXER_DIGEST = "db0129219a8ffa28"
+_MIXER_DIGEST = "9beeb721317aa853"
 _NETWORK_DIGEST = "1b15f207fc1db77a"
 _CONFIG = ModelConfig(
     d_model=16,

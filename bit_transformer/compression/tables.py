@@ -26,7 +26,7 @@ ROWS = 2048
 """Of weights in a set."""
 _FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
 _RUN_MAP = 512
-_LEAST_ENTRY_BITS, _ENTRY_BITS_BELOW_BUCKETS = 14, 4
+_LEAST_HEAD_BITS, _HEAD_BITS_BELOW_BUCKETS = 12, 4
 _REFINED_FROM = 6
 
 
@@ -38,8 +38,6 @@ class Tables(NamedTuple):
     buckets: np.ndarray
     count_maps: np.ndarray
     """(contexts, 1024) what the counts of a slot mean."""
-    runs: np.ndarray
-    """(contexts, entries) check, length and byte of the run of a context."""
     run_maps: np.ndarray
     order_0: np.ndarray
     heads: np.ndarray
@@ -76,16 +74,15 @@ def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: 
     inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
     weights = np.full((sets, ROWS, inputs), _FIRST_WEIGHT, np.int32)
     weights[:, :, NETWORK] = _FIRST_NETWORK_WEIGHT
-    entries = 1 << max(_LEAST_ENTRY_BITS, bucket_bits - _ENTRY_BITS_BELOW_BUCKETS)
+    heads = 1 << max(_LEAST_HEAD_BITS, bucket_bits - _HEAD_BITS_BELOW_BUCKETS)
     maps = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
     return Tables(
         history=np.zeros(history_bytes + 1, np.uint8),
         buckets=new_buckets(bucket_bits),
         count_maps=np.full((contexts, COUNTS), UNKNOWN, np.uint32),
-        runs=np.zeros((contexts, entries), np.uint32),
         run_maps=np.full((contexts, _RUN_MAP), UNKNOWN, np.uint32),
         order_0=np.full(256, UNKNOWN, np.uint32),
-        heads=np.zeros((MATCHES, entries), np.int32),
+        heads=np.zeros((MATCHES, heads), np.int32),
         match_maps=np.full((MATCHES, 2 * LENGTH_BUCKETS), UNKNOWN, np.uint32),
         weights=weights,
         final_weights=np.full((256, sets), ONE // sets, np.int32),
