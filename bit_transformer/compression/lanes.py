@@ -52,10 +52,8 @@ class Lanes(NamedTuple):
     """(L, 2048) how often the last two bytes had been seen so many bytes ago."""
     last_seen: np.ndarray
     """(L, 65536) position after each pair of bytes."""
-    followers: np.ndarray
-    """(L, 256) the last three bytes that came after each byte."""
     pair_followers: np.ndarray
-    """(L, 65536) those that came after each two bytes, by their hash."""
+    """(L, 65536) the last three bytes that came after each two bytes, by their hash."""
     word_followers: np.ndarray
     """(L, 65536) those that came after each beginning of a word and its last byte."""
     entry: np.ndarray
@@ -96,7 +94,6 @@ def new_lanes(count: int, contexts: int) -> Lanes:
         record_length=numbers(),
         distances=table(MAX_RECORD),
         last_seen=table(HASHED),
-        followers=table(256),
         pair_followers=table(HASHED),
         word_followers=table(HASHED),
         entry=numbers(),

@@ -41,8 +41,7 @@ def note_text(lanes: Lanes, lane: int, history: np.ndarray) -> None:
 
 @inlined
 def _note_followers(lanes: Lanes, lane: int, last: int, before: int, third: int) -> None:
-    single, pair, word = lanes.followers, lanes.pair_followers, lanes.word_followers
-    single[lane, before] = ((single[lane, before] << 8) | last) & _FOLLOWERS
+    pair, word = lanes.pair_followers, lanes.word_followers
     entry = _pair_entry(before, third)
     pair[lane, entry] = ((pair[lane, entry] << 8) | last) & _FOLLOWERS
     entry = lanes.entry[lane]
