@@ -53,7 +53,6 @@ from bit_transformer.telemetry.native import inlined
 _WEIGHT_LIMIT = (1 << 18) - 1
 """Four, in 16 fractional bits: a product of 136 weights and inputs fits 32 bits."""
 _LATE_RATE, _EARLY_RATE, _RATE_HALVES = 16, 224, 512
-_FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
 _NEAR = 400
 """Of 65536: a set that has missed a bit by less learns nothing from it, which saves time."""
 _LONGEST_RUN, _LONGEST_WORD = 255, 15
@@ -101,7 +100,6 @@ def predict(tables: Tables, lanes: Lanes, lane: int, network: int) -> int:
     inputs[NETWORK] = network
     inputs[BIAS] = STRETCH_SCALE
     _choose_rows(tables, lanes, lane, length, network)
-    _begin_rows(tables)
     _choose_refinement(tables, lanes, lane, length * 2 + expected)
     return _refine(tables, _mix(tables, node))
 
@@ -207,16 +205,6 @@ def _choose_rows_of_network(
     at = lanes.match_at[lane, 0]
     follows = np.int64(tables.history[at]) if lanes.match_length[lane, 0] > 0 else 0
     rows[SETS + 5] = follows * 8 + bit_index
-
-
-@inlined
-def _begin_rows(tables: Tables) -> None:
-    """Weights of rows that were never chosen: most never are, and are not even written then."""
-    for index in range(tables.rows.size):
-        weights = tables.weights[index, tables.rows[index]]
-        if weights[weights.size - 1] == 0:
-            weights[:] = _FIRST_WEIGHT
-            weights[NETWORK] = _FIRST_NETWORK_WEIGHT
 
 
 @inlined

@@ -15,7 +15,7 @@ FIRST_CONTEXT = BIAS + 1
 PER_CONTEXT = 3
 """Inputs of a context: by its counts, by its probability, by its run."""
 VECTOR = 8
-"""The inputs are padded to whole vector registers, with one zero at least."""
+"""The inputs are padded to whole vector registers."""
 SETS, NETWORK_SETS = 6, 6
 KNOTS = 16
 """Of an adaptive probability map: one cache line."""
@@ -24,6 +24,7 @@ BY_MATCH, BY_CONTEXT, BY_NETWORK = 1024, 1 << 16, 1 << 14
 """Adaptive probability maps of each kind."""
 ROWS = 2048
 """Of weights in a set."""
+_FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
 _RUN_MAP = 512
 _LEAST_HEAD_BITS, _HEAD_BITS_BELOW_BUCKETS = 12, 4
 _REFINED_FROM = 6
@@ -42,7 +43,7 @@ class Tables(NamedTuple):
     heads: np.ndarray
     match_maps: np.ndarray
     weights: np.ndarray
-    """(sets, 2048, inputs), 16 fractional bits; a row whose last one, of padding, is 0 is new."""
+    """(sets, 2048, inputs), 16 fractional bits."""
     final_weights: np.ndarray
     """(256, sets), 16 fractional bits."""
     refined: np.ndarray
@@ -70,7 +71,9 @@ def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: 
     """Tables that know nothing, for so many bytes and contexts; `network` makes room for its
     predictions."""
     sets = SETS + (NETWORK_SETS if network else 0)
-    inputs = ((FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR + 1) * VECTOR
+    inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
+    weights = np.full((sets, ROWS, inputs), _FIRST_WEIGHT, np.int32)
+    weights[:, :, NETWORK] = _FIRST_NETWORK_WEIGHT
     heads = 1 << max(_LEAST_HEAD_BITS, bucket_bits - _HEAD_BITS_BELOW_BUCKETS)
     maps = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
     return Tables(
@@ -81,7 +84,7 @@ def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: 
         order_0=np.full(256, UNKNOWN, np.uint32),
         heads=np.zeros((MATCHES, heads), np.int32),
         match_maps=np.full((MATCHES, 2 * LENGTH_BUCKETS), UNKNOWN, np.uint32),
-        weights=np.zeros((sets, ROWS, inputs), np.int32),
+        weights=weights,
         final_weights=np.full((256, sets), ONE // sets, np.int32),
         refined=aligned(maps * KNOTS, np.uint32).reshape(maps, KNOTS),
         clock=np.zeros(1, np.int64),
