@@ -123,6 +123,7 @@ FLAGS: dict[str, set[str]] = {
         "--limit",
     },
     "compress": {
+        "--best",
         "--block-bytes",
         "--force",
         "--given",
