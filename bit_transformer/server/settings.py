@@ -23,6 +23,8 @@ class Limits:
     """Jobs at a time; a training takes all cores."""
     queued: int = 16
     """Jobs that may wait."""
+    jobs_kept: int = 1000
+    """Jobs that are over and still listed; older ones are removed, what they made stays."""
     computing: int = 2
     """Requests that may compute at a time; others wait for them."""
     wait_seconds: float = 30.0

@@ -180,6 +180,7 @@ FLAGS: dict[str, set[str]] = {
         "--connections",
         "--help",
         "--host",
+        "--jobs-kept",
         "--model-bytes",
         "--models",
         "--output-bytes",

@@ -19,6 +19,7 @@ body{background:var(--bt-bg)!important;color:var(--bt-text)}
 .body--dark .q-btn--outline,.body--dark .q-btn--flat,.body--dark .q-icon{--q-primary:#9aa2ff;
 --q-negative:#fb7185}
 .bt-banner .q-icon,.bt-banner .q-btn{--q-primary:#fff}
+.q-notification__actions{color:#fff}
 .bt-tabs .q-icon{font-size:20px}
 .bt-header{background:var(--bt-surface)!important;color:var(--bt-text)!important;
 border-bottom:1px solid var(--bt-line);padding:0 16px;min-height:56px;display:flex;flex-wrap:wrap;

@@ -16,6 +16,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,16 @@ class JobFolder:
                 )
                 self.write(now)
             return now
+
+    def remove(self) -> bool:
+        """Delete a job that is over; False while its process is not quite gone."""
+        with self.locked() as held:
+            if not held:
+                return False
+            # Without its state it is no job, however much of the rest a kill leaves behind.
+            (self.path / "state.json").unlink()
+            shutil.rmtree(self.path)
+            return True
 
     def log_tail(self) -> list[str]:
         """The last lines of the log."""

@@ -167,6 +167,8 @@ class JobQueue:
             state = job.end_unless_alive("cancelled", None)
             if state.state == "running":
                 self._signal(job, signal.SIGTERM)
+            else:
+                self._secrets.pop(identity, None)
             return self.state(identity)
 
     def save(self, identity: str) -> None:
@@ -196,7 +198,7 @@ class JobQueue:
             self._closing.wait(_EVERY)
 
     def look(self) -> None:
-        """Settle what has ended, start what may begin."""
+        """Settle what has ended, start what may begin, remove what is too old."""
         with self._guard:
             running = 0
             for state in self._unfinished():
@@ -216,6 +218,14 @@ class JobQueue:
             for identity in [one for one in self._children if one in self._ended]:
                 if self._children[identity].poll() is not None:
                     del self._children[identity]
+            self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        """Of the jobs that are over, as many as there are too many."""
+        over = sorted(self._jobs.keys() & self._ended.keys() - self._children.keys())
+        for identity in over[: max(0, len(over) - self._limits.jobs_kept)]:
+            if self._jobs[identity].remove():
+                del self._jobs[identity], self._ended[identity]
 
     def _begin(self, state: JobState) -> None:
         job = self._jobs[state.id]

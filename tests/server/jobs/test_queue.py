@@ -167,6 +167,25 @@ def test_one_server_a_folder(workspace, worker):
     second.close()
 
 
+def test_of_the_jobs_that_are_over_the_newest_are_kept(workspace, worker):
+    queue = JobQueue(workspace, Limits(running=1, jobs_kept=2), worker)
+    running = _submit(queue)
+    queue.look()
+    over = [_submit(queue) for _ in range(4)]
+    for job in over:
+        queue.cancel(job)
+    with queue.job(over[0]).locked():
+        # Its process still has it.
+        queue.look()
+        assert [state.id for state in queue.states()] == [over[3], over[2], over[0], running]
+    queue.look()
+    assert [state.id for state in queue.states()] == [over[3], over[2], running]
+    with pytest.raises(UnknownNameError):
+        queue.state(over[1])
+    assert sorted(path.name for path in workspace.jobs.iterdir()) == [running, *over[2:]]
+    assert queue.state(running).state == "running"
+
+
 def test_unknown_jobs_are_named(workspace, worker):
     queue = JobQueue(workspace, Limits(), worker)
     for ask in (queue.state, queue.job, queue.cancel):
