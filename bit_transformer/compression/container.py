@@ -23,14 +23,16 @@ from bit_transformer.errors import ContainerError, ContainerVersionError
 MAGIC = b"\x89BTZ\r\n\x1a\n"
 """No text, and not what is left of itself after a transfer as text (as in PNG)."""
 BLOCK, END = b"\x89BLK", b"\x89END"
-VERSION = 1
-ARITHMETIC = 1
+VERSION = 2
+ARITHMETIC = 2
 """Which predictions: another mixer, or another way to run a network, is another number."""
 MIXER, HYBRID = 0, 1
 """Modes."""
 MOST_BLOCK_BYTES = 1 << 28
 MOST_LENGTH = 1 << 50
 """Of an original, in bytes."""
+_MOST_CODED = 13
+"""Bytes for one of the original: a segment of a single byte, stored behind its header."""
 UNKNOWN_LENGTH = (1 << 64) - 1
 
 _GIVEN = 1
@@ -96,6 +98,12 @@ class Header:
         )
         return _sealed(fixed + self.network_digest + self.given_digest)
 
+    @property
+    def seal(self) -> int:
+        """The header's checksum, with which those of records begin, so that records of other files
+        are none here."""
+        return int.from_bytes(self.to_bytes()[-_CRC.size :], "little")
+
 
 @dataclass(frozen=True)
 class BlockHeader:
@@ -106,8 +114,8 @@ class BlockHeader:
     coded_bytes: int
     """Of all its segments with their headers."""
 
-    def to_bytes(self) -> bytes:
-        """As it is written."""
+    def to_bytes(self, header: Header) -> bytes:
+        """As it is written in a file with this header."""
         shape = self.shape
         return _sealed(
             _BLOCK.pack(
@@ -118,7 +126,8 @@ class BlockHeader:
                 shape.lanes,
                 shape.profile,
                 shape.table_bits,
-            )
+            ),
+            header.seal,
         )
 
 
@@ -133,10 +142,11 @@ class End:
     rows: tuple[tuple[int, int], ...]
     """(raw bytes, coded bytes) of each block."""
 
-    def to_bytes(self) -> bytes:
-        """As it is written."""
+    def to_bytes(self, header: Header) -> bytes:
+        """As it is written in a file with this header."""
         table = b"".join(_ROW.pack(*row) for row in self.rows)
-        return _sealed(_END.pack(END, len(self.rows), self.length, self.digest) + table)
+        fixed = _END.pack(END, len(self.rows), self.length, self.digest)
+        return _sealed(fixed + table, header.seal)
 
 
 def digest_of(data: bytes = b"") -> "hashlib.blake2b":
@@ -145,7 +155,8 @@ def digest_of(data: bytes = b"") -> "hashlib.blake2b":
 
 
 def read_header(source: Source) -> Header:
-    """Raises `ContainerError` for what is no container, `ContainerVersionError` for a newer one."""
+    """Raises `ContainerError` for what is no container, `ContainerVersionError` for one of another
+    version."""
     fixed = source.read(_HEADER.size)
     if fixed[: len(MAGIC)] != MAGIC:
         raise ContainerError(
@@ -155,7 +166,7 @@ def read_header(source: Source) -> Header:
     if len(fixed) < _HEADER.size:
         raise ContainerError(f"the file ends within its header, after {len(fixed)} bytes")
     _, version, mode, arithmetic, flags, block_bytes, segment_bytes, length = _HEADER.unpack(fixed)
-    _check_versions(version, arithmetic)
+    _check_versions(version, arithmetic, flags)
     network = source.read(_NETWORK_DIGEST) if mode == HYBRID else b""
     given = source.read(GIVEN_DIGEST_BYTES) if flags & _GIVEN else b""
     if not _seal_holds(fixed + network + given, source.read(_CRC.size)):
@@ -171,25 +182,31 @@ def read_header(source: Source) -> Header:
     return Header(block_bytes, segment_bytes, known, network, given)
 
 
-def _check_versions(version: int, arithmetic: int) -> None:
+def _check_versions(version: int, arithmetic: int, flags: int) -> None:
     for name, found, ours in (("format", version, VERSION), ("arithmetic", arithmetic, ARITHMETIC)):
-        if found > ours:
+        if found != ours:
+            age = "a newer" if found > ours else "an older"
             raise ContainerVersionError(
-                f"the file has {name} version {found}, this program knows up to {ours}; install a "
-                "newer bit-transformer"
+                f"the file has {name} version {found}, this program reads {ours}; install {age} "
+                "bit-transformer"
             )
+    if flags & ~_GIVEN:
+        raise ContainerVersionError(
+            f"the file has flags {flags:#x}, of which this program knows {_GIVEN:#x}; install a "
+            "newer bit-transformer"
+        )
 
 
 def parse_block_header(content: bytes, header: Header) -> BlockHeader | None:
     """The block header that these bytes are, None where they are none or damaged."""
-    if not _seal_holds(content[: _BLOCK.size], content[_BLOCK.size :]):
+    if not _seal_holds(content[: _BLOCK.size], content[_BLOCK.size :], header.seal):
         return None
     marker, index, raw, coded, lanes, profile, table_bits = _BLOCK.unpack(content[: _BLOCK.size])
     fits = (
         marker == BLOCK
         and 1 <= raw <= header.block_bytes
         and index * header.block_bytes < MOST_LENGTH
-        and coded <= 2 * raw + (1 << 16)
+        and coded <= _MOST_CODED * raw
         and 1 <= lanes <= min(raw, MAX_LANES)
         and profile < len(CONTEXTS)
         and LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS
@@ -208,14 +225,15 @@ def end_record_bytes(opening: bytes) -> int:
     return END_BYTES + min(blocks, _MOST_ROWS) * _ROW.size
 
 
-def parse_end(content: bytes) -> End | None:
+def parse_end(content: bytes, header: Header) -> End | None:
     """The end record that these bytes are, None where it is damaged."""
     fixed, table = content[: _END.size], content[_END.size : -_CRC.size]
-    if len(content) < END_BYTES or not _seal_holds(fixed + table, content[-_CRC.size :]):
+    sealed = _seal_holds(fixed + table, content[-_CRC.size :], header.seal)
+    if len(content) < END_BYTES or not sealed:
         return None
     _, blocks, length, digest = _END.unpack(fixed)
     rows = tuple(_ROW.iter_unpack(table)) if len(table) == blocks * _ROW.size else ()
-    if len(rows) != blocks or sum(raw for raw, _ in rows) != length:
+    if len(rows) != blocks or sum(raw for raw, _ in rows) != length or length > MOST_LENGTH:
         return None
     return End(length, digest, rows)
 
@@ -227,8 +245,8 @@ def segment_bytes(segment: Segment) -> bytes:
     return checked + _CRC.pack(zlib.crc32(segment.payload, zlib.crc32(checked))) + segment.payload
 
 
-def split_segments(content: bytes) -> tuple[list[Segment], bool]:
-    """The segments of a block up to the first damaged one, and whether they are all of it."""
+def split_segments(content: bytes) -> tuple[list[Segment], int]:
+    """The segments of a block up to the first damaged one, and how many bytes they are."""
     found: list[Segment] = []
     at = 0
     while at + _SEGMENT.size <= len(content):
@@ -236,15 +254,15 @@ def split_segments(content: bytes) -> tuple[list[Segment], bool]:
         begin, end = at + _SEGMENT.size, at + _SEGMENT.size + (size & ~_STORED)
         payload = content[begin:end]
         if end > len(content) or crc != zlib.crc32(payload, zlib.crc32(content[at : at + 8])):
-            return found, False
+            break
         found.append(Segment(payload, bool(size & _STORED), raw_crc))
         at = end
-    return found, at == len(content)
+    return found, at
 
 
-def _sealed(content: bytes) -> bytes:
-    return content + _CRC.pack(zlib.crc32(content))
+def _sealed(content: bytes, begin: int = 0) -> bytes:
+    return content + _CRC.pack(zlib.crc32(content, begin))
 
 
-def _seal_holds(content: bytes, seal: bytes) -> bool:
-    return seal == _CRC.pack(zlib.crc32(content))
+def _seal_holds(content: bytes, seal: bytes, begin: int = 0) -> bool:
+    return seal == _CRC.pack(zlib.crc32(content, begin))

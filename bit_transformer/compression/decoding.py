@@ -1,15 +1,17 @@
 """Decompresses files and streams, and saves what can be saved of damaged ones."""
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bit_transformer.compression.block import BlockCoder, Progress
+from bit_transformer.compression.block import BlockCoder, Progress, Segment
 from bit_transformer.compression.container import (
     BLOCK,
     BLOCK_HEADER_BYTES,
     END,
     END_BYTES,
+    MOST_LENGTH,
     BlockHeader,
     End,
     Header,
@@ -29,6 +31,10 @@ from bit_transformer.errors import ContainerError, ModelMismatchError
 from bit_transformer.lm import BitTransformerLM
 
 _PIECE_BYTES = 1 << 16
+_MARKER = re.compile(b"|".join(map(re.escape, (BLOCK, END))))
+_MOST_IN_VAIN = 8
+"""Times the bytes of a file that are looked at again after damage; files made to take for ever
+would have more."""
 
 
 @dataclass
@@ -88,10 +94,12 @@ def recover_stream(
     *,
     shared: Shared = NOTHING_SHARED,
     progress: Progress | None = None,
+    most_bytes: int = MOST_LENGTH,
 ) -> Recovered:
     """Decompress what can be decompressed of a damaged file, into a file that can be seeked in.
 
-    Raises as `decompress_stream` for a header that cannot be used: without it nothing can.
+    Raises as `decompress_stream` for a header that cannot be used: without it nothing can; and
+    `ContainerError` where the original, by what is left, had more than `most_bytes`.
     """
     check_arithmetic(network=shared.network is not None)
     scanner = _Scanner(source)
@@ -107,6 +115,7 @@ def recover_stream(
         elif record.header.index not in seen:
             seen.add(record.header.index)
             begin = record.header.index * header.block_bytes
+            _require_at_most(most_bytes, begin + record.header.shape.raw_bytes)
             decoded, trouble = _decode_block(record, shared, progress)
             found.damage += [trouble] if trouble else []
             found.missing += [(begin + a, begin + b) for a, b in decoded.missing()]
@@ -114,11 +123,20 @@ def recover_stream(
             sink.write(decoded.decoded().tobytes())
             found.raw_bytes = max(found.raw_bytes, begin + record.header.shape.raw_bytes)
     if length is not None and length > found.raw_bytes:
+        _require_at_most(most_bytes, length)
         found.raw_bytes = length
         sink.seek(length - 1)
         sink.write(b"\0")
     found.missing = sorted(found.missing + _absent(seen, header.block_bytes, found.raw_bytes))
     return found
+
+
+def _require_at_most(most_bytes: int, size: int) -> None:
+    if size > most_bytes:
+        raise ContainerError(
+            f"the original had {size:,} bytes by what the file says, {most_bytes:,} are the most "
+            "that may be written"
+        )
 
 
 def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, int]]:
@@ -135,7 +153,9 @@ def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, in
 @dataclass(frozen=True)
 class _Block:
     header: BlockHeader
-    content: bytes
+    segments: list[Segment]
+    """Up to the first damaged one."""
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -149,49 +169,57 @@ def _decode_block(
     """The block as far as it can be decoded, and what is wrong with it."""
     header = block.header
     coder = BlockCoder(header.shape, network=shared.network, given=shared.given, progress=progress)
-    segments, whole = split_segments(block.content)
-    for number, segment in enumerate(segments):
+    for number, segment in enumerate(block.segments):
         if not coder.segments or not coder.decode(segment):
             return coder, (
                 f"block {header.index}, segment {number} is as it was written, and yet decodes to "
                 "other bytes: it was written by another program, or this machine computes "
                 "differently"
             )
-    if whole and not coder.segments:
+    if block.whole and not coder.segments:
         return coder, ""
-    return coder, (f"block {header.index} is damaged in its segment {len(segments)}")
+    return coder, f"block {header.index} is damaged in its segment {len(block.segments)}"
 
 
 class _Scanner:
     """Reads records; where one is damaged it looks for the next that is not."""
 
     def __init__(self, source: Source) -> None:
-        self._source, self._held, self._at = source, b"", 0
+        self._source, self._held, self._begin, self._at = source, b"", 0, 0
+        self._in_vain = 0
+        """Bytes looked at for records that turned out to be none."""
 
     def read(self, size: int) -> bytes:
         """So many bytes, fewer only at the end of the source."""
-        while len(self._held) < size and (
-            piece := self._source.read(max(_PIECE_BYTES, size - len(self._held)))
-        ):
-            self._held += piece
-        taken, self._held = self._held[:size], self._held[size:]
-        self._at += len(taken)
+        taken = self._peek(size)
+        self._drop(len(taken))
         return taken
 
-    def _unread(self, content: bytes) -> None:
-        self._held = content + self._held
-        self._at -= len(content)
+    def _peek(self, size: int) -> bytes:
+        """The same bytes, to be read again."""
+        missing = size - (len(self._held) - self._begin)
+        if missing > 0:
+            pieces = [self._held[self._begin :]]
+            while missing > 0 and (piece := self._source.read(_PIECE_BYTES)):
+                pieces.append(piece)
+                missing -= len(piece)
+            self._held, self._begin = b"".join(pieces), 0
+        return self._held[self._begin : self._begin + size]
+
+    def _drop(self, size: int) -> None:
+        self._begin += size
+        self._at += size
 
     def records(self, header: Header) -> Iterator[_Block | _Damage | End]:
         """Blocks, what is wrong between them, and the end; nothing follows an end."""
-        while True:
-            at, opening = self._at, self.read(BLOCK_HEADER_BYTES)
-            if not opening:
-                yield _Damage(f"the file ends at byte {at} without its end record: it was cut")
+        while opening := self._peek(BLOCK_HEADER_BYTES):
+            at = self._at
+            if self._in_vain > _MOST_IN_VAIN * (at + _PIECE_BYTES):
+                yield _Damage(f"what follows byte {at} looks like records and holds none")
                 return
             if block := parse_block_header(opening, header):
-                yield _Block(block, self.read(block.coded_bytes))
-            elif opening.startswith(END) and (end := self._end(opening)):
+                yield self._block(block, header)
+            elif opening.startswith(END) and (end := self._end(header)):
                 yield end
                 if extra := self.read(_PIECE_BYTES):
                     yield _Damage(
@@ -201,27 +229,46 @@ class _Scanner:
                 return
             else:
                 yield _Damage(f"the record at byte {at} is damaged")
-                self._unread(opening[1:])
+                self._drop(1)
                 self._skip()
+        yield _Damage(f"the file ends at byte {self._at} without its end record: it was cut")
 
-    def _end(self, opening: bytes) -> End | None:
-        fixed = opening + self.read(END_BYTES - len(opening))
-        content = fixed + self.read(end_record_bytes(fixed) - len(fixed))
-        found = parse_end(content)
+    def _block(self, block: BlockHeader, header: Header) -> _Block:
+        """Go behind a block: to its end, or, where damage has moved that, to the next record."""
+        content = self._peek(BLOCK_HEADER_BYTES + block.coded_bytes)[BLOCK_HEADER_BYTES:]
+        segments, taken = split_segments(content)
+        rest = len(content) - taken
+        self._drop(BLOCK_HEADER_BYTES + taken)
+        if taken == block.coded_bytes or self._record_follows(rest, header):
+            self._drop(rest)
+        else:
+            self._in_vain += rest
+            self._skip()
+        return _Block(block, segments, taken == block.coded_bytes)
+
+    def _record_follows(self, rest: int, header: Header) -> bool:
+        opening = self._peek(rest + BLOCK_HEADER_BYTES)[rest:]
+        return opening.startswith(END) or parse_block_header(opening, header) is not None
+
+    def _end(self, header: Header) -> End | None:
+        content = self._peek(end_record_bytes(self._peek(END_BYTES)))
+        found = parse_end(content, header)
         if found is None:
-            self._unread(content[len(opening) :])
+            self._in_vain += len(content)
+        else:
+            self._drop(len(content))
         return found
 
     def _skip(self) -> None:
-        """Drop what comes before the next marker."""
-        while content := self.read(_PIECE_BYTES):
-            places = [place for mark in (BLOCK, END) if (place := content.find(mark)) >= 0]
-            if places:
-                self._unread(content[min(places) :])
+        """Go to the next marker from here on, or to the end."""
+        while not (found := _MARKER.search(self._held, self._begin)):
+            # The last bytes may be the first of a marker.
+            kept = min(len(BLOCK) - 1, len(self._held) - self._begin)
+            self._drop(len(self._held) - self._begin - kept)
+            if len(self._peek(_PIECE_BYTES)) == kept:
+                self._drop(kept)
                 return
-            if len(content) < _PIECE_BYTES:
-                return
-            self._unread(content[1 - len(BLOCK) :])
+        self._drop(found.start() - self._begin)
 
 
 @dataclass(frozen=True)
@@ -244,7 +291,7 @@ class Listing:
     """BLAKE2b-128 of the bytes it has to be given, in hexadecimal; empty: none."""
     blocks: list[ListedBlock]
     damage: list[str]
-    """What is wrong with its records; the content of blocks is not looked at."""
+    """What is wrong with its records; what is in segments is not looked at."""
 
     @property
     def raw_bytes(self) -> int:
@@ -283,7 +330,11 @@ def _check_shared(header: Header, shared: Shared) -> None:
             f"the file was compressed with a model (SHA-256 {wanted.hex()[:16]}...); give the run "
             "it was compressed with"
         )
-    if wanted and shared.network_digest != wanted:
+    if not wanted and shared.network is not None:
+        raise ModelMismatchError(
+            "the file was compressed without a model; decompress it without one"
+        )
+    if shared.network_digest != wanted:
         raise ModelMismatchError(
             f"the file was compressed with the model of SHA-256 {wanted.hex()[:16]}..., the one "
             f"given has {shared.network_digest.hex()[:16]}...; give the run it was compressed with"

@@ -19,7 +19,6 @@ from bit_transformer.compression.block import (
     block_shape,
 )
 from bit_transformer.compression.container import (
-    BLOCK_HEADER_BYTES,
     MOST_BLOCK_BYTES,
     BlockHeader,
     End,
@@ -138,14 +137,15 @@ def compress_stream(
         length,
         shared.network_digest,
         shared.given_digest,
-    ).to_bytes()
-    sink.write(header)
-    digest, rows, coded_bytes = digest_of(), [], len(header)
+    )
+    sink.write(header.to_bytes())
+    digest, rows, coded_bytes = digest_of(), [], len(header.to_bytes())
     for index, data in enumerate(_blocks_of(source, config.block_bytes)):
-        block = _encode_block(index, data, shared, config, progress)
+        shape, content = _encode_block(index, data, shared, config, progress)
+        block = BlockHeader(index, shape, len(content)).to_bytes(header) + content
         sink.write(block)
         digest.update(data.tobytes())
-        rows.append((len(data), len(block) - BLOCK_HEADER_BYTES))
+        rows.append((len(data), len(content)))
         coded_bytes += len(block)
     raw_bytes = sum(raw for raw, _ in rows)
     if length not in (None, raw_bytes):
@@ -153,7 +153,7 @@ def compress_stream(
             f"the input had {length} bytes at first and {raw_bytes} when read; compress a file "
             "that nobody is writing"
         )
-    end = End(raw_bytes, digest.digest(), tuple(rows)).to_bytes()
+    end = End(raw_bytes, digest.digest(), tuple(rows)).to_bytes(header)
     sink.write(end)
     return Compressed(raw_bytes, coded_bytes + len(end))
 
@@ -174,7 +174,8 @@ def _blocks_of(source: Source, block_bytes: int) -> Iterator[UInt8[np.ndarray, "
 
 def _encode_block(
     index: int, data: np.ndarray, shared: Shared, config: CodecConfig, progress: Progress | None
-) -> bytes:
+) -> tuple[BlockShape, bytes]:
+    """How a block is coded, and its segments."""
     shape = block_shape(
         data,
         shared.given,
@@ -188,8 +189,7 @@ def _encode_block(
         segments = list(_verified(coder.encode(data), data, shape, shared, index))
     else:
         segments = list(coder.encode(data))
-    content = b"".join(map(segment_bytes, segments))
-    return BlockHeader(index, shape, len(content)).to_bytes() + content
+    return shape, b"".join(map(segment_bytes, segments))
 
 
 def _verified(

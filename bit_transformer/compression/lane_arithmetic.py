@@ -379,4 +379,6 @@ def scaled_log_odds(state: LaneState, logit_cap: float, out: np.ndarray) -> None
             _cap(logits, cap, state)
         for node in range(logits.size):
             rounded = np.floor(logits[node] * np.float32(STRETCH_SCALE) + _HALF)
-            out[lane, node] = np.int32(min(max(rounded, -limit), limit))
+            # Weights may be such that a sum is no number; it says nothing then, on every machine.
+            known = rounded if rounded == rounded else _ZERO
+            out[lane, node] = np.int32(min(max(known, -limit), limit))

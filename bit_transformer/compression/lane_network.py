@@ -32,8 +32,14 @@ from bit_transformer.quantization import Int4Linear, Int8Embedding, Int8Linear
 
 
 def network_digest(network: BitTransformer) -> bytes:
-    """SHA-256 of the configuration and of every weight by name, dtype, shape and value."""
-    digest = hashlib.sha256(json.dumps(network.config.to_dict(), sort_keys=True).encode())
+    """SHA-256 of the configuration, of every weight by name, dtype, shape and value.
+
+    Of the configuration only what is not the default counts, so that a setting added later, whose
+    default changes nothing, leaves the digests of networks from before as they are.
+    """
+    usual = ModelConfig().to_dict()
+    own = {name: v for name, v in network.config.to_dict().items() if v != usual[name]}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -51,7 +51,7 @@ from bit_transformer.compression.tables import (
 from bit_transformer.telemetry.native import inlined
 
 _WEIGHT_LIMIT = (1 << 18) - 1
-"""Four, in 16 fractional bits: a product of 136 weights and inputs fits 32 bits."""
+"""Four, in 16 fractional bits: a product of 96 weights and inputs fits 32 bits."""
 _LATE_RATE, _EARLY_RATE, _RATE_HALVES = 16, 224, 512
 _NEAR = 400
 """Of 65536: a set that has missed a bit by less learns nothing from it, which saves time."""

@@ -39,30 +39,39 @@ class MixingPredictor:
         _begin(self._tables, self._lanes, profile)
 
     def probability(self) -> float:
-        """Of a one as the next bit."""
+        """Of a one as the next bit; raises `ContextLengthError` when there is no room for one."""
+        self._require_room(1)
         return int(_probability(self._tables, self._lanes)) / ONE
 
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """Read bits (1, T); log2 of the probability that each had, given all read before it.
 
         Raises `ContextLengthError` beyond the capacity, `InvalidBitsError` for more than one
-        sequence.
+        sequence or values that are no bits; nothing is read then.
         """
         if bits.ndim != 2 or len(bits) != 1:
             raise InvalidBitsError(
                 f"the mixer reads one sequence, (1, T) bits, got {tuple(bits.shape)}; make a "
                 "predictor for each sequence"
             )
-        self.length += bits.shape[1]
-        if self.length > self._capacity:
-            raise ContextLengthError(
-                f"this predictor has room for {self._capacity // 8} bytes; make one with a larger "
-                "capacity"
+        if bits.numel() and not (0 <= int(bits.min()) <= int(bits.max()) <= 1):
+            raise InvalidBitsError(
+                f"the mixer reads bits, 0 and 1, got {int(bits.min())} to {int(bits.max())}; "
+                "bytes_to_bits makes them of bytes"
             )
-        row = bits[0].numpy().astype(np.uint8)
+        self._require_room(bits.shape[1])
+        self.length += bits.shape[1]
+        row = bits[0].cpu().numpy().astype(np.uint8)
         had = np.empty(row.size, np.int64)
         _read(self._tables, self._lanes, row, had, self._profile)
         return torch.from_numpy(np.log2(had / ONE, dtype=np.float32))[None]
+
+    def _require_room(self, bits: int) -> None:
+        if self.length + bits > self._capacity:
+            raise ContextLengthError(
+                f"this predictor has room for {self._capacity // _BYTE_BITS} bytes; make one with "
+                "a larger capacity"
+            )
 
 
 @compiled

@@ -11,6 +11,7 @@ import hashlib
 import numpy as np
 import torch
 
+from bit_transformer.compression.block import BlockCoder, BlockShape
 from bit_transformer.compression.contexts import BINARY, CONTEXTS, RICH_TEXT, TEXT
 from bit_transformer.compression.lane_network import LaneNetwork
 from bit_transformer.compression.lanes import new_lanes
@@ -24,6 +25,7 @@ from bit_transformer.model.transformer import BitTransformer
 _SAMPLE = b"".join(b"%d bits make a byte, %d a patch; " % (8 * n % 61, n * n) for n in range(40))
 _MIXER_DIGEST = "9beeb721317aa853"
 _NETWORK_DIGEST = "1b15f207fc1db77a"
+_HYBRID_DIGEST = "da31cd31cbaf2681"
 _CONFIG = ModelConfig(
     d_model=16,
     nhead=2,
@@ -39,10 +41,12 @@ _LANES, _STEPS = 3, 24
 
 
 def check_arithmetic(*, network: bool) -> None:
-    """Raises `ForeignArithmeticError` where mixing, or with `network` a network's step, differs."""
+    """Raises `ForeignArithmeticError` where mixing differs, or with `network` a network's step or
+    mixing beside it."""
     parts = [("mixing", mixer_digest(), _MIXER_DIGEST)]
     if network:
         parts.append(("the network's step", network_digest_of_steps(), _NETWORK_DIGEST))
+        parts.append(("mixing beside a network", hybrid_digest(), _HYBRID_DIGEST))
     for name, found, pinned in parts:
         if found != pinned:
             raise ForeignArithmeticError(
@@ -79,6 +83,16 @@ def network_digest_of_steps() -> str:
         reader.read((np.arange(_LANES) * 89 + step * step) % 256)
         found.append(reader.log_odds)
     return _digest(np.stack(found))
+
+
+@functools.cache
+def hybrid_digest() -> str:
+    """Of the code of a sample, the reference network taking part."""
+    values = np.frombuffer(_SAMPLE, np.uint8).copy()
+    shape = BlockShape(len(values), len(values), 1, RICH_TEXT, 12)
+    coder = BlockCoder(shape, network=LaneNetwork(reference_network()))
+    payload = b"".join(segment.payload for segment in coder.encode(values))
+    return _digest(np.frombuffer(payload, np.uint8))
 
 
 def reference_network() -> BitTransformer:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -158,11 +159,40 @@ def test_what_a_network_knows_shortens_the_code(shared_by_mode, monkeypatch):
     assert len(told) < 0.8 * plain
 
 
-def test_lanes_shared_out_among_threads_give_the_same_file(shared_by_mode, monkeypatch):
+def test_lanes_shared_out_among_threads_give_the_same_file(short_lanes, shared_by_mode):
+    config = CodecConfig(lanes=4)
+    alone = encode_bytes(TEXT[:300], shared=shared_by_mode["hybrid"], config=config)
+    network = LaneNetwork(reference_network(), threads=3)
+    assert len(network.new_states(4)) == 3
+    assert encode_bytes(TEXT[:300], shared=Shared(network), config=config) == alone
+    assert decode_bytes(alone, shared=Shared(network)) == TEXT[:300]
+
+
+def test_compiled_code_reads_patches_as_threads_do(shared_by_mode, monkeypatch):
     shared = shared_by_mode["hybrid"]
-    alone = encode_bytes(TEXT[:300], shared=shared)
+    compiled = encode_bytes(TEXT[:300], shared=shared)
     monkeypatch.setattr(LaneReader, "trunk", None)
-    assert encode_bytes(TEXT[:300], shared=shared) == alone
+    assert encode_bytes(TEXT[:300], shared=shared) == compiled
+
+
+@pytest.mark.parametrize(("mode", "size"), [("mixer", 30_000), ("flat bits", 3000)])
+def test_the_smallest_segments_come_back(shared_by_mode, mode, size):
+    data = np.random.default_rng(0).bytes(size)
+    shared, config = shared_by_mode[mode], CodecConfig(segment_bytes=1, verify=False)
+    blob = encode_bytes(data, shared=shared, config=config)
+    assert decode_bytes(blob, shared=shared) == data
+    least = 8 if mode == "mixer" else 1
+    assert len(blob) >= size + 12 * size / least
+
+
+def test_a_network_that_knows_no_numbers_says_nothing():
+    network = reference_network()
+    with torch.no_grad():
+        network.head.nodes.fill_(float("nan"))
+    shared = Shared(LaneNetwork(network))
+    assert shared.network is not None
+    assert not shared.network.begin(2).log_odds.any()
+    assert decode_bytes(encode_bytes(TEXT[:300], shared=shared), shared=shared) == TEXT[:300]
 
 
 @pytest.mark.parametrize(("name", "mode"), [("mixer", "mixer"), ("hybrid", "hybrid")])
@@ -221,7 +251,7 @@ def test_two_hundred_corruptions_are_all_detected():
     rng = np.random.default_rng(0)
     blocks = _block_spans(blob)
     for number in range(200):
-        damaged = _corrupted(blob, blocks, number % 5, rng)
+        damaged = _corrupted(blob, blocks, number % 7, rng)
         assert damaged != blob
         with pytest.raises((ContainerError, ContainerVersionError)):
             decode_bytes(damaged)
@@ -250,6 +280,10 @@ def _corrupted(blob: bytes, blocks: list[tuple[int, int]], kind: int, rng) -> by
         (a, b), (c, d) = (blocks[i] for i in sorted(rng.choice(len(blocks), 2, replace=False)))
         return blob[:a] + blob[c:d] + blob[b:c] + blob[a:b] + blob[d:]
     length = 1 + at % 30
+    if kind == 4:
+        return blob[:at] + blob[at + length :]
+    if kind == 5:
+        return blob[:at] + rng.bytes(length) + blob[at:]
     return blob[:at] + rng.bytes(length) + blob[at + length :]
 
 
@@ -300,17 +334,69 @@ def test_a_lost_block_header_and_swapped_blocks_are_recovered_from():
     assert (sink.getvalue(), found.missing) == (TEXT, [])
 
 
-def test_what_is_no_container_or_too_new_is_refused():
+@pytest.mark.parametrize("extra", [-1, -40, -100, 1, 40])
+def test_a_block_that_lost_or_won_bytes_costs_no_other(extra):
+    blob = encode_bytes(TEXT, config=SMALL_BLOCKS)
+    begin, end = _block_spans(blob)[1]
+    at = begin + 24 + 100
+    moved = blob[:at] + bytes(max(extra, 0)) + blob[at + max(-extra, 0) :]
+    assert at + max(-extra, 0) < end
+    sink = io.BytesIO()
+    found = recover_stream(io.BytesIO(moved), sink)
+    ((first, last),) = found.missing
+    assert 4000 <= first < last == 8000
+    assert sink.getvalue()[:first] + sink.getvalue()[last:] == TEXT[:first] + TEXT[last:]
+
+
+def test_records_of_another_file_are_none_here(monkeypatch):
+    inner = encode_bytes(TEXT[:3000], config=CodecConfig(block_bytes=800, segment_bytes=200))
+    monkeypatch.setattr(block, "finish", lambda coder, buffer: len(buffer))
+    blob = bytearray(encode_bytes(inner))
+    assert inner in blob
+    del blob[blob.index(inner) + 20]
+    found = recover_stream(io.BytesIO(bytes(blob)), io.BytesIO())
+    assert found.missing == [(0, len(inner))]
+
+
+def test_files_made_to_take_for_ever_do_not():
+    header = container.Header(100, 100)
+    fake = container.END + (1 << 24).to_bytes(4, "little") + bytes(28)
+    found = list_blocks(io.BytesIO(header.to_bytes() + fake * 20_000))
+    assert "looks like records" in found.damage[-1]
+    assert len(found.damage) < 100
+
+
+def test_recovery_has_a_limit():
+    claims = container.Header(4, 4, 1 << 40).to_bytes()
+    sink = io.BytesIO()
+    with pytest.raises(ContainerError, match=r"1,099,511,627,776 bytes .* 1,000 are the most"):
+        recover_stream(io.BytesIO(claims), sink, most_bytes=1000)
+    assert sink.getvalue() == b""
+    blob = encode_bytes(TEXT, config=SMALL_BLOCKS)
+    with pytest.raises(ContainerError, match="5,000 are the most"):
+        recover_stream(io.BytesIO(blob), io.BytesIO(), most_bytes=5000)
+
+
+def test_what_is_no_container_or_of_another_version_is_refused():
     with pytest.raises(ContainerError, match="not a compressed file of bit-transformer"):
         decode_bytes(b"PK\x03\x04 something else")
     with pytest.raises(ContainerError, match="nothing"):
         decode_bytes(b"")
     blob = bytearray(encode_bytes(b"x"))
     for place, name in ((8, "format"), (10, "arithmetic")):
-        newer = bytearray(blob)
-        newer[place] += 1
-        with pytest.raises(ContainerVersionError, match=f"{name} version 2.*install a newer"):
-            decode_bytes(bytes(newer))
+        for step, age in ((1, "a newer"), (-1, "an older")):
+            other = bytearray(blob)
+            other[place] += step
+            said = f"{name} version {2 + step}, this program reads 2; install {age}"
+            with pytest.raises(ContainerVersionError, match=said):
+                decode_bytes(bytes(other))
+    blob[11] |= 2
+    with pytest.raises(ContainerVersionError, match="flags 0x2"):
+        decode_bytes(bytes(blob))
+
+
+def _recover(blob: bytes, shared: Shared) -> None:
+    recover_stream(io.BytesIO(blob), io.BytesIO(), shared=shared)
 
 
 def test_another_model_or_other_bytes_given_are_refused(shared_by_mode):
@@ -320,6 +406,9 @@ def test_another_model_or_other_bytes_given_are_refused(shared_by_mode):
         decode_bytes(blob)
     with pytest.raises(ModelMismatchError, match="the one given has"):
         decode_bytes(blob, shared=other)
+    for refuse in (lambda b: decode_bytes(b, shared=hybrid), lambda b: _recover(b, hybrid)):
+        with pytest.raises(ModelMismatchError, match="without a model; decompress it without"):
+            refuse(encode_bytes(b"some bytes"))
     primed = encode(None, b"some bytes", given=b"before")
     for given_bytes in (b"", b"others"):
         with pytest.raises(ModelMismatchError, match="use the same --given"):
@@ -346,7 +435,8 @@ def test_a_file_that_claims_too_much_is_refused():
     huge = container.Header(1, 1, 1 << 60).to_bytes()
     with pytest.raises(ContainerError, match="are the most"):
         decode_bytes(huge)
-    claims = container.Header(1, 1).to_bytes() + container.End(1 << 40, bytes(16), ()).to_bytes()
+    header = container.Header(1, 1)
+    claims = header.to_bytes() + container.End(1 << 40, bytes(16), ()).to_bytes(header)
     found = recover_stream(io.BytesIO(claims), io.BytesIO())
     assert found.raw_bytes == 0
     assert found.damage

@@ -47,7 +47,16 @@ def test_the_next_probability_is_the_one_that_is_paid():
 
 
 def test_it_has_limits_and_says_so():
+    predictor = MixingPredictor(10)
     with pytest.raises(ContextLengthError, match="room for 10 bytes"):
-        MixingPredictor(10).read(_bits())
+        predictor.read(_bits())
+    assert predictor.length == 0
+    for value in (-1, 2, 127):
+        with pytest.raises(InvalidBitsError, match="0 and 1"):
+            predictor.read(torch.full((1, 8), value))
+    predictor.read(_bits()[:, :80])
+    with pytest.raises(ContextLengthError, match="room for 10 bytes"):
+        predictor.probability()
+    assert predictor.read(_bits()[:, :0]).shape == (1, 0)
     with pytest.raises(InvalidBitsError, match="one sequence"):
         MixingPredictor(10).read(torch.zeros(2, 8, dtype=torch.uint8))

@@ -120,7 +120,9 @@ def decompress(work: Work, request: DecompressOrder) -> Decompressed:
     missing: list[tuple[int, int]] = []
     with source_path.open("rb") as source, _new_output(work, request.out) as sink:
         if request.recover:
-            found = recover_stream(source, sink, shared=shared, progress=told)
+            found = recover_stream(
+                source, sink, shared=shared, progress=told, most_bytes=request.most_bytes
+            )
             raw_bytes, damage, missing = found.raw_bytes, found.damage, found.missing
         else:
             raw_bytes = decompress_stream(source, sink, shared=shared, progress=told)
