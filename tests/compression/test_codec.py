@@ -175,7 +175,7 @@ def test_compiled_code_reads_patches_as_threads_do(shared_by_mode, monkeypatch):
     assert encode_bytes(TEXT[:300], shared=shared) == compiled
 
 
-@pytest.mark.parametrize(("mode", "size"), [("mixer", 30_000), ("flat bits", 3000)])
+@pytest.mark.parametrize(("mode", "size"), [("mixer", 140_000), ("flat bits", 7000)])
 def test_the_smallest_segments_come_back(shared_by_mode, mode, size):
     data = np.random.default_rng(0).bytes(size)
     shared, config = shared_by_mode[mode], CodecConfig(segment_bytes=1, verify=False)
