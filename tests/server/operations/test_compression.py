@@ -2,6 +2,7 @@
 
 import pytest
 
+from bit_transformer.compression.container import Header
 from bit_transformer.errors import ConflictError, ContainerError, TooLargeError, UnknownNameError
 from bit_transformer.server.jobs.log import JobLog, last_progress
 from bit_transformer.server.jobs.work import Stopped, Work
@@ -61,6 +62,15 @@ def test_a_bomb_is_stopped_at_the_limit(engine, work, monkeypatch):
     with pytest.raises(TooLargeError, match="more than 12,299 bytes"):
         compression.decompress.run(work, order)
     assert [path.name for path in engine.workspace.files.iterdir()] == ["text"]
+
+
+def test_a_file_that_claims_too_much_is_not_filled_up_with_zeros(engine, work):
+    claims = Header(4, 4, 1 << 40).to_bytes()
+    (engine.workspace.files / "claims").write_bytes(claims)
+    order = compression.DecompressOrder(file="claims", out="x", recover=True, most_bytes=1000)
+    with pytest.raises(ContainerError, match="1,000 are the most"):
+        compression.decompress.run(work, order)
+    assert not (engine.workspace.files / "x").exists()
 
 
 def test_a_job_that_should_end_leaves_nothing(engine, work, monkeypatch):
