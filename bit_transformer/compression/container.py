@@ -8,6 +8,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from bit_transformer.compression.block import (
@@ -31,8 +32,6 @@ MIXER, HYBRID = 0, 1
 MOST_BLOCK_BYTES = 1 << 28
 MOST_LENGTH = 1 << 50
 """Of an original, in bytes."""
-_MOST_CODED = 13
-"""Bytes for one of the original: a segment of a single byte, stored behind its header."""
 UNKNOWN_LENGTH = (1 << 64) - 1
 
 _GIVEN = 1
@@ -41,6 +40,8 @@ _HEADER = struct.Struct("<8sBBBBIIQ")
 _BLOCK = struct.Struct("<4sIIIHBB")
 _SEGMENT = struct.Struct("<III")
 _STORED = 1 << 31
+_MOST_CODED = _SEGMENT.size + 1
+"""Bytes for one of the original: a segment of a single byte, stored behind its header."""
 _END = struct.Struct("<4sIQ16s")
 _ROW = struct.Struct("<II")
 _CRC = struct.Struct("<I")
@@ -98,7 +99,7 @@ class Header:
         )
         return _sealed(fixed + self.network_digest + self.given_digest)
 
-    @property
+    @cached_property
     def seal(self) -> int:
         """The header's checksum, with which those of records begin, so that records of other files
         are none here."""

@@ -135,7 +135,7 @@ def _require_at_most(most_bytes: int, size: int) -> None:
     if size > most_bytes:
         raise ContainerError(
             f"the original had {size:,} bytes by what the file says, {most_bytes:,} are the most "
-            "that may be written"
+            "that may be written; recover it where more may be"
         )
 
 

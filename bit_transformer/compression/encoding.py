@@ -138,8 +138,9 @@ def compress_stream(
         shared.network_digest,
         shared.given_digest,
     )
-    sink.write(header.to_bytes())
-    digest, rows, coded_bytes = digest_of(), [], len(header.to_bytes())
+    opening = header.to_bytes()
+    sink.write(opening)
+    digest, rows, coded_bytes = digest_of(), [], len(opening)
     for index, data in enumerate(_blocks_of(source, config.block_bytes)):
         shape, content = _encode_block(index, data, shared, config, progress)
         block = BlockHeader(index, shape, len(content)).to_bytes(header) + content

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from bit_transformer.bits.array import as_bits
 from bit_transformer.compression.block import table_bits_for
 from bit_transformer.compression.contexts import CONTEXTS, TEXT
 from bit_transformer.compression.fixed_point import ONE
@@ -54,14 +55,9 @@ class MixingPredictor:
                 f"the mixer reads one sequence, (1, T) bits, got {tuple(bits.shape)}; make a "
                 "predictor for each sequence"
             )
-        if bits.numel() and not (0 <= int(bits.min()) <= int(bits.max()) <= 1):
-            raise InvalidBitsError(
-                f"the mixer reads bits, 0 and 1, got {int(bits.min())} to {int(bits.max())}; "
-                "bytes_to_bits makes them of bytes"
-            )
-        self._require_room(bits.shape[1])
-        self.length += bits.shape[1]
-        row = bits[0].cpu().numpy().astype(np.uint8)
+        row = as_bits(bits[0].cpu().numpy())
+        self._require_room(row.size)
+        self.length += row.size
         had = np.empty(row.size, np.int64)
         _read(self._tables, self._lanes, row, had, self._profile)
         return torch.from_numpy(np.log2(had / ONE, dtype=np.float32))[None]

@@ -52,7 +52,7 @@ def test_it_has_limits_and_says_so():
         predictor.read(_bits())
     assert predictor.length == 0
     for value in (-1, 2, 127):
-        with pytest.raises(InvalidBitsError, match="0 and 1"):
+        with pytest.raises(InvalidBitsError, match=f"is {value}, but must be 0 or 1"):
             predictor.read(torch.full((1, 8), value))
     predictor.read(_bits()[:, :80])
     with pytest.raises(ContextLengthError, match="room for 10 bytes"):

@@ -16,7 +16,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
+from bit_transformer.checkpoint.atomic import atomic_write_json, remove_tree, storage_errors
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
@@ -120,12 +119,14 @@ class JobFolder:
 
     def remove(self) -> bool:
         """Delete a job that is over; False while its process is not quite gone."""
+        if not self.path.is_dir():
+            return True
         with self.locked() as held:
             if not held:
                 return False
             # Without its state it is no job, however much of the rest a kill leaves behind.
-            (self.path / "state.json").unlink()
-            shutil.rmtree(self.path)
+            (self.path / "state.json").unlink(missing_ok=True)
+            remove_tree(self.path)
             return True
 
     def log_tail(self) -> list[str]:

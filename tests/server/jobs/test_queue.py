@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -174,6 +175,7 @@ def test_of_the_jobs_that_are_over_the_newest_are_kept(workspace, worker):
     over = [_submit(queue) for _ in range(4)]
     for job in over:
         queue.cancel(job)
+    shutil.rmtree(queue.job(over[1]).path)
     with queue.job(over[0]).locked():
         # Its process still has it.
         queue.look()
