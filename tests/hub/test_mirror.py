@@ -1,6 +1,7 @@
 """A run that goes on elsewhere is the undisturbed one, and no trouble of the hub disturbs a run."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -35,6 +36,18 @@ class _CrashAfter(Callback):
             raise RuntimeError("power cut")
 
 
+@pytest.fixture
+def uploads_waited_for(monkeypatch):
+    """Training waits for each upload, so that no checkpoint is passed over."""
+    on_checkpoint = HubMirror.on_checkpoint
+
+    def and_wait(self, trainer, path):
+        on_checkpoint(self, trainer, path)
+        self.on_close(trainer)
+
+    monkeypatch.setattr(HubMirror, "on_checkpoint", and_wait)
+
+
 def _losses(folder):
     return [r["loss"] for r in read_metrics(folder / "metrics.jsonl") if r["kind"] == "step"]
 
@@ -43,6 +56,7 @@ def _weights(folder):
     return load_checkpoint(RunFolder(folder).checkpoints.latest()).weights
 
 
+@pytest.mark.usefixtures("uploads_waited_for")
 def test_a_run_goes_on_on_another_machine_step_for_step(hub, corpus, tmp_path, capsys):
     words = ["train", str(corpus), *SHORT]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
@@ -50,9 +64,8 @@ def test_a_run_goes_on_on_another_machine_step_for_step(hub, corpus, tmp_path, c
     # What a machine that died in its sixth step had uploaded.
     commits = hub.repositories["user/run"].commits
     steps = [json.loads(tree["manifest.json"])["metadata"]["step"] for tree in commits[1:]]
-    assert steps[-1] == 8
-    at_4 = next(i for i, step in enumerate(steps, 1) if step == 4)
-    del commits[at_4 + 1 :]
+    assert steps == [2, 4, 6, 8, 8, 8], "the end is the step, its held-out result, the report"
+    del commits[1 + steps.index(4) + 1 :]
     assert main([*words, "--out", str(tmp_path / "two"), "--hf-repo", "user/run"]) == 0
     told = capsys.readouterr().err
     assert "user/run is at step 4: going on from there" in told
@@ -93,6 +106,36 @@ def test_a_hub_that_fails_costs_a_warning_and_not_the_run(hub, corpus, tmp_path,
     assert f"bit-transformer push {tmp_path / 'run'} user/run --training" in told
     assert GOOD_TOKEN not in told
     assert len(_losses(tmp_path / "run")) == 8
+
+
+def test_training_goes_on_while_uploading_and_the_newest_checkpoint_is_next(
+    corpus, tmp_path, monkeypatch
+):
+    begun, go_on, uploaded, kept = threading.Event(), threading.Event(), [], []
+
+    def slow_push(source, *_, **__):
+        uploaded.append(RunFolder(source).checkpoints.steps())
+        begun.set()
+        assert go_on.wait(60)
+
+    class UploadForTheWholeRun(Callback):
+        def on_step_end(self, trainer, record):
+            if record.step == 3:
+                assert begun.wait(60)
+
+        def on_close(self, trainer):
+            kept.extend((tmp_path / "one").glob(".upload-*"))
+            go_on.set()
+
+    assert main(["train", str(corpus), *SHORT, "--out", str(tmp_path / "whole")]) == 0
+    config = RunFolder(tmp_path / "whole").config()
+    monkeypatch.setattr("bit_transformer.hub.mirror.push", slow_push)
+    mirror = HubMirror(tmp_path / "one", "user/run", say=pytest.fail)
+    callbacks = [UploadForTheWholeRun(), mirror]
+    train_run(config, tmp_path / "one", progress=False, callbacks=callbacks)
+    assert uploaded == [[2], [8]]
+    assert len(kept) == 2, "what is passed over keeps no room"
+    assert not list((tmp_path / "one").glob(".upload-*"))
 
 
 def test_a_full_disk_under_the_copy_costs_a_warning(hub, tmp_path, monkeypatch):
