@@ -3,7 +3,6 @@
 import runpy
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,12 @@ from tests.server.conftest import wait_for
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = "import sys; sys.exit('broken' in open(sys.argv[1]).read())"
 SERVER = "import sys, time; print('up', flush=True); time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+STUBBORN = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path({ready!r}).touch()
+time.sleep(60)
+"""
 
 
 def _watcher(code, server=SERVER, tell=lambda line: None):
@@ -64,10 +68,11 @@ def test_a_server_that_will_not_end_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("bit_transformer.server.watcher._PATIENCE", 0.2)
     code = tmp_path / "code.py"
     code.write_text("whole")
-    watcher = _watcher(code, STUBBORN)
+    ready = tmp_path / "ready"
+    watcher = _watcher(code, STUBBORN.format(ready=str(ready)))
     watcher.changed()
     process = watcher._process
-    time.sleep(0.5)
+    wait_for(ready.exists)
     watcher.stop()
     assert process.returncode == -9
 
@@ -77,10 +82,14 @@ def test_changes_of_python_files_are_seen(tmp_path):
     changes = python_changes([tmp_path], stop)
     thread = threading.Thread(target=lambda: seen.extend(changes))
     thread.start()
-    time.sleep(0.5)
-    (tmp_path / "notes.txt").write_text("x")
-    (tmp_path / "code.py").write_text("x = 1")
-    wait_for(lambda: bool(seen))
+
+    def written_and_seen():
+        # Again and again: what is written before the watch has begun is not seen.
+        (tmp_path / "notes.txt").write_text("x")
+        (tmp_path / "code.py").write_text("x = 1")
+        return bool(seen)
+
+    wait_for(written_and_seen)
     stop.set()
     thread.join()
     assert {path for bunch in seen for _, path in bunch} == {str(tmp_path / "code.py")}

@@ -66,7 +66,7 @@ def _submit(queue, writes=None):
 
 
 def _wait_for(queue, job, state):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while queue.state(job).state != state:
         assert time.monotonic() < deadline, queue.state(job)
         queue.look()
@@ -214,7 +214,7 @@ def test_no_zombies_stay(workspace):
 
     queue = JobQueue(workspace, Limits(), launch)
     _wait_for(queue, _submit(queue), "done")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while queue._children:
         assert time.monotonic() < deadline
         queue.look()
