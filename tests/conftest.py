@@ -4,9 +4,16 @@ import os
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, max_examples=60, print_blob=True)
+settings.register_profile(
+    "default",
+    deadline=None,
+    max_examples=60,
+    print_blob=True,
+    # It measures the machine and what else it does.
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 torch.set_num_threads(1)

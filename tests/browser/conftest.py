@@ -1,7 +1,9 @@
 """A management server, a dashboard, and a browser that looks at them."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -34,9 +36,11 @@ KEY = "bit-transformer-dashboard"
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, and that the system does not hand out by itself."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("a hundred ports are all taken")
 
 
 @dataclass
@@ -99,7 +103,7 @@ class World:
             )
 
     def _wait(self, url: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(url, timeout=5)
@@ -172,6 +176,13 @@ def browser() -> Iterator[Any]:
         made.close()
 
 
+def new_context(browser: Any, **more: Any) -> Any:
+    """A browser without a past, that waits long enough for code compiled at its first use."""
+    context = browser.new_context(**more)
+    context.set_default_timeout(150_000)
+    return context
+
+
 Open = Callable[..., Any]
 
 
@@ -181,13 +192,11 @@ def open_page(world: World, browser: Any) -> Iterator[Open]:
     contexts, errors = [], []
 
     def opened(width: int = 1280, stored: object = None, **more: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **more)
+        context = new_context(browser, viewport={"width": width, "height": 900}, **more)
         if stored is not None:
             text = stored if isinstance(stored, str) else json.dumps(stored)
             setting = f"localStorage.setItem({json.dumps(KEY)}, {json.dumps(text)})"
             context.add_init_script(f"if (!localStorage.length) {setting}")
-        # Long enough for code that is compiled at its first use.
-        context.set_default_timeout(90_000)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(world.url)
@@ -202,8 +211,9 @@ def open_page(world: World, browser: Any) -> Iterator[Open]:
 
 
 def tab(page: Any, name: str) -> None:
-    """Go to one of the parts."""
+    """Go to one of the parts, and be there."""
     page.get_by_role("tab", name=name, exact=True).click()
+    page.locator(f'main > .q-tab-panels > div > .q-tab-panel[aria-label="{name}"]').wait_for()
 
 
 def fill(page: Any, label: str, value: str) -> None:
@@ -218,7 +228,7 @@ def shown(page: Any) -> Any:
     return page.locator("main > .q-tab-panels > div > .q-tab-panel:visible")
 
 
-def until(what: Callable[[], Any], seconds: float = 30) -> Any:
+def until(what: Callable[[], Any], seconds: float = 150) -> Any:
     """What comes to be so."""
     deadline = time.monotonic() + seconds
     while not (found := what()):

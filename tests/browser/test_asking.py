@@ -109,7 +109,7 @@ def test_compress_and_decompress(open_page: Open, world: World) -> None:
         box.get_by_label("File").click()
         page.get_by_role("option", name=name, exact=True).click()
         box.get_by_role("button", name=operation).click()
-        page.get_by_text(f"{operation} is done").wait_for(timeout=120_000)
+        page.get_by_text(f"{operation} is done").wait_for()
     assert (files / "text.out").read_bytes() == TEXT
     assert len((files / "text.bt").read_bytes()) < len(TEXT) / 20
 
@@ -123,5 +123,5 @@ def test_quantize(open_page: Open, world: World) -> None:
     box.get_by_text("is needed").wait_for()
     box.get_by_label("New name").fill("smaller")
     box.get_by_role("button", name="Quantize").click()
-    page.get_by_text("Quantize: smaller is done").wait_for(timeout=90_000)
+    page.get_by_text("Quantize: smaller is done").wait_for()
     assert (world.runs / "smaller" / "manifest.json").exists()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import World, shown, tab
+from tests.browser.conftest import World, new_context, shown, tab
 
 pytest.importorskip("bit_transformer.hub")
 fake_hub = pytest.importorskip("tests.hub.fake_hub")
@@ -31,8 +31,7 @@ def test_upload_and_download(
     more = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}
     world = elsewhere(more={**more, "HF_TOKEN": fake_hub.GOOD_TOKEN})
     world.start()
-    context = browser.new_context()
-    context.set_default_timeout(90_000)
+    context = new_context(browser)
     page = context.new_page()
     page.goto(world.url)
     # What is clicked before the page has its connection is lost.
@@ -42,16 +41,16 @@ def test_upload_and_download(
     up.get_by_label("Repository").fill("me/mine")
     up.get_by_label("Token").fill("hf_wrong")
     up.get_by_role("button", name="Upload").click()
-    page.get_by_text("Push failed").wait_for(timeout=90_000)
+    page.get_by_text("Push failed").wait_for()
     up.get_by_label("Token").fill("")
     up.get_by_role("button", name="Upload").click()
-    page.get_by_text("Push is done").wait_for(timeout=90_000)
+    page.get_by_text("Push is done").wait_for()
     assert "me/mine" in hub.repositories
     down = card(page, "Download from the hub")
     down.get_by_label("Repository").fill("me/mine")
     down.get_by_label("Run").fill("two")
     down.get_by_role("button", name="Download").click()
-    page.get_by_text("Pull: two is done").wait_for(timeout=90_000)
+    page.get_by_text("Pull: two is done").wait_for()
     assert (world.runs / "two").is_dir()
     written = [path for path in world.runs.parent.rglob("*") if path.is_file()]
     secrets = (b"hf_wrong", fake_hub.GOOD_TOKEN.encode())

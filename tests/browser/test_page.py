@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.conftest import KEY, TOKEN, Open, World, fill, shown, tab, until
+from tests.browser.conftest import KEY, TOKEN, Open, World, fill, new_context, shown, tab, until
 
 TABS = ("Runs", "Train", "Ask", "Review", "Files", "Models")
 
 
 def test_opens_and_asks_nobody_else(open_page: Open, world: World, browser: Any) -> None:
-    context = browser.new_context()
+    context = new_context(browser)
     page, asked, told = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda ws: ws.on("framereceived", lambda data: told.append(str(data))))
@@ -22,10 +22,9 @@ def test_opens_and_asks_nobody_else(open_page: Open, world: World, browser: Any)
     page.get_by_role("heading", name="Samples").wait_for()
     for name in TABS:
         tab(page, name)
-        page.wait_for_timeout(100)
     here = urlsplit(world.url).netloc
     assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {here}
-    assert len(told) > 3
+    assert told
     assert not any(TOKEN in text for text in [*told, page.content(), *asked])
     context.close()
 
@@ -44,9 +43,8 @@ def test_controls_have_names_and_nothing_sticks_out(open_page: Open) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         for name in TABS:
             tab(page, name)
-            page.wait_for_timeout(150)
             assert page.evaluate(NAMELESS) == [], name
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            until(lambda: page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
 def test_can_be_used_by_keyboard(open_page: Open) -> None:
@@ -69,8 +67,8 @@ def test_settings_persist_without_secrets(open_page: Open) -> None:
     tab(page, "Models")
     shown(page).get_by_label("Token").first.fill("hf_secret_of_mine")
     page.get_by_role("button", name="Switch between light and dark").click()
-    until(lambda: '"train.steps":77' in _stored(page))
-    page.wait_for_timeout(500)
+    kept = ('"train.steps":77', '"train.use_checkpoint":true', '"tab":"hub"', '"dark":true')
+    until(lambda: all(words in _stored(page) for words in kept))
     assert "hf_secret" not in _stored(page)
     page.reload()
     page.get_by_text("connected, ").wait_for()
@@ -105,7 +103,7 @@ def _stored(page: Any) -> str:
 def test_other_sites_are_refused(
     world: World, headers: dict[str, str], status: int, path: str
 ) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=60)
     connection.request("GET", path, headers=headers)
     assert connection.getresponse().status == status
     connection.close()
@@ -113,7 +111,7 @@ def test_other_sites_are_refused(
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null"])
 def test_websockets_of_other_sites_are_refused(world: World, origin: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=60)
     headers = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -133,7 +131,7 @@ def test_a_password_guards_page_and_websocket(
 ) -> None:
     world = elsewhere(words=("--password", "open sesame"))
     world.start()
-    context = browser.new_context()
+    context = new_context(browser)
     page = context.new_page()
     assert page.goto(world.url).status == 401
     for word in ("guess", "open sesame"):

@@ -60,7 +60,7 @@ def chart(page: Any, name: str) -> tuple[str, str]:
 def test_train_watch_reload_cancel(open_page: Open, world: World) -> None:
     page = open_page(stored=TINY_RUN)
     fill(page, "Run", "long")
-    fill(page, "Steps", "5000")
+    fill(page, "Steps", "1000000")
     assert shown(page).get_by_label("Batch size").input_value() == "4"
     page.get_by_role("button", name="Start training").click()
     page.get_by_role("heading", name="long", exact=True).wait_for()
@@ -71,9 +71,8 @@ def test_train_watch_reload_cancel(open_page: Open, world: World) -> None:
     until(lambda: " left" in page.locator(".bt-job").inner_text())
     at = step_of(page)
     until(lambda: step_of(page) >= at + 4)
-    for name, (said, picture) in before.items():
-        assert chart(page, name)[0] != said
-        assert chart(page, name)[1] != picture
+    for name, old in before.items():
+        until(lambda name=name, old=old: not set(chart(page, name)) & set(old))
     page.reload()
     page.get_by_role("heading", name="long", exact=True).wait_for()
     until(lambda: step_of(page) > at)
@@ -112,7 +111,7 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
         "regularizers.floor_c": 0.25,
         "regularizers.floor_s": 0.35,
     }
-    page.get_by_text("Train: switched is done").wait_for(timeout=90_000)
+    page.get_by_text("Train: switched is done").wait_for()
     tab(page, "Train")
     has_gpu = torch.cuda.is_available()
     assert shown(page).get_by_label("Device", exact=True).is_visible() == has_gpu

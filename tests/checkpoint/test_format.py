@@ -143,12 +143,15 @@ def test_the_manifest_is_read_without_the_weights(tmp_path, sample):
     assert read_manifest(folder)["config"] == sample.config
 
 
-def test_forty_megabytes_are_saved_and_loaded_in_a_moment(tmp_path):
+def test_forty_megabytes_are_saved_and_loaded_as_fast_as_they_are_hashed_forty_times(tmp_path):
     weights = {str(i): torch.full((1024, 1024), float(i)) for i in range(10)}
+    started = time.process_time()
+    hashlib.sha256(bytes(40 * 2**20))
+    once = time.process_time() - started
     started = time.process_time()
     save_checkpoint(tmp_path / "one", weights=weights, config={})
     load_checkpoint(tmp_path / "one")
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 40 * once
 
 
 # Writing

@@ -92,7 +92,7 @@ class Served:
             is_json = "json" in found.get("content-type", "")
             return answer.status, found, json.loads(content) if is_json else content
 
-    def ended(self, job: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, job: str, seconds: float = 150) -> dict[str, Any]:
         """A job once it is over."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -102,7 +102,7 @@ class Served:
             time.sleep(0.1)
         raise AssertionError(f"the job is not over after {seconds} s: {document}")
 
-    def reached(self, job: str, steps: int, seconds: float = 60) -> None:
+    def reached(self, job: str, steps: int, seconds: float = 150) -> None:
         """Wait until a training has done so many steps."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -184,7 +184,7 @@ def working(runs: Path) -> Iterator[Served]:
         yield found
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 150) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not what():

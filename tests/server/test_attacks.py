@@ -16,6 +16,8 @@ from bit_transformer.server.settings import Limits
 from tests.server.conftest import TOKEN, command, launch_done, serving
 
 _CLOSE = "\r\nConnection: close\r\n\r\n"
+
+
 @pytest.fixture
 def small(runs):
     """A server of little room."""

@@ -142,7 +142,8 @@ def test_a_job_that_somebody_else_does_is_left_alone(engine, monkeypatch):
 
 
 def test_a_training_saves_when_asked_and_ends_saved_when_cancelled(working):
-    _, _, job = working.ask("POST", "/train", NEW | {"train": ENDLESS})
+    train = ENDLESS | {"checkpoint_every": 10**6}
+    _, _, job = working.ask("POST", "/train", NEW | {"train": train})
     working.reached(job["id"], 3)
     status, _, problem = working.ask("POST", "/train", NEW | {"resume": True})
     assert (status, problem["owner"]) == (409, job["id"])

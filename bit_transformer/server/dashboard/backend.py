@@ -22,11 +22,12 @@ class Backend:
         """`token` is asked each time, for a server that was started anew may have another."""
         self.address, self._token = address, token
         # No proxy of the environment is to see the token; each page that looks at a run under way
-        # holds a connection.
+        # holds a connection; an idle one is let go before the server does it, after 5 s, for
+        # what is asked in that moment fails.
         self._http = httpx.AsyncClient(
             base_url=address,
             timeout=_PATIENCE,
-            limits=httpx.Limits(max_connections=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
             trust_env=False,
         )
 

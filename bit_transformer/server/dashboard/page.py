@@ -43,7 +43,7 @@ async def draw_page(backend: Backend, pulse: Pulse) -> None:
     dark = ui.dark_mode(value=None)
     with ui.column().classes("w-full items-center q-pa-xl") as waiting:
         ui.spinner(size="lg").props('aria-label="loading"')
-    await ui.context.client.connected(timeout=30)
+    await ui.context.client.connected(timeout=60)
     desk = Desk(backend, pulse, await stored.load())
     dark.value = desk.settings.dark
     pulse.hurry()

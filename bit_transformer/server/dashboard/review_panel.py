@@ -32,6 +32,7 @@ class ReviewPanel:
     def __init__(self, desk: Desk, states: ui.toggle, entries: ui.column, place: ui.column) -> None:
         self._desk, self._states, self._entries, self._place = desk, states, entries, place
         self._held: int | None = None
+        self._drawn: Any = None
         self._client = ui.context.client
         self._invite()
 
@@ -45,8 +46,10 @@ class ReviewPanel:
         """Draw the list of the state that is chosen."""
         asked = self._desk.backend.call("list_review", {"state": self._states.value})
         found = await self._desk.attempt(asked)
-        if found is None:
+        # What is drawn again for no reason loses the click that is on its way to it.
+        if found is None or found == self._drawn:
             return
+        self._drawn = found
         self._entries.clear()
         with self._entries:
             if not found["items"]:

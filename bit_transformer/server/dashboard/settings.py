@@ -50,7 +50,7 @@ async def load() -> Settings:
     """The settings of the browser of this page; the theme of its system where none was chosen."""
     found = await ui.run_javascript(
         f"[localStorage.getItem({_KEY!r}), matchMedia('(prefers-color-scheme: dark)').matches]",
-        timeout=10,
+        timeout=60,
     )
     settings = parse(found[0])
     if settings.dark is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 from bit_transformer.server.jobs.log import JobLog, follow, last_progress
 
@@ -48,7 +49,8 @@ def test_no_line_holds_what_browsers_cannot_read(tmp_path):
 def test_progress_says_how_long_the_rest_takes(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     clock = iter([10.0, 14.0])
-    monkeypatch.setattr("bit_transformer.server.jobs.log.time.monotonic", lambda: next(clock))
+    time = SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0)
+    monkeypatch.setattr("bit_transformer.server.jobs.log.time", time)
     log = JobLog(path)
     log.progress("begin", 20, 100, "steps")
     log.progress("step", 40, 100, "steps")

@@ -82,6 +82,7 @@ def test_the_token_is_kept_in_memory_alone(engine):
     request = {"run": "one", "repo": "me/model", "token": TOKEN}
     operation = OPERATIONS["push"]
     job = perform(engine, operation, operation.request.model_validate(request))
+    engine.jobs.close()
     for folder, _, files in os.walk(engine.workspace.root):
         for file in files:
             assert TOKEN.encode() not in (Path(folder) / file).read_bytes()

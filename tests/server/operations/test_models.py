@@ -134,11 +134,11 @@ def test_who_gets_no_turn_in_time_is_told(engine):
     def compute():
         with store.turn():
             inside.set()
-            done.wait(10)
+            done.wait(60)
 
     thread = threading.Thread(target=compute)
     thread.start()
-    inside.wait(10)
+    assert inside.wait(60)
     with pytest.raises(QueueFullError, match="1 requests compute already"), store.turn():
         pass
     done.set()
