@@ -11,12 +11,12 @@ import tyro
 from bit_transformer.cli.output import parse, print_json
 from bit_transformer.cli.transfer import (
     STANDARD,
-    SUFFIX,
     Ends,
     progress_bar,
     run_and_file,
     shared_of,
 )
+from bit_transformer.compression.container import SUFFIX
 from bit_transformer.compression.encoding import CodecConfig, Compressed, compress_stream
 from bit_transformer.errors import ConfigError
 

@@ -11,13 +11,13 @@ import tyro
 from bit_transformer.cli.output import parse, print_json, print_table
 from bit_transformer.cli.transfer import (
     STANDARD,
-    SUFFIX,
     Ends,
     progress_bar,
     reading,
     run_and_file,
     shared_of,
 )
+from bit_transformer.compression.container import SUFFIX
 from bit_transformer.compression.decoding import (
     Recovered,
     decompress_stream,

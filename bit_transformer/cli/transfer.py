@@ -24,7 +24,6 @@ from bit_transformer.compression.encoding import Shared, share
 from bit_transformer.errors import ConfigError, SourceError, StorageError
 from bit_transformer.lm import BitTransformerLM
 
-SUFFIX = ".btz"
 STANDARD = Path("-")
 
 

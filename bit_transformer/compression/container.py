@@ -21,6 +21,8 @@ from bit_transformer.compression.block import (
 from bit_transformer.compression.contexts import CONTEXTS
 from bit_transformer.errors import ContainerError, ContainerVersionError
 
+SUFFIX = ".btz"
+"""What names of compressed files end in."""
 MAGIC = b"\x89BTZ\r\n\x1a\n"
 """No text, and not what is left of itself after a transfer as text (as in PNG)."""
 BLOCK, END = b"\x89BLK", b"\x89END"

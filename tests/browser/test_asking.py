@@ -102,7 +102,7 @@ def test_compress_and_decompress(open_page: Open, world: World) -> None:
     page = open_page()
     tab(page, "Files")
     files = world.runs / ".server" / "files"
-    for operation, name in (("Compress", "text"), ("Decompress", "text.bt")):
+    for operation, name in (("Compress", "text"), ("Decompress", "text.btz")):
         box = shown(page).locator(
             ".bt-card", has=page.get_by_role("heading", name=operation, exact=True)
         )
@@ -111,7 +111,7 @@ def test_compress_and_decompress(open_page: Open, world: World) -> None:
         box.get_by_role("button", name=operation).click()
         page.get_by_text(f"{operation} is done").wait_for()
     assert (files / "text.out").read_bytes() == TEXT
-    assert len((files / "text.bt").read_bytes()) < len(TEXT) / 20
+    assert len((files / "text.btz").read_bytes()) < len(TEXT) / 20
 
 
 @pytest.mark.slow

@@ -80,5 +80,5 @@ def test_the_token_is_looked_for_in_the_runs_folder(call, served, tmp_path):
 
 def test_a_failed_job_fails_the_command(call, served, monkeypatch):
     monkeypatch.setattr(served.engine.jobs, "_launch", lambda *_: EndedChild(1))
-    code, _, line = call("compress", "--wait", fields={"file": "text", "out": "text.bt"})
+    code, _, line = call("compress", "--wait", fields={"file": "text", "out": "text.btz"})
     assert (code, "its process ended with exit code 1" in line) == (1, True)

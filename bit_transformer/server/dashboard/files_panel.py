@@ -4,13 +4,12 @@ from typing import Any
 
 from nicegui import events, ui
 
+from bit_transformer.compression.container import SUFFIX
 from bit_transformer.server.dashboard.desk import Desk, complain
 from bit_transformer.server.dashboard.form import Form
 from bit_transformer.server.dashboard.pieces import button, card, empty, folded
 from bit_transformer.server.dashboard.pulse import Snapshot
 from bit_transformer.server.dashboard.words import file_name, size
-
-_SUFFIX = ".bt"
 
 
 def draw_files(desk: Desk) -> None:
@@ -62,8 +61,8 @@ def _draw_form(desk: Desk, operation: str, text: str, icon: str) -> Form:
 def _suggest(form: Form, operation: str, name: str | None) -> None:
     """A name for what becomes of a file, where none was given."""
     if name and not form.value("out"):
-        other = name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else name
-        form.set("out", f"{name}{_SUFFIX}" if operation == "compress" else f"{other}.out")
+        other = name.removesuffix(SUFFIX) if name.endswith(SUFFIX) else name
+        form.set("out", f"{name}{SUFFIX}" if operation == "compress" else f"{other}.out")
 
 
 def _draw_upload(desk: Desk) -> None:

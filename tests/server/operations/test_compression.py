@@ -37,11 +37,11 @@ def _without_codec(monkeypatch):
 
 
 def test_files_come_back_and_say_how_far_they_are(engine, work, tmp_path):
-    coded = _do(engine, work, "compress", file="text", out="text.bt")
+    coded = _do(engine, work, "compress", file="text", out="text.btz")
     assert coded.raw_bytes == len(TEXT)
-    assert coded.coded_bytes == (engine.workspace.files / "text.bt").stat().st_size
+    assert coded.coded_bytes == (engine.workspace.files / "text.btz").stat().st_size
     assert last_progress(tmp_path / "told.jsonl")["unit"] == "bytes"
-    _do(engine, work, "decompress", file="text.bt", out="again")
+    _do(engine, work, "decompress", file="text.btz", out="again")
     assert (engine.workspace.files / "again").read_bytes() == TEXT
     with pytest.raises(ContainerError):
         _do(engine, work, "decompress", file="text", out="never")
@@ -50,8 +50,8 @@ def test_files_come_back_and_say_how_far_they_are(engine, work, tmp_path):
 
 @pytest.mark.slow
 def test_a_model_takes_part(engine, work):
-    _do(engine, work, "compress", file="text", out="text.bt", run="one")
-    _do(engine, work, "decompress", file="text.bt", out="again", run="one")
+    _do(engine, work, "compress", file="text", out="text.btz", run="one")
+    _do(engine, work, "decompress", file="text.btz", out="again", run="one")
     assert (engine.workspace.files / "again").read_bytes() == TEXT
 
 
