@@ -61,8 +61,8 @@ def _draw_form(desk: Desk, operation: str, text: str, icon: str) -> Form:
 def _suggest(form: Form, operation: str, name: str | None) -> None:
     """A name for what becomes of a file, where none was given."""
     if name and not form.value("out"):
-        other = name.removesuffix(SUFFIX) if name.endswith(SUFFIX) else name
-        form.set("out", f"{name}{SUFFIX}" if operation == "compress" else f"{other}.out")
+        packed, unpacked = f"{name}{SUFFIX}", f"{name.removesuffix(SUFFIX)}.out"
+        form.set("out", packed if operation == "compress" else unpacked)
 
 
 def _draw_upload(desk: Desk) -> None:
