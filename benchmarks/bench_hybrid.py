@@ -109,7 +109,7 @@ def _model(path: Path, folder: Path | None) -> BitTransformerLM:
     torch.manual_seed(0)
     model = BitTransformerLM.from_config(RECIPE)
     steps = int(BUDGET / (training_flops_per_byte(RECIPE) * BATCH * WINDOW))
-    config = TrainConfig(steps=steps, batch_size=BATCH, warmup=0.02, decay=0.98, precision="bf16")
+    config = TrainConfig(steps=steps, batch_size=BATCH, warmup=0.02, decay=0.98)
     train(model.network, hold_out_tenth(path, WINDOW), config, OPTIMIZER, name="training")
     saved = Path(tempfile.mkdtemp()) / "model"
     model.eval().save_pretrained(saved)

@@ -68,7 +68,7 @@ def _run(path: Path, share: float, steps: int, seed: int) -> float:
     torch.manual_seed(seed)
     network = BitTransformer(MODEL)
     objective = RunLengthObjective(next_bit_loss, RunLengthConfig(direct_prob=share, ramp=0.0))
-    config = TrainConfig(steps=steps, batch_size=8, seed=seed, precision="bf16")
+    config = TrainConfig(steps=steps, batch_size=8, seed=seed)
     train(network, dataset, config, OptimizerConfig(), objective=objective, name=f"{share} {seed}")
     pieces = dataset.held_out_bytes()
     scores = [score_bytes(network, piece, window_bytes=WINDOW).surprisal for piece in pieces]

@@ -91,9 +91,7 @@ def _ours(path: Path, budget: float, seed: int) -> dict[str, float]:
     network = BitTransformer(MODEL)
     per_byte = training_flops_per_byte(MODEL)
     steps = int(budget / (per_byte * BATCH * WINDOW))
-    config = TrainConfig(
-        steps=steps, batch_size=BATCH, seed=seed, warmup=0.02, decay=0.98, precision="bf16"
-    )
+    config = TrainConfig(steps=steps, batch_size=BATCH, seed=seed, warmup=0.02, decay=0.98)
     trained = train(network, dataset, config, OPTIMIZER, name=f"seed {seed}")
     held_out = np.concatenate(list(dataset.held_out_bytes()))
     overlapping = score_bytes(network, held_out, window_bytes=WINDOW, overlap_bytes=128)

@@ -12,14 +12,20 @@ import torch
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.dataset import Dataset, open_dataset
+from bit_transformer.device import describe, pick_device
 from bit_transformer.distributed.parallelize import parallelize
-from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundError, ConfigError
+from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundError
 from bit_transformer.lm import BitTransformerLM, load_weights
-from bit_transformer.model.flops import training_flops_per_byte
+from bit_transformer.model.flops import muon_flops_per_step, training_flops_per_byte
 from bit_transformer.objectives.regularizers import regularized
 from bit_transformer.objectives.run_length import RunLengthObjective
 from bit_transformer.quantization import prepare_qat_fx, require_trainable, scheme_of
-from bit_transformer.training.callbacks.base import Callback, EvaluationRecord, RunningTrainer
+from bit_transformer.training.callbacks.base import (
+    Callback,
+    EvaluationRecord,
+    Progress,
+    RunningTrainer,
+)
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
 from bit_transformer.training.callbacks.early_stop import EarlyStop
 from bit_transformer.training.callbacks.evaluation import Evaluation
@@ -169,26 +175,13 @@ def _run(
         model=model.eval(),
         steps=done.step,
         data_bytes=done.data_bytes,
-        training_flops=done.data_bytes * training_flops_per_byte(config.model, config.window_bytes),
+        training_flops=_training_flops(config, done),
         seconds=done.seconds,
         held_out_bits_per_byte=last.record.bits_per_byte if last.record else None,
         held_out_bytes=last.record.data_bytes if last.record else 0,
     )
-    run.write_report(_report(result))
+    run.write_report(_report(result) | {"device": describe(trainer.device)})
     return result
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first GPU, or the CPU where there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"there is no device {name!r}; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} was asked for and no GPU is usable; use auto or cpu")
-    return device
 
 
 class _LastEvaluation(Callback):
@@ -260,6 +253,13 @@ def _restore(trainer: Trainer, model: BitTransformerLM, path: Path, dataset: Dat
         )
     load_weights(model.network, checkpoint.weights, where=path)
     trainer.load_state_dict(checkpoint.training_state)
+
+
+def _training_flops(config: RunConfig, done: Progress) -> float:
+    """Of all passes and, with Muon, of its orthogonalisations."""
+    passes = done.data_bytes * training_flops_per_byte(config.model, config.window_bytes)
+    muon = config.optimizer.optimizer == "muon"
+    return passes + muon * done.step * muon_flops_per_step(config.model)
 
 
 def _report(result: RunResult) -> dict[str, Any]:

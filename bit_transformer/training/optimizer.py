@@ -1,8 +1,8 @@
 """Muon for matrices, AdamW for the rest, SparseAdam for the memory tables, and the others on
 request.
 
-Every optimizer is torch's own or from a kept library; this module only decides who gets which
-weight.
+Every optimizer but Muon is torch's own or from a kept library; this module only decides who gets
+which weight.
 """
 
 import importlib
@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adafactor, AdamW, Muon, Optimizer, SparseAdam
+from torch.optim import Adafactor, AdamW, Optimizer, SparseAdam
 
 from bit_transformer.errors import CheckpointMismatchError, MissingExtraError
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.training.config import OptimizerConfig, OptimizerName
+from bit_transformer.training.muon import FastMuon
 from bit_transformer.training.schedule import Schedule, one_cycle
 
 _MATRIX_RATES: dict[OptimizerName, float] = {
@@ -100,7 +101,7 @@ def _matrix_optimizer(weights: list[nn.Parameter], config: OptimizerConfig) -> O
     lr = _MATRIX_RATES[config.optimizer] if config.lr is None else config.lr
     decay = config.weight_decay
     if config.optimizer == "muon":
-        return Muon(weights, lr=lr, weight_decay=decay, momentum=config.momentum)
+        return FastMuon(weights, lr=lr, weight_decay=decay, momentum=config.momentum)
     if config.optimizer == "lion":
         return _lion()(weights, lr=lr, weight_decay=decay)
     if config.optimizer == "adafactor":

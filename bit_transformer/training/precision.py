@@ -4,6 +4,8 @@ from typing import Literal
 
 import torch
 
+from bit_transformer.device import has_bf16
+
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -15,14 +17,6 @@ def autocast(device: torch.device | str, precision: Precision) -> torch.autocast
     kind = torch.device(device).type
     enabled = precision == "bf16" or (precision == "auto" and has_bf16(kind))
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
-
-
-def has_bf16(kind: str) -> bool:
-    """Whether devices of that kind multiply bfloat16 faster than float32."""
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def cpu_autocast(enabled: bool = True) -> torch.autocast:

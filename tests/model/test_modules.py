@@ -9,7 +9,11 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.dropout import set_dropout
 from bit_transformer.model.embedding import BitTreeEmbedding
 from bit_transformer.model.feed_forward import squared_relu
-from bit_transformer.model.flops import matrix_parameters, training_flops_per_byte
+from bit_transformer.model.flops import (
+    matrix_parameters,
+    muon_flops_per_step,
+    training_flops_per_byte,
+)
 from bit_transformer.model.head import BitTreeHead
 from bit_transformer.model.memory import ContextMemory
 from bit_transformer.model.norm import rms_norm
@@ -158,6 +162,14 @@ def test_set_dropout_reaches_every_rate_and_only_acts_in_training():
     assert not torch.equal(model(bits)[0], model(bits)[0])
     set_dropout(model, 0.0)
     assert torch.equal(model(bits)[0], model(bits)[0])
+
+
+def test_the_flops_ledger_counts_the_orthogonalisation():
+    """Five iterations of X X^T, (X X^T)^2 and their product with X; two operations a weight."""
+    config = ModelConfig(d_model=8, nhead=2, num_layers=3, dim_feedforward=16)
+    shapes = [(8, 24), (8, 8), (8, 16), (8, 16)]
+    products = sum(r * r * c + r * r * r + r * r * c for r, c in shapes)
+    assert muon_flops_per_step(config) == 3 * 5 * 2 * products
 
 
 def test_the_flops_ledger_counts_the_matrices():

@@ -4,12 +4,13 @@ import sys
 
 import pytest
 import torch
-from torch.optim import AdamW, Muon, SparseAdam
+from torch.optim import AdamW, SparseAdam
 
 from bit_transformer import adjust_learning_rate, configure_optimizer
 from bit_transformer.errors import CheckpointMismatchError, MissingExtraError
 from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.training.config import OptimizerConfig
+from bit_transformer.training.muon import FastMuon
 from bit_transformer.training.optimizer import build_optimizer, gradient_norm
 from tests.builders import tiny_model
 
@@ -30,7 +31,7 @@ def test_every_weight_has_exactly_one_optimizer():
     model = tiny_model()
     optimizer = build_optimizer(model.network, OptimizerConfig())
     assert {name: type(part) for name, part in optimizer.parts.items()} == {
-        "matrices": Muon,
+        "matrices": FastMuon,
         "rest": AdamW,
         "memory": SparseAdam,
     }

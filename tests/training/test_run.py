@@ -15,7 +15,6 @@ from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
-    ConfigError,
     MissingExtraError,
     NonFiniteLossError,
     StorageError,
@@ -23,7 +22,7 @@ from bit_transformer.errors import (
 )
 from bit_transformer.training.callbacks.base import Callback
 from bit_transformer.training.callbacks.metrics_log import MetricsLog, read_metrics
-from bit_transformer.training.fit import pick_device, train_run
+from bit_transformer.training.fit import train_run
 from bit_transformer.training.run_folder import RunFolder, find_runs
 
 
@@ -268,16 +267,6 @@ def test_a_full_disk_while_logging_is_reported(settings, tmp_path):
 
     with pytest.raises(StorageError, match=r"metrics.jsonl: No space left on device"):
         train_run(settings(), tmp_path / "run", progress=False, callbacks=[FillTheDisk()])
-
-
-def test_devices():
-    assert pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="no device 'tpu9x'"):
-        pick_device("tpu9x")
-    if not torch.cuda.is_available():
-        assert pick_device("auto") == torch.device("cpu")
-        with pytest.raises(ConfigError, match="no GPU is usable"):
-            pick_device("cuda")
 
 
 def test_runs_are_found_with_how_far_they_are(settings, tmp_path):

@@ -1,0 +1,118 @@
+"""Every choice that depends on the processor: number formats, threads, how threads wait.
+
+Each choice is made here, from what the device can do, and nowhere else. `describe` says what was
+chosen; it goes into the report of a run and is printed with --verbose.
+
+Torch is imported inside the functions: `prepare_threads` has to run before it is loaded.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bit_transformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+_BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
+_ISA_WITH_BF16 = ("ALL", "DEFAULT", "BF16", "FP16", "AMX", "AVX10")
+_CGROUP = Path("/sys/fs/cgroup")
+_WAIT_POLICY = {"OMP_WAIT_POLICY": "PASSIVE"}
+_USERS_WAIT_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def has_bf16(kind: str) -> bool:
+    """Whether devices of that kind ("cpu", "cuda") multiply bfloat16 in hardware.
+
+    Where they do not, bfloat16 is emulated and many times slower than float32.
+    """
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu":
+        return False
+    # The library that multiplies can be told to leave instructions unused.
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    if not any(part in limit for part in _ISA_WITH_BF16):
+        return False
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name, False) for name in _BF16_FEATURES)
+
+
+def fast_dtype(device: "torch.device | str") -> "torch.dtype":
+    """The number format in which matrix products may be done fastest where precision allows it."""
+    import torch
+
+    return torch.bfloat16 if has_bf16(torch.device(device).type) else torch.float32
+
+
+def pick_device(name: str) -> "torch.device":
+    """The device of that name; `auto` is the first GPU, or the CPU where there is none.
+
+    Raises `ConfigError` for a device that is unknown or cannot be used.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {name!r}; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} was asked for and no GPU is usable; use auto or cpu")
+    return device
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Processors that this process may keep busy: those it is allowed to run on, or fewer where a
+    container grants it less time than that."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return allowed
+
+
+def prepare_threads(environment: MutableMapping[str, str]) -> None:
+    """Choose how many threads OpenMP starts and how they wait. Call it before torch is loaded.
+
+    Threads that wait by spinning lose most of their time as soon as another program runs beside
+    them, because each waits for one that is not running; benchmarks/bench_contention.py has the
+    figures. What the user has set in the environment stays.
+    """
+    environment.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    if not any(name in environment for name in _USERS_WAIT_POLICY):
+        environment.update(_WAIT_POLICY)
+
+
+def describe(device: "torch.device | str" = "cpu") -> dict[str, Any]:
+    """What was chosen for this device, as values for JSON."""
+    import torch
+
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
+    return {
+        "device": str(device),
+        "processor": name,
+        "threads": torch.get_num_threads(),
+        "wait_policy": _wait_policy(os.environ),
+        "bfloat16_in_hardware": has_bf16(device.type),
+        "matrix_dtype": str(fast_dtype(device)).removeprefix("torch."),
+    }
+
+
+def _wait_policy(environment: MutableMapping[str, str]) -> str:
+    chosen = [f"{name}={environment[name]}" for name in _USERS_WAIT_POLICY if name in environment]
+    return ", ".join(chosen) or "OpenMP's own"
+
+
+def _processor_name() -> str:
+    import torch
+
+    return str(torch.cpu.get_capabilities().get("cpu_name", "CPU"))
