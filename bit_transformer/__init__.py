@@ -6,7 +6,7 @@ Importing this package loads nothing else: a name is imported from its home when
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from bit_transformer.version import __version__ as __version__
 
 __all__ = [
     "BitTransformerError",
