@@ -1,51 +1,12 @@
-"""BitTransformerLM: a language model over bits. Any bytes are training data."""
+"""BitTransformerLM: a language model over bits. Any bytes are training data.
 
-from bit_transformer.bits.codec import bits_to_bytes, bits_to_text, bytes_to_bits, text_to_bits
-from bit_transformer.bits.packing import pack_bits, unpack_bits
-from bit_transformer.bits.parity import enforce_parity
-from bit_transformer.bits.run_length import (
-    compress_bits,
-    decompress_bits,
-    model_output_decompress,
-)
-from bit_transformer.compression.decoding import decode
-from bit_transformer.compression.encoding import CodecConfig, encode
-from bit_transformer.compression.mixing_predictor import MixingPredictor
-from bit_transformer.data.config import DataConfig
-from bit_transformer.errors import BitTransformerError
-from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
-from bit_transformer.inference.predictor import Predictor
-from bit_transformer.inference.sampling import SamplingConfig
-from bit_transformer.inference.score import Score
-from bit_transformer.inference.watch import watch
-from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
-from bit_transformer.model.config import ModelConfig, preset
-from bit_transformer.model.dropout import set_dropout
-from bit_transformer.quantization import convert_qat_fx, prepare_qat_fx, quantize_dynamic
-from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.safety.guard import guarded_stream
-from bit_transformer.safety.review import ReviewItem, ReviewQueue
-from bit_transformer.safety.sampling import (
-    demo_hil_safety,
-    hil_safe_inference,
-    infer_text,
-    safe_sample_with_retry,
-)
-from bit_transformer.telemetry.drift import (
-    DriftDetector,
-    MetricDriftWarning,
-    detect_metric_drift,
-)
-from bit_transformer.telemetry.log import TelemetryLog
-from bit_transformer.telemetry.plots import plot_telemetry
-from bit_transformer.telemetry.synthesizer import TelemetrySynthesizer, drift_between
-from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
-from bit_transformer.training.fit import RunResult, fit
-from bit_transformer.training.optimizer import adjust_learning_rate, configure_optimizer
-from bit_transformer.training.precision import cpu_autocast
-from bit_transformer.training.schedule import cosine_ramp
+Importing this package loads nothing else: a name is imported from its home when it is first used
+(PEP 562), so that whoever needs no network waits for no network library.
+"""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
+
+from bit_transformer.version import __version__ as __version__
 
 __all__ = [
     "BitTransformerError",
@@ -105,3 +66,129 @@ __all__ = [
     "unpack_bits",
     "watch",
 ]
+
+if TYPE_CHECKING:
+    from bit_transformer.bits.codec import bits_to_bytes, bits_to_text, bytes_to_bits, text_to_bits
+    from bit_transformer.bits.packing import pack_bits, unpack_bits
+    from bit_transformer.bits.parity import enforce_parity
+    from bit_transformer.bits.run_length import (
+        compress_bits,
+        decompress_bits,
+        model_output_decompress,
+    )
+    from bit_transformer.compression.decoding import decode
+    from bit_transformer.compression.encoding import CodecConfig, encode
+    from bit_transformer.compression.mixing_predictor import MixingPredictor
+    from bit_transformer.data.config import DataConfig
+    from bit_transformer.errors import BitTransformerError
+    from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
+    from bit_transformer.inference.predictor import Predictor
+    from bit_transformer.inference.sampling import SamplingConfig
+    from bit_transformer.inference.score import Score
+    from bit_transformer.inference.watch import watch
+    from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
+    from bit_transformer.model.config import ModelConfig, preset
+    from bit_transformer.model.dropout import set_dropout
+    from bit_transformer.quantization import convert_qat_fx, prepare_qat_fx, quantize_dynamic
+    from bit_transformer.safety.gate import SafetyGate
+    from bit_transformer.safety.guard import guarded_stream
+    from bit_transformer.safety.review import ReviewItem, ReviewQueue
+    from bit_transformer.safety.sampling import (
+        demo_hil_safety,
+        hil_safe_inference,
+        infer_text,
+        safe_sample_with_retry,
+    )
+    from bit_transformer.telemetry.drift import (
+        DriftDetector,
+        MetricDriftWarning,
+        detect_metric_drift,
+    )
+    from bit_transformer.telemetry.log import TelemetryLog
+    from bit_transformer.telemetry.plots import plot_telemetry
+    from bit_transformer.telemetry.synthesizer import TelemetrySynthesizer, drift_between
+    from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+    from bit_transformer.training.fit import RunResult, fit
+    from bit_transformer.training.optimizer import adjust_learning_rate, configure_optimizer
+    from bit_transformer.training.precision import cpu_autocast
+    from bit_transformer.training.schedule import cosine_ramp
+
+# The type checker reads the imports above; the interpreter looks a name up here.
+_HOMES = {
+    "bits_to_bytes": "bits.codec",
+    "bits_to_text": "bits.codec",
+    "bytes_to_bits": "bits.codec",
+    "text_to_bits": "bits.codec",
+    "pack_bits": "bits.packing",
+    "unpack_bits": "bits.packing",
+    "enforce_parity": "bits.parity",
+    "compress_bits": "bits.run_length",
+    "decompress_bits": "bits.run_length",
+    "model_output_decompress": "bits.run_length",
+    "decode": "compression.decoding",
+    "CodecConfig": "compression.encoding",
+    "encode": "compression.encoding",
+    "MixingPredictor": "compression.mixing_predictor",
+    "DataConfig": "data.config",
+    "BitTransformerError": "errors",
+    "download_checkpoint": "hub.checkpoints",
+    "hf_login": "hub.checkpoints",
+    "save_checkpoint": "hub.checkpoints",
+    "Predictor": "inference.predictor",
+    "SamplingConfig": "inference.sampling",
+    "Score": "inference.score",
+    "watch": "inference.watch",
+    "BitTransformerLM": "lm",
+    "infer_long_sequence": "lm",
+    "score": "lm",
+    "ModelConfig": "model.config",
+    "preset": "model.config",
+    "set_dropout": "model.dropout",
+    "convert_qat_fx": "quantization",
+    "prepare_qat_fx": "quantization",
+    "quantize_dynamic": "quantization",
+    "SafetyGate": "safety.gate",
+    "guarded_stream": "safety.guard",
+    "ReviewItem": "safety.review",
+    "ReviewQueue": "safety.review",
+    "demo_hil_safety": "safety.sampling",
+    "hil_safe_inference": "safety.sampling",
+    "infer_text": "safety.sampling",
+    "safe_sample_with_retry": "safety.sampling",
+    "DriftDetector": "telemetry.drift",
+    "MetricDriftWarning": "telemetry.drift",
+    "detect_metric_drift": "telemetry.drift",
+    "TelemetryLog": "telemetry.log",
+    "plot_telemetry": "telemetry.plots",
+    "TelemetrySynthesizer": "telemetry.synthesizer",
+    "drift_between": "telemetry.synthesizer",
+    "OptimizerConfig": "training.config",
+    "RunConfig": "training.config",
+    "TrainConfig": "training.config",
+    "RunResult": "training.fit",
+    "fit": "training.fit",
+    "adjust_learning_rate": "training.optimizer",
+    "configure_optimizer": "training.optimizer",
+    "cpu_autocast": "training.precision",
+    "cosine_ramp": "training.schedule",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """A public name or a submodule, imported when it is first asked for."""
+        from importlib import import_module
+        from importlib.util import find_spec
+
+        if name in _HOMES:
+            found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        elif not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+            found = import_module(f"{__name__}.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        """All public names, imported or not yet."""
+        return sorted({*globals(), *__all__})

@@ -34,6 +34,7 @@
     │   ├── GateError              output refused by the safety gate
     │   ├── InvalidPredictionError predictions that are not numbers
     │   └── ReviewError            a review item that is not there, decided already or damaged
+    ├── StoppedError               a signal ended the work in good order: exit code 128 + its number
     └── ServiceError               a server cannot do what was asked of it: exit code 1
         ├── UnknownNameError       no run, job, file or item of that name
         ├── ConflictError          the name is taken, or what it names is in the wrong state
@@ -42,6 +43,8 @@
         ├── TooLargeError          more bytes than the server takes
         ├── UnreachableError       no server answers
         └── RefusedError           the server answered with a problem
+
+`Interrupted`, a `KeyboardInterrupt`, stands outside: no `except Exception` may swallow it.
 
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
@@ -52,6 +55,23 @@ class BitTransformerError(Exception):
     """Base of all errors raised on purpose; anything else that escapes is a bug of ours."""
 
     exit_code = 1
+
+
+class StoppedError(BitTransformerError):
+    """A signal ended the work after all that was worth keeping had been written."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, raised in the main thread so that everything is cleaned up on the way."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
 
 
 class UsageError(BitTransformerError, ValueError):

@@ -1,90 +1,173 @@
-"""Finds the command, turns errors into one line and an exit code."""
+"""Finds the command, turns errors into one line and an exit code.
+
+Importing this loads next to nothing, so that help and a mistyped command take no time.
+"""
 
 import importlib
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
-from bit_transformer.errors import BitTransformerError
+from bit_transformer.cli.commands import COMMANDS
+from bit_transformer.cli.process import (
+    drop_output,
+    leave_to_the_system,
+    output_error,
+    prepare_streams,
+    signals_raise,
+)
+from bit_transformer.errors import BitTransformerError, Interrupted
+from bit_transformer.version import __version__
 
-COMMANDS = {
-    "train": "train a model on any bytes, compare it with general compressors, sample",
-    "generate": "continue a prompt",
-    "score": "bits per byte of a file; --html paints it by surprisal",
-    "eval": "a model beside gzip, bzip2, xz, zstd and brotli on the same bytes",
-    "compress": "any file without loss, by context mixing, or with RUN by a model as well",
-    "decompress": "give a compressed file back, or what can be saved of a damaged one",
-    "runs": "list the runs in a folder",
-    "telemetry": "K, C, S of a run's training as a picture, or along a file",
-    "gate": "how many held-out windows of a run, or of files, its safety gate lets pass",
-    "memory": "what a run with these settings will need in memory, before it starts",
-    "quantize": "a model with weights of 8 or 4 bits",
-    "push": "upload a run or a checkpoint, with a model card, to a hub",
-    "pull": "download a run or a checkpoint from a hub",
-    "review": "list, show, approve or reject what the safety gate held back",
-    "serve": "the management server: REST and MCP on 127.0.0.1:7000",
-    "dashboard": "the server in a browser: 127.0.0.1:5000",
-    "call": "any operation of a running server",
-    "watch": "run tests on every change, restart the server if they pass",
-}
-
-_INTERRUPTED = 130
+_READER_GONE = 128 + signal.SIGPIPE
 
 
 def usage() -> str:
     """What `bit-transformer --help` prints."""
-    lines = [f"  {name:<12}{phrase}" for name, phrase in COMMANDS.items()]
+    import shutil
+    import textwrap
+
+    width = max(30, min(100, shutil.get_terminal_size().columns))
+    lines = []
+    for name, phrase in COMMANDS.items():
+        lines += textwrap.wrap(
+            phrase, width, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14
+        )
+    closing = (
+        "bit-transformer COMMAND --help shows the options of a command, --version the version.",
+        "Exit code: 0 on success, 2 on a usage error, 1 on a failure (--debug shows where).",
+    )
     return "\n".join(
         [
             "usage: bit-transformer COMMAND [OPTIONS]",
             "",
-            "A language model over bits: any bytes are training data.",
+            *textwrap.wrap("A language model over bits: any bytes are training data.", width),
             "",
             *lines,
             "",
-            "bit-transformer COMMAND --help lists the options of a command.",
-            "Exit code: 0 on success, 2 on a usage error, 1 on a failure (--debug shows where).",
+            *(line for text in closing for line in textwrap.wrap(text, width)),
         ]
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the value is the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help"):
+    """Run one command; the value is the exit code.
+
+    Without arguments it is the whole process: it takes those of the command line, and sees to the
+    standard streams and to what happens to signals after it.
+    """
+    try:
+        if arguments is None:
+            prepare_streams()
+        with signals_raise():
+            code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt as interrupt:
+        code = _interrupted(interrupt)
+    if arguments is None:
+        leave_to_the_system()
+        if (error := output_error()) is not None:
+            return _output_failed(error)
+    return code
+
+
+def _guarded(words: list[str]) -> int:
+    """The exit code of a command, whatever happens in it."""
+    try:
+        return _run(words)
+    except BitTransformerError as error:
+        return _explain(error, str(error), error.exit_code, words)
+    except SystemExit as end:
+        return _fail(end.code, 1) if isinstance(end.code, str) else int(end.code or 0)
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(interrupt)
+    except BrokenPipeError as error:
+        return _output_failed(error)
+    except MemoryError as error:
+        what = "there is not enough memory for this; a smaller batch, model or block needs less"
+        return _explain(error, what, 1, words)
+    except OSError as error:
+        if (broken := output_error()) is not None:
+            return _output_failed(broken)
+        if error.filename is None:
+            return _internal(error, words)
+        return _explain(error, f"cannot use {error.filename}: {error.strerror}", 1, words)
+    except Exception as error:
+        return _internal(error, words)
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] == "--debug":
+        words = words[1:]
+    if not words or words[0] in ("-h", "--help", "--help-all"):
         print(usage())
         return 0 if words else 2
     command = words[0]
-    if command not in COMMANDS:
-        return _fail(f"no command {command!r}; there are {', '.join(COMMANDS)}", 2)
-    try:
-        module = importlib.import_module(f"bit_transformer.cli.{command}")
-        module.run(words[1:])
-    except BitTransformerError as error:
-        return _explain(error, str(error), error.exit_code, debug=debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted", _INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has gone; nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if command in ("-V", "--version"):
+        print(f"bit-transformer {__version__}")
         return 0
-    except Exception as error:
-        what = f"internal error, {type(error).__name__}: {error}; --debug shows where"
-        return _explain(error, what, 1, debug=debug)
+    if command not in COMMANDS:
+        return _fail(_no_command(command), 2)
+    module = importlib.import_module(f"bit_transformer.cli.{command}")
+    module.run(words[1:])
     return 0
 
 
-def _explain(error: BaseException, message: str, code: int, *, debug: bool) -> int:
-    if debug:
+def _no_command(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, n=1)
+    remedy = f"did you mean {near[0]}?" if near else "bit-transformer --help lists all"
+    return f"there is no command {word!r}; {remedy}"
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    if isinstance(interrupt, Interrupted):
+        name = signal.Signals(interrupt.signal_number).name
+        return _fail(f"stopped by {name}", interrupt.exit_code)
+    return _fail("interrupted", 128 + signal.SIGINT)
+
+
+def _output_failed(error: OSError) -> int:
+    drop_output()
+    if isinstance(error, BrokenPipeError):
+        # The reader has what it wanted, as in `... | head`.
+        return _READER_GONE
+    return _fail(f"cannot write to standard output: {os.strerror(error.errno or 0)}", 1)
+
+
+def _internal(error: BaseException, words: Sequence[str]) -> int:
+    what = f"internal error, {type(error).__name__}: {error}; --debug shows where"
+    return _explain(error, what, 1, words)
+
+
+def _explain(error: BaseException, message: str, code: int, words: Sequence[str]) -> int:
+    if _debug_asked(words):
+        import traceback
+
         traceback.print_exception(error)
     return _fail(message, code)
 
 
+def _debug_asked(words: Sequence[str]) -> bool:
+    """Whether --debug is a flag here, neither the value of another nor behind --."""
+    if "--debug" not in words:
+        return False
+    from bit_transformer.cli.completion import text_flags
+
+    end = words.index("--") if "--" in words else len(words)
+    taking = text_flags(words[0])
+    return any(
+        word == "--debug" and (at == 0 or words[at - 1] not in taking)
+        for at, word in enumerate(words[:end])
+    )
+
+
 def _fail(message: str, code: int) -> int:
-    print(f"bit-transformer: {message}", file=sys.stderr)
+    # Where nobody can be told, the exit code tells.
+    with suppress(OSError, ValueError):
+        print(f"bit-transformer: {message}", file=sys.stderr, flush=True)
     return code
 
 

@@ -3,32 +3,11 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-import tyro
-from rich.console import Console
-from rich.table import Table
+from bit_transformer.cli.parsing import parse, parse_known
 
-Arguments = TypeVar("Arguments")
-
-
-def parse(
-    kind: type[Arguments],
-    words: Sequence[str],
-    *,
-    command: str,
-    default: Arguments | None = None,
-) -> Arguments:
-    """The command's arguments from its words; exits with code 2 on a usage error."""
-    settings: dict[str, Any] = {} if default is None else {"default": default}
-    arguments: Arguments = tyro.cli(
-        kind,
-        prog=f"bit-transformer {command}",
-        args=list(words),
-        config=(tyro.conf.OmitArgPrefixes,),
-        **settings,
-    )
-    return arguments
+__all__ = ["parse", "parse_known", "print_comparison", "print_json", "print_table"]
 
 
 def print_json(report: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -38,6 +17,9 @@ def print_json(report: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; the first column is text, the others are figures."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")

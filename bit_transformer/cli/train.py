@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from bit_transformer.cli.output import parse, print_comparison, print_json
+from bit_transformer.cli.output import parse, parse_known, print_comparison, print_json
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.dataset import open_dataset
 from bit_transformer.errors import ConfigError, MissingExtraError
@@ -128,7 +128,7 @@ class _StopOnSignal(Callback):
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse_settings(words, command="train")
-    folder = _origin(words).folder()
+    folder = parse_known(_Origin, words, command="train").folder()
     settings = arguments.settings()
     mirror = _mirror(arguments, folder)
     resume = arguments.resume
@@ -158,12 +158,8 @@ def _mirror(arguments: TrainArguments, folder: Path) -> HubMirror | None:
 
 def parse_settings(words: Sequence[str], *, command: str) -> TrainArguments:
     """The arguments, over the defaults that some of them choose."""
-    return parse(TrainArguments, words, command=command, default=_origin(words).defaults())
-
-
-def _origin(words: Sequence[str]) -> _Origin:
-    origin, _ = tyro.cli(_Origin, args=list(words), return_unknown_args=True, add_help=False)
-    return origin
+    defaults = parse_known(_Origin, words, command=command).defaults()
+    return parse(TrainArguments, words, command=command, default=defaults)
 
 
 def _baselines(settings: RunConfig, folder: Path) -> dict[str, float]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bit_transformer.cli.main import COMMANDS, main
+from bit_transformer.cli.commands import COMMANDS
+from bit_transformer.cli.main import main
 from tests.cli.flags import FLAGS, flags_of
 
 TINY = ["--d-model", "16", "--nhead", "2", "--num-layers", "1", "--dim-feedforward", "32"]
@@ -179,10 +180,7 @@ def test_an_internal_error_is_one_line_too(monkeypatch, capsys):
     ],
 )
 def test_a_flag_outside_its_limits_exits_with_two(words, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    _fails(words, 2, message, capsys)
 
 
 def test_help_lists_every_command(capsys):
@@ -196,7 +194,7 @@ def test_python_m_runs_the_command_line():
     command = [sys.executable, "-m", "bit_transformer", "fly"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("bit-transformer: no command 'fly'")
+    assert ended.stderr.startswith("bit-transformer: there is no command 'fly'")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,145 @@
+"""Shell completion, from a table of all flags that is made from the commands' arguments.
+
+`scripts/make_completion.py` writes the table anew; a test says when it has to. Completing a word
+then starts no Python, and printing a shell's script imports no other command.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from bit_transformer.cli.commands import COMMANDS
+from bit_transformer.cli.output import parse
+
+TABLE = Path(__file__).with_name("completion.json")
+
+
+Takes = Literal["nothing", "text", "path", "value"] | list[str]
+"""What a flag takes; a list holds all values that it may have."""
+
+Table = dict[str, dict[str, Takes]]
+"""The flags of each command."""
+
+
+@dataclass(frozen=True)
+class CompletionArguments:
+    """Print a script that makes a shell complete the commands and their flags."""
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
+    """bash, zsh or fish."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command."""
+    shell = parse(CompletionArguments, words, command="completion").shell
+    print({"bash": bash, "zsh": zsh, "fish": fish}[shell](table()))
+
+
+def table() -> Table:
+    """All flags of all commands."""
+    found: Table = json.loads(TABLE.read_text(encoding="utf-8"))
+    return found
+
+
+def text_flags(command: str) -> set[str]:
+    """Flags of a command whose value may be any text, even the name of a flag."""
+    return {name for name, takes in table().get(command, {}).items() if takes == "text"}
+
+
+def bash(flags: Table) -> str:
+    """The script for bash; what is no command, flag or choice is completed as a file."""
+    choices = "\n".join(
+        f"    {shlex.quote(f'{command} {name}')}) words={shlex.quote(' '.join(values))};;"
+        for command, name, values in _choices(flags)
+    )
+    names = "\n".join(
+        f"    {command}) words={shlex.quote(' '.join(own))};;" for command, own in flags.items()
+    )
+    return f"""_bit_transformer() {{
+  local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words=
+  local command=${{COMP_WORDS[1]}}
+  if ((COMP_CWORD == 1)); then
+    words={shlex.quote(" ".join(COMMANDS))}
+  elif [[ $word == -* ]]; then
+    case $command in
+{names}
+    esac
+  else
+    case "$command $before" in
+{choices}
+    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$word"))
+}}
+complete -o default -o bashdefault -F _bit_transformer bit-transformer"""
+
+
+def zsh(flags: Table) -> str:
+    """The script for zsh, to be evaluated or to be saved as _bit-transformer on its path."""
+    # A colon would end the name, and one in the phrase is harmless.
+    commands = "\n".join(f"    {shlex.quote(f'{name}:{what}')}" for name, what in COMMANDS.items())
+    choices = "\n".join(
+        f"    {shlex.quote(f'{command} {name}')}) compadd -- {' '.join(values)}; return;;"
+        for command, name, values in _choices(flags)
+    )
+    names = "\n".join(
+        f"    {command}) compadd -- {' '.join(own)};;" for command, own in flags.items()
+    )
+    return f"""#compdef bit-transformer
+_bit_transformer() {{
+  local -a commands=(
+{commands}
+  )
+  if ((CURRENT == 2)); then
+    _describe command commands
+    return
+  fi
+  case "$words[2] $words[CURRENT-1]" in
+{choices}
+  esac
+  if [[ $words[CURRENT] != -* ]]; then
+    _files
+    return
+  fi
+  case $words[2] in
+{names}
+  esac
+}}
+if [[ $funcstack[1] == _bit-transformer ]]; then
+  _bit_transformer "$@"
+else
+  compdef _bit_transformer bit-transformer
+fi"""
+
+
+def fish(flags: Table) -> str:
+    """The script for fish."""
+    begin = "complete -c bit-transformer -n"
+    lines = [
+        f"{begin} __fish_use_subcommand -f -a {name} -d {_fish_quoted(phrase)}"
+        for name, phrase in COMMANDS.items()
+    ]
+    for command, own in flags.items():
+        for name, takes in own.items():
+            spelled = f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
+            value = {"nothing": "", "path": " -r -F"}.get(str(takes), " -x")
+            chosen = f" -a {_fish_quoted(' '.join(takes))}" if isinstance(takes, list) else ""
+            condition = _fish_quoted(f"__fish_seen_subcommand_from {command}")
+            lines.append(f"{begin} {condition} {spelled}{value}{chosen}")
+    return "\n".join(lines)
+
+
+def _choices(flags: Table) -> Iterator[tuple[str, str, list[str]]]:
+    for command, own in flags.items():
+        for name, takes in own.items():
+            if isinstance(takes, list):
+                yield command, name, takes
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
