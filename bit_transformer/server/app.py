@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from mcp.server.transport_security import TransportSecuritySettings
 
-from bit_transformer.server.access.answers import App, PlainAnswers, Scope
+from bit_transformer.server.access.answers import App, FreshAnswers, Scope
 from bit_transformer.server.access.origins import SameSite
 from bit_transformer.server.access.patience import BoundedRequest
 from bit_transformer.server.access.rate import RateLimit
@@ -74,4 +74,4 @@ def _guarded(app: App, engine: Engine, access: Access) -> App:
     bounded = BoundedRequest(app, most_bytes, limits.silence_seconds)
     known = BearerToken(bounded, access.token)
     limited = RateLimit(known, limits.requests_per_second, limits.burst)
-    return PlainAnswers(SameSite(limited, access.hosts, access.origins))
+    return FreshAnswers(SameSite(limited, access.hosts, access.origins))
