@@ -6,4 +6,5 @@ token     the bearer token: where it is kept, and the layer that asks for it
 origins   which Host and Origin headers are let in
 rate      how often an address may ask
 patience  how long and how large a request may be
+shape     how many values a request may hold, and how deep
 """

@@ -143,7 +143,7 @@ def _train(work: Work, order: TrainingOrder) -> Trained:
     )
 
 
-@direct("POST", "/checkpoint")
+@direct("POST", "/checkpoint", lane="control")
 def checkpoint(engine: Engine, request: RunName) -> Saved:
     """Have a training save what it has learned, after the step it is at."""
     run = engine.workspace.run(request.run)
