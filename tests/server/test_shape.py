@@ -36,7 +36,7 @@ def _tool_call(arguments):
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
 
 
-_MANY_KEYS = {f"key{i}": i for i in range(70_000)}
+_MANY_KEYS = {f"key{i}": i for i in range(50_000)}
 _HOSTILE = {
     "keys": json.dumps(_MANY_KEYS),
     "list": json.dumps({"data": {"sources": ["x"] * 200_000}}),
