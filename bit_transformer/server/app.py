@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from mcp.server.transport_security import TransportSecuritySettings
 
-from bit_transformer.server.access.answers import App, PlainAnswers, Scope
+from bit_transformer.server.access.answers import App, FreshAnswers, Scope
 from bit_transformer.server.access.origins import SameSite
 from bit_transformer.server.access.patience import BoundedRequest
 from bit_transformer.server.access.rate import RateLimit
+from bit_transformer.server.access.shape import BoundedShape
 from bit_transformer.server.access.token import BearerToken
 from bit_transformer.server.mcp import make_mcp
 from bit_transformer.server.operations.registry import Engine
@@ -71,7 +72,7 @@ def _guarded(app: App, engine: Engine, access: Access) -> App:
         uploads = scope["method"] == "PUT" and scope["path"].startswith("/files/")
         return limits.upload_bytes if uploads else limits.body_bytes
 
-    bounded = BoundedRequest(app, most_bytes, limits.silence_seconds)
+    bounded = BoundedRequest(BoundedShape(app), most_bytes, limits.silence_seconds)
     known = BearerToken(bounded, access.token)
     limited = RateLimit(known, limits.requests_per_second, limits.burst)
-    return PlainAnswers(SameSite(limited, access.hosts, access.origins))
+    return FreshAnswers(SameSite(limited, access.hosts, access.origins))

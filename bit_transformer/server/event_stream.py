@@ -1,10 +1,9 @@
 """Server-sent events: what a job tells and what a stream makes, as it comes."""
 
-import asyncio
-import functools
 import time
 from collections.abc import AsyncIterator
 
+import anyio.to_thread
 from pydantic import BaseModel
 
 from bit_transformer.errors import BitTransformerError
@@ -40,9 +39,12 @@ async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator
         else:
             yield b": waiting\n\n"
         spoke = time.monotonic()
-    state = await asyncio.to_thread(engine.jobs.state, identity)
-    document = await asyncio.to_thread(functools.partial(job_document, engine.jobs, state))
-    yield event(document.model_dump_json(), kind="end")
+
+    def describe() -> str:
+        return job_document(engine.jobs, engine.jobs.state(identity)).model_dump_json()
+
+    document = await anyio.to_thread.run_sync(describe, limiter=engine.lanes["control"])
+    yield event(document, kind="end")
 
 
 async def part_events(

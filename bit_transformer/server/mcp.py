@@ -1,10 +1,8 @@
 """The operations as tools of the Model Context Protocol, and runs as resources."""
 
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
@@ -17,7 +15,7 @@ from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.jobs.log import follow
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.operations.jobs import JobRequest, job_document
-from bit_transformer.server.operations.perform import perform, stream
+from bit_transformer.server.operations.perform import answer, stream
 from bit_transformer.server.operations.registry import Engine, Operation
 from bit_transformer.server.operations.status import package_version
 from bit_transformer.server.problems import problem_of, problem_of_fields
@@ -53,9 +51,9 @@ def make_mcp(engine: Engine) -> MCPServer:
 
 
 def _tool(engine: Engine, operation: Operation) -> Tool:
-    answer = operation.answer
+    kind = operation.answer
     if operation.kind == "stream":
-        answer = create_model(f"{operation.name.title()}Parts", parts=(list[answer], ...))  # type: ignore[valid-type]
+        kind = create_model(f"{operation.name.title()}Parts", parts=(list[kind], ...))  # type: ignore[valid-type]
 
         async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
             parts = []
@@ -64,17 +62,19 @@ def _tool(engine: Engine, operation: Operation) -> Tool:
                 parts.append(part)
                 done, total = (getattr(part, name, None) for name in ("done", "total"))
                 await context.report_progress(done or len(parts), total)
-            return answer(parts=parts)
+            return kind(parts=parts)
 
     else:
 
         async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
             request = operation.request.model_validate(arguments)
-            return await anyio.to_thread.run_sync(
-                functools.partial(perform, engine, operation, request)
-            )
+            return await answer(engine, operation, request, _as_it_is)
 
-    return _made(call, operation.name, operation.description, operation.request, answer, operation)
+    return _made(call, operation.name, operation.description, operation.request, kind, operation)
+
+
+def _as_it_is(answered: BaseModel) -> BaseModel:
+    return answered
 
 
 def _wait_tool(engine: Engine) -> Tool:
@@ -163,11 +163,8 @@ def _add_resource(
 async def _read(engine: Engine, operation: Operation, arguments: dict[str, Any]) -> str:
     try:
         request = operation.request.model_validate(arguments)
-        answer = await anyio.to_thread.run_sync(
-            functools.partial(perform, engine, operation, request)
-        )
+        return await answer(engine, operation, request, BaseModel.model_dump_json)
     except BitTransformerError as error:
         raise ResourceNotFoundError(str(error)) from error
     except ValidationError as error:
         raise ResourceNotFoundError(problem_of_fields(error.errors()).detail) from error
-    return answer.model_dump_json()

@@ -31,6 +31,7 @@ class ModelStore:
         self._loaded: OrderedDict[tuple[Path, int], BitTransformerLM] = OrderedDict()
         self._guard = threading.Lock()
         self._turns = threading.BoundedSemaphore(limits.computing)
+        self._places = threading.BoundedSemaphore(limits.computing + limits.waiting)
 
     @contextmanager
     def computing(self, run: RunFolder) -> Iterator[BitTransformerLM]:
@@ -41,6 +42,23 @@ class ModelStore:
         """
         with self.turn(), torch.no_grad():
             yield self._model(run)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among those who compute or wait for their turn, without waiting.
+
+        Raises `QueueFullError` when all are taken. Each one holds a thread, so their number is
+        bounded.
+        """
+        if not self._places.acquire(blocking=False):
+            raise QueueFullError(
+                f"{self._limits.computing} requests compute and {self._limits.waiting} wait for "
+                "their turn already, the most that may (--computing, --waiting); try again later"
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
 
     @contextmanager
     def turn(self) -> Iterator[None]:

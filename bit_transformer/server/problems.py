@@ -24,6 +24,10 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 )
 """The first class that fits decides."""
 RETRY_SECONDS = 5
+_MOST_FIELDS = 10
+"""Fields that are told; of a request with thousands of wrong ones nobody reads more."""
+_MOST_CHARACTERS = 1000
+"""Of a sentence or a place. What was sent may be a part of it, and be as long as a body."""
 
 
 class FieldProblem(BaseModel):
@@ -43,6 +47,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     fields: list[FieldProblem] | None = None
+    """The first ten that are wrong."""
+    wrong_fields: int | None = None
+    """How many are wrong in all."""
     owner: str | None = None
     """Job that has what was asked for."""
 
@@ -68,7 +75,7 @@ def problem(status: int, detail: str, *, kind: str | None = None, **more: Any) -
     title = HTTPStatus(status).phrase
     slug = kind or re.sub(r"[^a-z]+", "-", title.lower())
     address = f"urn:bit-transformer:problem:{slug}"
-    return Problem(type=address, title=title, status=status, detail=detail, **more)
+    return Problem(type=address, title=title, status=status, detail=shortened(detail), **more)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -86,12 +93,25 @@ def problem_of_fields(found: Sequence[Mapping[str, Any]]) -> Problem:
     if any(one["type"] == "json_invalid" for one in found):
         return problem(400, f"the body is no JSON: {found[0].get('ctx', {}).get('error', '')}")
     fields = [
-        FieldProblem(where=_place(one["loc"]), message=one["msg"].removeprefix("Value error, "))
-        for one in found
+        FieldProblem(
+            where=shortened(_place(one["loc"])),
+            message=shortened(one["msg"].removeprefix("Value error, ")),
+        )
+        for one in found[:_MOST_FIELDS]
     ]
     first = fields[0]
-    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
-    return problem(422, f"{first.where}: {first.message}{more}", kind="invalid", fields=fields)
+    more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
+    detail = shortened(f"{first.where}: {first.message}") + more
+    return problem(422, detail, kind="invalid", fields=fields, wrong_fields=len(found))
+
+
+def shortened(text: str) -> str:
+    """A text with its middle left out where it is too long to be read."""
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    half = _MOST_CHARACTERS // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half]} ... ({left_out:,} characters left out) ... {text[-half:]}"
 
 
 def _place(location: Iterable[Any]) -> str:

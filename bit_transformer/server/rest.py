@@ -1,12 +1,10 @@
 """The operations as a REST interface with an OpenAPI document, made of their registry."""
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
-import anyio
 import anyio.to_thread
 from fastapi import Body, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +20,7 @@ from bit_transformer.server.event_stream import job_events, part_events
 from bit_transformer.server.jobs.log import count_lines
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.operations.files import File, describe_file
-from bit_transformer.server.operations.perform import perform, stream
+from bit_transformer.server.operations.perform import answer, stream
 from bit_transformer.server.operations.registry import Engine, Operation
 from bit_transformer.server.problems import (
     MEDIA_TYPE,
@@ -85,9 +83,13 @@ def add_problems(app: FastAPI) -> None:
 def _settings(operation: Operation) -> dict[str, Any]:
     return {
         "response_model": operation.answer,
-        "status_code": 202 if operation.kind == "job" else 200,
+        "status_code": _status_of(operation),
         "responses": documented(*_ALWAYS, 404, 409, 501),
     }
+
+
+def _status_of(operation: Operation) -> int:
+    return 202 if operation.kind == "job" else 200
 
 
 def _events_settings() -> dict[str, Any]:
@@ -124,11 +126,13 @@ def _description(operation: Operation) -> str:
 
 
 def _answering(engine: Engine, operation: Operation) -> Endpoint:
-    async def endpoint(**given: Any) -> BaseModel:
+    status = _status_of(operation)
+
+    async def endpoint(**given: Any) -> Response:
         request = _request(operation, given)
-        return await anyio.to_thread.run_sync(
-            functools.partial(perform, engine, operation, request)
-        )
+        # Written down where it was made: a large answer must not keep the event loop.
+        content = await answer(engine, operation, request, BaseModel.model_dump_json)
+        return Response(content, status, media_type="application/json")
 
     return _with_parameters(endpoint, operation, operation.answer)
 
@@ -185,7 +189,10 @@ def _add_events(app: FastAPI, engine: Engine) -> None:
         """Follow a job: each line it writes is an event, numbered so that `Last-Event-ID` goes on
         where a connection broke; of the lines before, only so many of the `newest` are told. The
         last event is called `end` and holds the job."""
-        there = await anyio.to_thread.run_sync(count_lines, engine.jobs.job(job).metrics)
+        metrics = engine.jobs.job(job).metrics
+        there = await anyio.to_thread.run_sync(
+            count_lines, metrics, limiter=engine.lanes["control"]
+        )
         content = job_events(engine, job, max(last_event_id, there - newest))
         return StreamingResponse(content, media_type=EVENTS)
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bit_transformer.errors import ConfigError
 from bit_transformer.server.access.answers import App
+from bit_transformer.server.access.headers import COMMON, DOCUMENTS_ARE_DATA
 from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
 from bit_transformer.server.access.token import settle_token
 from bit_transformer.server.app import Access, create_app
@@ -24,6 +26,7 @@ from bit_transformer.server.settings import TOKEN_VARIABLE, Limits
 from bit_transformer.server.workspace import open_workspace
 
 _HEADER_SECONDS = 10.0
+_HEADERS = (*COMMON, DOCUMENTS_ARE_DATA)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def _settings(app: App, limits: Limits) -> uvicorn.Config:
         ws="none",
         log_level="warning",
         server_header=False,
+        headers=list(_HEADERS),
         proxy_headers=False,
         limit_concurrency=limits.connections,
         timeout_graceful_shutdown=3,
@@ -127,6 +131,19 @@ class _ImpatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered with the headers of every other answer."""
+        given = self.server_state.default_headers
+        headers = [
+            *given,
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"connection", b"close"),
+        ]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=msg.encode()), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -27,6 +27,8 @@ class Limits:
     """Jobs that are over and still listed; older ones are removed, what they made stays."""
     computing: int = 2
     """Requests that may compute at a time; others wait for them."""
+    waiting: int = 32
+    """Requests that may wait for their turn to compute; more are refused at once."""
     wait_seconds: float = 30.0
     """How long a request waits for its turn to compute."""
     models: int = 2

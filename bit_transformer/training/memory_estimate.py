@@ -6,9 +6,15 @@ not by a formula of its own. What kernels hold inside is not seen, and a small a
 it; penalties on K, C and S are not counted.
 """
 
+import contextlib
 import dataclasses
+import math
+import os
+import sys
 import weakref
+from bisect import bisect_left
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +35,15 @@ from bit_transformer.training.precision import autocast
 _RECOVERY_STATES = 2
 _KERNEL_BYTES = 12 << 20
 """What kernels hold inside: 3 to 24 MiB in `benchmarks/bench_memory.py`."""
+
+_FEW_LAYERS = 8
+"""Deeper networks are counted from two shallow ones."""
+_STATES = 12
+"""Copies of the weights that a run may hold: gradients, moments, an average, two recovery states."""
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,26 +112,120 @@ def fit_into_budget(config: RunConfig) -> RunConfig:
     """The same run with as few micro-batches per step as fit into its `memory_budget`; without one
     it stays as it is.
 
-    Raises `ConfigError` when one window at a time is still too much.
+    Raises `ConfigError` when one window at a time is still too much, and what `require_memory`
+    does.
     """
     train = config.train
     if train.memory_budget is None:
+        require_memory(config)
         return config
-    budget, need = parse_bytes(train.memory_budget), 0
-    for accumulate in range(train.accumulate, train.batch_size + 1):
-        if train.batch_size % accumulate:
-            continue
-        smaller = dataclasses.replace(
-            config, train=dataclasses.replace(train, accumulate=accumulate)
+    budget = parse_bytes(train.memory_budget)
+    counts = [n for n in _divisors(train.batch_size) if n >= train.accumulate]
+    need = _need(_with_accumulate(config, counts[-1]), budget)
+    if need > budget:
+        raise ConfigError(
+            f"memory_budget={train.memory_budget} is not enough: one window at a time needs "
+            f"{_size(need)}; use a smaller preset or shorter window_bytes, "
+            "--reversible or --use-checkpoint, or raise the budget"
         )
-        need = estimate_training(smaller).peak
-        if need <= budget:
-            return smaller
-    raise ConfigError(
-        f"memory_budget={train.memory_budget} is not enough: one window at a time needs "
-        f"{need / 2**20:,.0f} MiB; use a smaller preset or shorter window_bytes, "
-        "--reversible or --use-checkpoint, or raise the budget"
+    # More micro-batches never need more, so the first count that fits is found by bisection.
+    first = bisect_left(
+        counts, True, key=lambda n: _need(_with_accumulate(config, n), budget) <= budget
     )
+    chosen = _with_accumulate(config, counts[first])
+    require_memory(chosen)
+    return chosen
+
+
+def require_memory(config: RunConfig, available: int | None = None) -> None:
+    """Raise `ConfigError` when the steps of a run clearly cannot fit into this machine's memory, or
+    into `available` bytes.
+
+    Nothing is allocated, and it takes seconds at most. A run that fits by a generous product of its
+    sizes is not looked at closely.
+    """
+    most = _machine_bytes(config.train.device) if available is None else available
+    if _rough_need(config) <= most:
+        return
+    need = _need(config, most)
+    if need > most:
+        train = config.train
+        raise ConfigError(
+            f"a step of this run needs {_size(need)} of memory and there are {_size(most)}: "
+            f"batch_size={train.batch_size:,} in accumulate={train.accumulate:,} micro-batches, "
+            f"d_model={config.model.d_model:,}, num_layers={config.model.num_layers:,}, "
+            f"windows of {config.window_bytes:,} bytes; lower them, raise accumulate, or set "
+            "memory_budget to have it chosen"
+        )
+
+
+def _rough_need(config: RunConfig) -> int:
+    """More than the run needs, whatever its settings, from products of its sizes alone."""
+    model, train = config.model, config.train
+    widths = 4 * model.d_model + 2 * model.dim_feedforward
+    weights = model.num_layers * model.d_model * widths
+    weights += (2 << model.patch_size) * model.d_model * 2
+    rows = model.memory_slots + model.d_model
+    weights += len(model.memory_bits) * rows * model.memory_width
+    patches = config.window_bytes * model.bits_per_byte // model.patch_size + 1
+    windows = train.batch_size // train.accumulate
+    attended = patches if model.chunk_size is None else 2 * model.chunk_size
+    each = model.num_layers * (8 * widths + model.nhead * attended) + (8 << model.patch_size)
+    return 4 * (_STATES * weights + windows * patches * each) + _KERNEL_BYTES
+
+
+def _need(config: RunConfig, most: int) -> int:
+    """Peak bytes of a step, or some number above `most` where there is more to it than can be
+    counted."""
+    layers = config.model.num_layers
+    try:
+        if layers <= _FEW_LAYERS:
+            return estimate_training(config).peak
+        # All blocks are alike, and hundreds of them take long to build.
+        few, more = (
+            estimate_training(
+                dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=n))
+            ).peak
+            for n in (_FEW_LAYERS // 2, _FEW_LAYERS)
+        )
+    except (RuntimeError, OverflowError) as error:
+        # Sizes beyond 64 bits, which no tensor has.
+        if "overflow" not in str(error).lower():
+            raise
+        return max(most + 1, sys.maxsize)
+    each = (more - few) // (_FEW_LAYERS - _FEW_LAYERS // 2)
+    return more + (layers - _FEW_LAYERS) * each
+
+
+def _machine_bytes(device: str) -> int:
+    """Memory of the GPU that the run would take, else of this machine or its container."""
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for limit in _CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(limit.read_text()))
+    return min(sizes)
+
+
+def _with_accumulate(config: RunConfig, accumulate: int) -> RunConfig:
+    return dataclasses.replace(
+        config, train=dataclasses.replace(config.train, accumulate=accumulate)
+    )
+
+
+def _divisors(number: int) -> list[int]:
+    """All of them, in order."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
+
+
+def _size(number: int) -> str:
+    """Bytes in words."""
+    if number >= sys.maxsize:
+        return "more than 8 EiB"
+    unit = min(max((number.bit_length() - 1) // 10, 2), 6)
+    return f"{number / 2 ** (10 * unit):,.0f} {'KMGTPE'[unit - 1]}iB"
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -179,6 +179,8 @@ def test_a_value_outside_its_bounds_names_the_bound(served):
         ("/train", {"model": {"nhead": 3}}, "d_model must be divisible by nhead, got 128 and 3"),
         ("/train", {"model": {"width": 3}}, "model.width: Unexpected keyword argument"),
         ("/train", {"model": {"d_model": 65536, "num_layers": 99}}, "takes at most 4,294,967,296"),
+        ("/train", {"train": {"batch_size": 10**9}}, "PiB of memory and there are"),
+        ("/train", {"train": {"batch_size": 8, "memory_budget": "1MB"}}, "one window at a time"),
         ("/score", {}, "give exactly one of text, base64 and file"),
         ("/infer", {"sampling": {"top_p": 3}}, "top_p must be in (0, 1], got 3"),
     ]

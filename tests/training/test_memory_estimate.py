@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.training.config import parse_bytes
 from bit_transformer.training.fit import train_run
 from bit_transformer.training.memory_estimate import (
+    _need,
+    _rough_need,
     estimate_inference,
     estimate_training,
     fit_into_budget,
+    require_memory,
 )
 from bit_transformer.training.run_folder import RunFolder
 
@@ -134,3 +138,59 @@ def test_the_command_tells_it(capsys):
     assert main(["memory"]) == 0
     assert "peak of a training step" in capsys.readouterr().out
     assert main(["memory", "--memory-budget", "1MB"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "train"),
+    [
+        ({}, {"batch_size": 10**9}),
+        ({}, {"batch_size": 10**18}),
+        ({"num_layers": 1000, "d_model": 8192, "dim_feedforward": 32768}, {}),
+        ({"d_model": 1 << 17, "dim_feedforward": 1 << 18}, {}),
+        ({"max_seq_len": 1 << 30}, {}),
+        ({}, {"batch_size": 10**9, "memory_budget": "900TiB"}),
+    ],
+)
+def test_what_clearly_cannot_fit_is_refused_before_anything_is_made(model, train, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(
+        ConfigError, match=r"(EiB|PiB|TiB) of memory and there are .*iB: batch_size"
+    ):
+        train_run(_run(model, **train), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    assert time.monotonic() - began < 60
+
+
+def test_the_limit_can_be_given_and_is_named():
+    config = _run(batch_size=64)
+    need = estimate_training(config).peak
+    require_memory(config, need)
+    with pytest.raises(ConfigError, match="batch_size=64 in accumulate=1 micro-batches"):
+        require_memory(config, need - 1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"num_layers": 40},
+        {"use_act": True, "dropout": 0.1, "memory_dropout": 0.1},
+        {"chunk_size": 128, "overlap": 64},
+        {"patch_size": 1, "memory_bits": (16,)},
+        {"patch_size": 12, "memory_bits": (12, 24)},
+        {"memory_slots": 1 << 20, "memory_bits": tuple(range(8, 200, 8))},
+        {"d_model": 8, "dim_feedforward": 8},
+    ],
+)
+@pytest.mark.parametrize("train", [{}, {"batch_size": 512}, {"max_recoveries": 1}])
+def test_the_rough_need_is_never_below_the_need(model, train):
+    config = _run(model, weight_average=0.9, **train)
+    need = _need(config, 1 << 60)
+    assert need <= _rough_need(config)
+    if config.model.num_layers > 8:
+        assert need == pytest.approx(estimate_training(config).peak, rel=0.05)
+
+
+def test_many_divisors_take_no_time():
+    config = _run(batch_size=735_134_400, memory_budget="300MB")
+    assert fit_into_budget(config).train.accumulate > 1000

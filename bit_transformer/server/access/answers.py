@@ -14,11 +14,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _POLICY_VIOLATION = 1008
 
 
-_EVERYWHERE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-
-
-class PlainAnswers:
-    """Has no answer stored, or taken for another kind of document than it says it is."""
+class FreshAnswers:
+    """Has no answer stored, unless it says so itself."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -26,14 +23,15 @@ class PlainAnswers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
 
-        async def send_plainly(message: Message) -> None:
+        async def send_fresh(message: Message) -> None:
             if message["type"] == "http.response.start":
-                there = {name for name, _ in message["headers"]}
-                more = [(name, value) for name, value in _EVERYWHERE if name not in there]
-                message = {**message, "headers": [*message["headers"], *more]}
+                headers = list(message["headers"])
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
             await send(message)
 
-        await self._app(scope, receive, send_plainly)
+        await self._app(scope, receive, send_fresh)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from nicegui import app, background_tasks, ui
 
 from bit_transformer.errors import ConfigError
+from bit_transformer.server.access.headers import COMMON, NO_FRAMES
 from bit_transformer.server.access.origins import SameSite, is_loopback, own_hosts
 from bit_transformer.server.dashboard.backend import Backend
 from bit_transformer.server.dashboard.downloads import add_downloads
 from bit_transformer.server.dashboard.login import Login
 from bit_transformer.server.dashboard.page import draw_page
+from bit_transformer.server.dashboard.policy import PagePolicy
 from bit_transformer.server.dashboard.pulse import Pulse
 
 PASSWORD_VARIABLE = "BIT_TRANSFORMER_PASSWORD"
@@ -56,6 +58,7 @@ def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
     if place.password:
         app.add_middleware(Login, password=place.password)
     app.add_middleware(SameSite, hosts=hosts)
+    app.add_middleware(PagePolicy)
     ui.run(
         host=place.host,
         port=place.port,
@@ -67,6 +70,8 @@ def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
         reload=False,
         reconnect_timeout=30,
         show_welcome_message=False,
+        server_header=False,
+        headers=[*COMMON, NO_FRAMES],
     )
 
 

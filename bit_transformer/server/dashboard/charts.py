@@ -36,17 +36,16 @@ class Charts:
         ui.label(_KEY).classes("bt-help").style("margin-top:-8px")
 
     def show(self, history: History, floors: Floors) -> None:
-        """Draw the lines as they are now."""
-        for spec, chart in self._charts:
-            series = series_of(spec, history, floors, self._desk.dark)
-            chart.run_chart_method("setOption", {"series": series})
-            chart.props(f'aria-label="{summary_of(spec, history)}"')
+        """Draw the lines as they are now, in the colours of the theme.
 
-    def dress(self, history: History, floors: Floors) -> None:
-        """Draw all anew in the colours of the theme."""
+        The lines are a part of the element and not a call of its method. A browser that has not
+        loaded the chart's code yet, or has lost its connection, would lose a call; an element's
+        options reach it whenever it is ready.
+        """
         for spec, chart in self._charts:
             options = options_of(spec, self._desk.dark)
             options["series"] = series_of(spec, history, floors, self._desk.dark)
             chart.options.clear()
             chart.options.update(options)
+            chart.props["aria-label"] = summary_of(spec, history)
             chart.update()

@@ -100,7 +100,7 @@ class RunView:
         self._show_samples(history)
 
     def _dress(self, _: bool) -> None:
-        self._charts.dress(self._feed.history, floors_of(self._details))
+        self._charts.show(self._feed.history, floors_of(self._details))
 
     def _time_left(self, job: dict[str, Any] | None) -> None:
         left = (self._feed.progress or {}).get("seconds_left")

@@ -168,7 +168,7 @@ class LookedAt(Response):
     one patch more each."""
 
 
-@direct("POST", "/infer")
+@direct("POST", "/infer", lane="compute")
 def infer(engine: Engine, request: InferRequest) -> Inferred:
     """Continue a prompt; under the model's gate if asked."""
     run, began = engine.workspace.run_or_newest(request.run), time.monotonic()
@@ -229,7 +229,7 @@ def _guarded(
     return new, facts
 
 
-@direct("POST", "/infer_long")
+@direct("POST", "/infer_long", lane="compute")
 def infer_long(engine: Engine, request: LongRequest) -> LongInferred:
     """Read a sequence of any length window by window: the likeliest next bit after each of its
     bits, and telemetry of each window."""
@@ -265,7 +265,7 @@ def _require_few_windows(model: BitTransformerLM, bits: int, request: LongReques
         )
 
 
-@direct("POST", "/score")
+@direct("POST", "/score", lane="compute")
 def score(engine: Engine, request: ScoreRequest) -> Scored:
     """Bits per byte of some data under a model, every byte counted."""
     run = engine.workspace.run_or_newest(request.run)
@@ -285,7 +285,7 @@ def score(engine: Engine, request: ScoreRequest) -> Scored:
     )
 
 
-@direct("POST", "/look")
+@direct("POST", "/look", lane="compute")
 def look(engine: Engine, request: LookRequest) -> LookedAt:
     """Look inside one pass over some data: attention, its entropy, K, C, S, and the surprisal of
     each bit."""

@@ -27,7 +27,7 @@ class JobRequest(Request):
     """Identity of a job."""
 
 
-@direct("GET", "/jobs")
+@direct("GET", "/jobs", lane="control")
 def list_jobs(engine: Engine, request: JobsRequest) -> Jobs:
     """The jobs, newest first: those that wait, run and are over."""
     states = [
@@ -39,13 +39,13 @@ def list_jobs(engine: Engine, request: JobsRequest) -> Jobs:
     return Jobs(jobs=[job_document(engine.jobs, state) for state in shown], total=len(states))
 
 
-@direct("GET", "/jobs/{job}")
+@direct("GET", "/jobs/{job}", lane="control")
 def get_job(engine: Engine, request: JobRequest) -> Job:
     """One job: its state, progress and time left, result or error."""
     return job_document(engine.jobs, engine.jobs.state(request.job))
 
 
-@direct("POST", "/jobs/{job}/cancel")
+@direct("POST", "/jobs/{job}/cancel", lane="control")
 def cancel_job(engine: Engine, request: JobRequest) -> Job:
     """Have a job end: a waiting one at once, a training after its step, saved and evaluated.
 

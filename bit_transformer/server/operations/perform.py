@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from typing import TypeVar, cast
 
+import anyio.to_thread
 from pydantic import BaseModel
 
 from bit_transformer.server.operations.jobs import job_document
@@ -12,6 +14,31 @@ from bit_transformer.server.operations.registry import Engine, Operation, submit
 
 _HELD_BACK = 8
 """Parts of a stream that wait to be sent before its thread waits too."""
+
+
+Answer = TypeVar("Answer")
+
+
+async def answer(
+    engine: Engine,
+    operation: Operation,
+    request: BaseModel,
+    finish: Callable[[BaseModel], Answer],
+) -> Answer:
+    """`finish` of what `perform` gives, both in the lane of the operation.
+
+    Raises `QueueFullError` where the lane has no place left.
+    """
+
+    def whole() -> Answer:
+        return finish(perform(engine, operation, request))
+
+    if operation.lane == "at_once":
+        return whole()
+    with ExitStack() as held:
+        if operation.lane == "compute":
+            held.enter_context(engine.models.place())
+        return await anyio.to_thread.run_sync(whole, limiter=engine.lanes[operation.lane])
 
 
 def perform(engine: Engine, operation: Operation, request: BaseModel) -> BaseModel:
@@ -36,20 +63,16 @@ async def stream(
     closed = threading.Event()
 
     def put(part: BaseModel | Exception | None) -> None:
-        asyncio.run_coroutine_threadsafe(parts.put(part), loop).result()
+        if not closed.is_set():
+            asyncio.run_coroutine_threadsafe(parts.put(part), loop).result()
+
+    # Its thread holds the place until it has ended, however early the reader goes away.
+    place = ExitStack()
+    place.enter_context(engine.models.place())
 
     def produce() -> None:
-        end: Exception | None = None
-        try:
-            with closing(operation.run(engine, request)) as made:
-                for part in made:
-                    if closed.is_set():
-                        return
-                    put(part)
-        except Exception as error:
-            end = error
-        if not closed.is_set():
-            put(end)
+        with place:
+            put(_produce(operation.run(engine, request), put, closed))
 
     threading.Thread(target=produce, name=operation.name, daemon=True).start()
     try:
@@ -61,3 +84,20 @@ async def stream(
         closed.set()
         while not parts.empty():
             parts.get_nowait()
+
+
+def _produce(
+    parts: Iterator[BaseModel],
+    put: Callable[[BaseModel], None],
+    closed: threading.Event,
+) -> Exception | None:
+    """Put all parts, until nobody reads them any more; what went wrong on the way."""
+    try:
+        with closing(cast(Generator[BaseModel, None, None], parts)):
+            for part in parts:
+                if closed.is_set():
+                    return None
+                put(part)
+    except Exception as error:
+        return error
+    return None

@@ -4,15 +4,25 @@ direct   `(engine, request) -> response`, at once, in the server
 stream   `(engine, request) -> iterator of responses`, in the server
 job      `(work, request) -> result`, in a process of its own; asking for it gives the job
 
+A direct operation runs in a lane. Each lane has threads of its own, so that who asks for a state or
+ends a job never waits behind those who compute.
+
+at_once  in the event loop: it takes no time and touches no file
+control  looks at jobs and ends them
+work     reads and writes files, prepares jobs
+compute  runs a model; places are bounded, and who finds none is refused at once
+
 A request is refused before it becomes a job where that can be known: `prepare` sees it first.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from anyio import CapacityLimiter
 from pydantic import BaseModel
 
 from bit_transformer.server.jobs.queue import JobQueue
@@ -23,6 +33,18 @@ from bit_transformer.server.workspace import Workspace
 
 Method = Literal["GET", "POST", "DELETE"]
 Kind = Literal["direct", "stream", "job"]
+Lane = Literal["at_once", "control", "work", "compute"]
+_CONTROL_THREADS = 8
+_WORK_THREADS = 32
+
+
+def _make_lanes() -> dict[Lane, CapacityLimiter]:
+    return {
+        "control": CapacityLimiter(_CONTROL_THREADS),
+        "work": CapacityLimiter(_WORK_THREADS),
+        # `ModelStore.place` bounds these, and says so instead of having requests wait.
+        "compute": CapacityLimiter(math.inf),
+    }
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class Engine:
     jobs: JobQueue
     started: float
     """Unix time at which the server started."""
+    lanes: dict[Lane, CapacityLimiter] = field(default_factory=_make_lanes)
+    """Threads of each lane."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,8 @@ class Operation:
     request: type[BaseModel]
     response: type[BaseModel]
     """Of a stream: of each of its parts. Of a job: of its result."""
+    lane: Lane = "work"
+    """Of a direct operation; jobs are put in their queue in `work`."""
     prepare: Prepare | None = None
     stored: type[BaseModel] | None = None
     """What a job's request is stored as, where that is another type."""
@@ -92,9 +118,11 @@ class Operation:
         return (self.stored or self.request).model_validate(content)
 
 
-def direct(method: Method, path: str) -> Callable[[Callable[..., Any]], Operation]:
+def direct(
+    method: Method, path: str, *, lane: Lane = "work"
+) -> Callable[[Callable[..., Any]], Operation]:
     """Make an operation of `(engine, request) -> response`."""
-    return lambda function: _operation(function, method, path, "direct")
+    return lambda function: replace(_operation(function, method, path, "direct"), lane=lane)
 
 
 def stream(path: str) -> Callable[[Callable[..., Any]], Operation]:

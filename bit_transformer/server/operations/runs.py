@@ -85,7 +85,7 @@ def get_run(engine: Engine, request: RunName) -> Run:
     return describe(engine, engine.workspace.run(request.run))
 
 
-@direct("POST", "/import_checkpoint")
+@direct("POST", "/import_checkpoint", lane="compute")
 def import_checkpoint(engine: Engine, request: ImportRequest) -> Run:
     """Make a model of uploaded safetensors and their manifest, once they have been verified.
 

@@ -1,5 +1,6 @@
 """The server's health and state; metrics and settings of a run."""
 
+import functools
 import importlib.util
 import os
 import time
@@ -81,13 +82,13 @@ class ModelSettings(Response):
     """All sections of RunConfig; None for a model by itself."""
 
 
-@direct("GET", "/health")
+@direct("GET", "/health", lane="at_once")
 def health(engine: Engine, request: Nothing) -> Health:
     """Whether the server answers; the one operation that needs no token."""
     return Health(status="ok", version=package_version())
 
 
-@direct("GET", "/status")
+@direct("GET", "/status", lane="control")
 def status(engine: Engine, request: Nothing) -> Status:
     """Jobs under way, device, limits and features of the server."""
     states = engine.jobs.states()
@@ -152,6 +153,7 @@ def shown_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
     return {**sections, "data": data}
 
 
+@functools.cache
 def package_version() -> str:
     """The installed version; `0` in a bare checkout."""
     try:

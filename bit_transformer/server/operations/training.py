@@ -13,6 +13,7 @@ from bit_transformer.server.schemas import Name, Request, Response, RunName
 from bit_transformer.server.training_request import RunSettings, new_run_name
 from bit_transformer.training.config import RunConfig
 from bit_transformer.training.fit import train_run
+from bit_transformer.training.memory_estimate import fit_into_budget
 
 
 class TrainRequest(RunSettings):
@@ -81,6 +82,7 @@ def _prepare_training(engine: Engine, request: TrainRequest) -> Prepared:
             f"{name!r} holds a model of other settings; leave `model` and `preset` out to go on "
             "with it, or train a new run under another name"
         )
+    config = fit_into_budget(config)
     order = TrainingOrder(run=name, resume=before is not None, config=config)
     return Prepared(order, writes=name)
 
@@ -93,6 +95,7 @@ def _prepare_steps(engine: Engine, request: StepRequest) -> Prepared:
             f"{request.run!r} has done all of its {config.train.steps} planned steps; plan more "
             'with train: {"resume": true, "train": {"steps": ...}}'
         )
+    config = fit_into_budget(config)
     order = TrainingOrder(run=request.run, resume=True, config=config, stop_after=request.steps)
     return Prepared(order, writes=request.run)
 
@@ -143,7 +146,7 @@ def _train(work: Work, order: TrainingOrder) -> Trained:
     )
 
 
-@direct("POST", "/checkpoint")
+@direct("POST", "/checkpoint", lane="control")
 def checkpoint(engine: Engine, request: RunName) -> Saved:
     """Have a training save what it has learned, after the step it is at."""
     run = engine.workspace.run(request.run)
