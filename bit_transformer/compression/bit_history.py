@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt16
 
 from bit_transformer.compression.fixed_point import ONE, RATES
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 SLOTS = 16
 """Of a bucket, the check among them; the run and the probabilities are as many."""

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bit_transformer.compression.contexts import CONTEXTS, RICH_TEXT, TEXT, profile_of
-from bit_transformer.compression.lane_network import LaneNetwork
 from bit_transformer.compression.lanes import Lanes, new_lanes
 from bit_transformer.compression.lockstep import (
     DECODE,
@@ -23,6 +22,7 @@ from bit_transformer.compression.lockstep import (
     code_patches,
     code_patches_with_network,
 )
+from bit_transformer.compression.network import Network
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
 from bit_transformer.compression.tables import new_tables
 
@@ -100,13 +100,15 @@ class BlockCoder:
         self,
         shape: BlockShape,
         *,
-        network: LaneNetwork | None = None,
+        network: Network | None = None,
         given: UInt8[np.ndarray, " m"] = _NO_BYTES,
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
         self.shape, self._first = shape, len(given)
-        patch, byte = (8, _BYTE_BITS) if network is None else _bits(network)
+        patch, byte = 8, _BYTE_BITS
+        if network is not None:
+            patch, byte = network.patch_size, network.bits_per_byte
         self._patch_size, self._byte_bits = patch, byte
         self._tables = new_tables(
             self._first + shape.raw_bytes,
@@ -253,7 +255,3 @@ class BlockCoder:
     def _between(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         pairs = zip(begin, end, strict=True)
         return np.concatenate([self._tables.history[at:stop] for at, stop in pairs])
-
-
-def _bits(network: LaneNetwork) -> tuple[int, int]:
-    return network.config.patch_size, network.config.bits_per_byte

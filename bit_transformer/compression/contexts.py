@@ -10,7 +10,7 @@ from bit_transformer.compression.text_contexts import (
     note_text,
     text_contexts,
 )
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 TEXT, BINARY, RICH_TEXT = 0, 1, 2
 """Profiles."""

@@ -26,9 +26,9 @@ from bit_transformer.compression.container import (
     split_segments,
 )
 from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, share
+from bit_transformer.compression.network import HoldsNetwork
 from bit_transformer.compression.self_test import check_arithmetic
 from bit_transformer.errors import ContainerError, ModelMismatchError
-from bit_transformer.lm import BitTransformerLM
 
 _PIECE_BYTES = 1 << 16
 _MARKER = re.compile(b"|".join(map(re.escape, (BLOCK, END))))
@@ -351,7 +351,7 @@ def decode_bytes(blob: bytes, *, shared: Shared = NOTHING_SHARED) -> bytes:
     return sink.getvalue()
 
 
-def decode(model: BitTransformerLM | None, blob: bytes, *, given: bytes = b"") -> bytes:
+def decode(model: HoldsNetwork | None, blob: bytes, *, given: bytes = b"") -> bytes:
     """What `encode` was given, with the same model and the same `given`; raises as
     `decompress_stream`."""
     return decode_bytes(blob, shared=share(model, given))

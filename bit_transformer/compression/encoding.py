@@ -28,10 +28,9 @@ from bit_transformer.compression.container import (
     digest_of,
     segment_bytes,
 )
-from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.network import HoldsNetwork, Network
 from bit_transformer.compression.self_test import check_arithmetic
 from bit_transformer.errors import ConfigError, ContainerError, VerificationError
-from bit_transformer.lm import BitTransformerLM
 
 _PIECE_BYTES = 1 << 16
 
@@ -77,7 +76,7 @@ class CodecConfig:
 class Shared:
     """What encoder and decoder both have beforehand."""
 
-    network: LaneNetwork | None = None
+    network: Network | None = None
     given: UInt8[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.uint8))
     """Bytes like those to be compressed: the mixer learns them first."""
 
@@ -92,9 +91,14 @@ class Shared:
         return digest_of(self.given.tobytes()).digest() if len(self.given) else b""
 
 
-def share(model: BitTransformerLM | None = None, given: bytes = b"", *, threads: int = 1) -> Shared:
+def share(model: HoldsNetwork | None = None, given: bytes = b"", *, threads: int = 1) -> Shared:
     """A model, and bytes, that encoder and decoder both have; `threads` share out several lanes."""
-    network = None if model is None else LaneNetwork(model.network, threads=threads)
+    network = None
+    if model is not None:
+        # With a model PyTorch is loaded already; without one it is not needed.
+        from bit_transformer.compression.lane_network import LaneNetwork
+
+        network = LaneNetwork(model.network, threads=threads)
     return Shared(network, np.frombuffer(given, np.uint8).copy())
 
 
@@ -224,7 +228,7 @@ def encode_bytes(
 
 
 def encode(
-    model: BitTransformerLM | None,
+    model: HoldsNetwork | None,
     data: bytes,
     *,
     given: bytes = b"",

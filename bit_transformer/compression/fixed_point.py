@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 ONE = 1 << 16
 """The probability 1."""
@@ -25,19 +25,23 @@ UNKNOWN = 1 << 31
 
 
 def _stretch_table() -> Int32[np.ndarray, "4096"]:
+    """The logarithm of the odds of i + 1/2 in 4096; its second half mirrors the first."""
     with localcontext(prec=20):
         odds = (
             (Decimal(i) + Decimal("0.5")) / (Decimal(4095 - i) + Decimal("0.5"))
-            for i in range(4096)
+            for i in range(2048, 4096)
         )
-        return np.array([round(odd.ln() * STRETCH_SCALE) for odd in odds], np.int32)
+        above = np.array([round(odd.ln() * STRETCH_SCALE) for odd in odds], np.int32)
+    return np.concatenate([-above[::-1], above])
 
 
 def _squash_table() -> Int32[np.ndarray, "6144"]:
+    """The probability of each log-odds; that of their negative makes it one."""
     with localcontext(prec=20):
-        scaled = (Decimal(x) / STRETCH_SCALE for x in range(-STRETCH_LIMIT, STRETCH_LIMIT))
-        exact = (round(ONE / (1 + (-x).exp())) for x in scaled)
-        return np.array([min(max(value, LEAST), ONE - LEAST) for value in exact], np.int32)
+        scaled = (Decimal(x) / STRETCH_SCALE for x in range(1, STRETCH_LIMIT + 1))
+        below = [ONE - round(ONE / (1 + (-x).exp())) for x in scaled]
+    values = np.array([*below[::-1], ONE // 2, *(ONE - value for value in below[:-1])], np.int32)
+    return np.clip(values, LEAST, ONE - LEAST).astype(np.int32)
 
 
 def _rates() -> Int64[np.ndarray, "1024"]:

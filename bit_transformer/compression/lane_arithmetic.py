@@ -10,13 +10,12 @@ attention holds, O memory orders, W memory width; and L lanes, whose results do 
 many of them there are.
 """
 
-import inspect
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from bit_transformer.compression.fixed_point import STRETCH_LIMIT, STRETCH_SCALE
+from bit_transformer.native.functions import callee, compiled_lean
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LEAST_EXPONENT = np.float32(-126.0)
@@ -91,12 +90,14 @@ class LaneState(NamedTuple):
     """(nodes,) for capping them."""
 
 
-def _exact(function: Any) -> Any:
-    """Machine code without any leave to reorder or fuse, which runs beside other threads."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(inspect.unwrap(function))
+@callee
+def _copy(x: np.ndarray, out: np.ndarray) -> None:
+    """A loop: numba allocates memory for assigning a slice, in case the two overlap."""
+    for i in range(x.size):
+        out[i] = x[i]
 
 
-@_exact
+@callee
 def _multiply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """out (L, rows) = x (L, columns) times matrix (columns, rows), from the first column on."""
     columns, rows = matrix.shape
@@ -124,7 +125,7 @@ def _multiply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
                 out[lane, row] += x[lane, column] * matrix[column, row]
 
 
-@_exact
+@callee
 def _sum(x: np.ndarray) -> np.float32:
     """Eight sums, every eighth number each, then the sum of those."""
     a = b = c = d = e = f = g = h = _ZERO
@@ -137,7 +138,7 @@ def _sum(x: np.ndarray) -> np.float32:
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-@_exact
+@callee
 def _sum_of_squares(x: np.ndarray) -> np.float32:
     """As `_sum`."""
     a = b = c = d = e = f = g = h = _ZERO
@@ -152,7 +153,7 @@ def _sum_of_squares(x: np.ndarray) -> np.float32:
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-@_exact
+@callee
 def _normalize(x: np.ndarray, out: np.ndarray) -> None:
     """`model.norm.rms_norm` of a vector; `out` may be `x`."""
     mean = _sum_of_squares(x) / np.float32(x.size)
@@ -161,20 +162,20 @@ def _normalize(x: np.ndarray, out: np.ndarray) -> None:
         out[channel] = x[channel] * scale
 
 
-@_exact
+@callee
 def _normalize_lanes(x: np.ndarray, out: np.ndarray) -> None:
     for lane in range(x.shape[0]):
         _normalize(x[lane], out[lane])
 
 
-@_exact
+@callee
 def _add(x: np.ndarray, added: np.ndarray) -> None:
     for lane in range(x.shape[0]):
         for channel in range(x.shape[1]):
             x[lane, channel] += added[lane, channel]
 
 
-@_exact
+@callee
 def _exponentiate(x: np.ndarray, state: LaneState) -> None:
     """e to the power of numbers that are 0 at most, in place: 2**n from the bits of a float, times
     a polynomial for the rest, within 3e-7 of the value."""
@@ -194,7 +195,7 @@ def _exponentiate(x: np.ndarray, state: LaneState) -> None:
         x[i] *= powers[i]
 
 
-@_exact
+@callee
 def _look_up(weights: Weights, state: LaneState) -> None:
     """The memory's rows for what each lane has read last, joined."""
     orders, slots, width = weights.rows.shape
@@ -205,17 +206,17 @@ def _look_up(weights: Weights, state: LaneState) -> None:
             for place in range(recent.size):
                 key += recent[place] * weights.multipliers[order, place]
             row = weights.rows[order, (key >> _HASH_SHIFT) & (slots - 1)]
-            joined[order * width : (order + 1) * width] = row
+            _copy(row, joined[order * width : (order + 1) * width])
 
 
-@_exact
+@callee
 def _read(weights: Weights, state: LaneState, patches: np.ndarray, at_start: bool) -> None:
     """What the trunk reads of the patches, or of the start position, in both streams."""
     recent, stream = state.recent, state.first
     newest = recent.shape[1] - 1
     for lane in range(patches.size):
         embedding = weights.root if at_start else weights.leaves[patches[lane]]
-        stream[lane] = embedding
+        _copy(embedding, stream[lane])
         if not at_start and newest >= 0:
             for place in range(newest):
                 recent[lane, place] = recent[lane, place + 1]
@@ -224,10 +225,11 @@ def _read(weights: Weights, state: LaneState, patches: np.ndarray, at_start: boo
     _multiply(weights.project_memory, state.joined, state.normal)
     _add(stream, state.normal)
     _normalize_lanes(stream, stream)
-    state.second[:] = stream
+    for lane in range(patches.size):
+        _copy(stream[lane], state.second[lane])
 
 
-@_exact
+@callee
 def _turn(x: np.ndarray, angle: np.ndarray) -> None:
     """Turn the pairs of channels (i, i + K/2) to their position."""
     half = x.size // 2
@@ -238,7 +240,7 @@ def _turn(x: np.ndarray, angle: np.ndarray) -> None:
         x[channel + half] = right * cosine + left * sine
 
 
-@_exact
+@callee
 def _weigh(state: LaneState, query: np.ndarray, keys: np.ndarray, held: int) -> np.float32:
     """Softmax of a head's scores over the first `held` positions of keys (K, S), not yet divided by
     its sum, which is the result."""
@@ -259,7 +261,7 @@ def _weigh(state: LaneState, query: np.ndarray, keys: np.ndarray, held: int) -> 
     return _sum(scores)
 
 
-@_exact
+@callee
 def _average(state: LaneState, values: np.ndarray, held: int, out: np.ndarray) -> None:
     """The sum of the first `held` values (S, K), each times its score."""
     scores = state.scores
@@ -278,7 +280,7 @@ def _average(state: LaneState, values: np.ndarray, held: int, out: np.ndarray) -
             out[channel] += scores[position] * values[position, channel]
 
 
-@_exact
+@callee
 def _attend_lane(state: LaneState, layer: int, head: int, lane: int) -> None:
     """Store key and value of a head, and put what it attends to where its query was."""
     qkv, slots = state.qkv[lane], state.keys.shape[4]
@@ -291,15 +293,15 @@ def _attend_lane(state: LaneState, layer: int, head: int, lane: int) -> None:
         _turn(part, state.angle)
     keys, values = state.keys[layer, head, lane], state.values[layer, head, lane]
     slot, held = state.position[0] % slots, min(state.position[0] + 1, slots)
-    keys[:, slot] = key
-    values[slot] = qkv[2 * width + begin : 2 * width + begin + head_width]
+    _copy(key, keys[:, slot])
+    _copy(qkv[2 * width + begin : 2 * width + begin + head_width], values[slot])
     total = _weigh(state, query, keys, held)
     _average(state, values, held, query)
     for channel in range(head_width):
         query[channel] /= total
 
 
-@_exact
+@callee
 def _attend(weights: Weights, state: LaneState, layer: int, x: np.ndarray) -> None:
     """What attention adds to `x`, in `normal` then."""
     _normalize_lanes(x, state.normal)
@@ -310,7 +312,7 @@ def _attend(weights: Weights, state: LaneState, layer: int, x: np.ndarray) -> No
     _multiply(weights.project_out[layer], state.qkv[:, : x.shape[1]], state.normal)
 
 
-@_exact
+@callee
 def _feed_forward(weights: Weights, state: LaneState, layer: int, x: np.ndarray) -> None:
     """What the feed-forward branch adds to `x`, in `normal` then."""
     hidden = state.hidden
@@ -323,7 +325,7 @@ def _feed_forward(weights: Weights, state: LaneState, layer: int, x: np.ndarray)
     _multiply(weights.narrow[layer], hidden, state.normal)
 
 
-@_exact
+@callee
 def _advance(weights: Weights, state: LaneState) -> None:
     """To the next position, by one more turn of the angles."""
     angle, turn = state.angle, weights.turn
@@ -334,7 +336,7 @@ def _advance(weights: Weights, state: LaneState) -> None:
     state.position[0] += 1
 
 
-@_exact
+@compiled_lean
 def step(
     weights: Weights, state: LaneState, patches: np.ndarray, at_start: bool, reversible: bool
 ) -> None:
@@ -357,7 +359,7 @@ def step(
     _advance(weights, state)
 
 
-@_exact
+@callee
 def _cap(logits: np.ndarray, cap: np.float32, state: LaneState) -> None:
     """cap * tanh(logits / cap), as the head bounds its logits."""
     softened = state.softened
@@ -369,7 +371,7 @@ def _cap(logits: np.ndarray, cap: np.float32, state: LaneState) -> None:
         logits[node] = bound if logits[node] >= _ZERO else -bound
 
 
-@_exact
+@compiled_lean
 def scaled_log_odds(state: LaneState, logit_cap: float, out: np.ndarray) -> None:
     """The logits (L, nodes), capped and rounded to integers as `fixed_point` has log-odds."""
     limit, cap = np.float32(STRETCH_LIMIT - 1), np.float32(logit_cap)

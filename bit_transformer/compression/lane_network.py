@@ -58,6 +58,16 @@ class LaneNetwork:
         self._reversible = isinstance(network.stack, ReversibleStack)
         self._pool = ThreadPoolExecutor(threads)
 
+    @property
+    def patch_size(self) -> int:
+        """Bits that it reads at a time."""
+        return self.config.patch_size
+
+    @property
+    def bits_per_byte(self) -> int:
+        """9 where it reads parity bits, else 8."""
+        return self.config.bits_per_byte
+
     def begin(self, lanes: int) -> "LaneReader":
         """So many lanes that have read the start position."""
         return LaneReader(self, lanes)

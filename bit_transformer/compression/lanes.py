@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 MAX_RECORD = 2048
 HASHED = 1 << 16

@@ -19,7 +19,7 @@ from bit_transformer.compression.lanes import Lanes
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
 from bit_transformer.compression.range_coder import decode_bit, encode_bit
 from bit_transformer.compression.tables import Tables
-from bit_transformer.telemetry.native import compiled
+from bit_transformer.native.functions import compiled_lean
 
 ENCODE, DECODE, LEARN = 0, 1, 2
 """Directions; LEARN reads what is known already and codes nothing."""
@@ -50,7 +50,7 @@ class Trunk(NamedTuple):
     logit_cap: float
 
 
-@compiled
+@compiled_lean
 def code_patches(
     coder: np.ndarray,
     buffer: np.ndarray,
@@ -97,7 +97,7 @@ def code_patches(
             patches[lane] = node - (1 << patch_size)
 
 
-@compiled
+@compiled_lean
 def code_patches_with_network(  # noqa: PLR0913 arrays, one by one
     coder: np.ndarray,
     buffer: np.ndarray,
@@ -115,5 +115,5 @@ def code_patches_with_network(  # noqa: PLR0913 arrays, one by one
     one = Plan(direction, first, profile, patch_size, byte_bits, 1)
     for _ in range(rounds):
         code_patches(coder, buffer, tables, lanes, data, log_odds, patches, one)
-        step(trunk.weights, trunk.state, patches, False, trunk.reversible)
+        step(trunk.weights, trunk.state, patches, np.bool_(False), trunk.reversible)
         scaled_log_odds(trunk.state, trunk.logit_cap, log_odds)

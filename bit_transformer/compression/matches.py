@@ -8,7 +8,7 @@ import numpy as np
 
 from bit_transformer.compression.fixed_point import hashed
 from bit_transformer.compression.lanes import Lanes
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 MATCHES = 2
 LEAST_LENGTHS = np.array([5, 12], np.int64)

@@ -48,7 +48,7 @@ from bit_transformer.compression.tables import (
     UNREFINED,
     Tables,
 )
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 _WEIGHT_LIMIT = (1 << 18) - 1
 """Four, in 16 fractional bits: a product of 96 weights and inputs fits 32 bits."""

@@ -17,7 +17,7 @@ from bit_transformer.compression.lanes import Lanes, new_lanes
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
 from bit_transformer.compression.tables import Tables, new_tables
 from bit_transformer.errors import ContextLengthError, InvalidBitsError
-from bit_transformer.telemetry.native import compiled
+from bit_transformer.native.functions import compiled_lean
 
 _BYTE_BITS = 8
 
@@ -70,17 +70,17 @@ class MixingPredictor:
             )
 
 
-@compiled
+@compiled_lean
 def _begin(tables: Tables, lanes: Lanes, profile: int) -> None:
     begin_byte(tables, lanes, 0, profile)
 
 
-@compiled
+@compiled_lean
 def _probability(tables: Tables, lanes: Lanes) -> int:
     return predict(tables, lanes, 0, 0)
 
 
-@compiled
+@compiled_lean
 def _read(tables: Tables, lanes: Lanes, bits: np.ndarray, had: np.ndarray, profile: int) -> None:
     """Read bits into lane 0; `had` is the probability of each, of 65536."""
     for index in range(bits.size):

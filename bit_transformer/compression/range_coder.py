@@ -8,7 +8,7 @@ of integers, so that compiled code can hold it.
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 _BITS = 48
 _TOP = (1 << _BITS) - 1

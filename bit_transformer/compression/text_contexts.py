@@ -4,7 +4,7 @@ import numpy as np
 
 from bit_transformer.compression.fixed_point import hashed
 from bit_transformer.compression.lanes import HASHED, Lanes, byte_at
-from bit_transformer.telemetry.native import inlined
+from bit_transformer.native.functions import inlined
 
 _END_OF_LINE, _SPACE, _COLON = 10, 32, 58
 _IN_WORD, _IS_SPACE, _ENDS_LINE, _OTHER = 0, 1, 2, 3

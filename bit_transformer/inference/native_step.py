@@ -5,13 +5,11 @@ their arithmetic. Here each branch is one compiled function over the network's o
 cache, so that steps and ordinary passes may alternate.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
@@ -23,6 +21,7 @@ from bit_transformer.model.cache import KVCache, LayerCache
 from bit_transformer.model.halting import HaltingStack
 from bit_transformer.model.stack import PlainStack, ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.native.functions import reassociated, reassociated_callee
 from bit_transformer.quantization import Int4Linear, Int8Linear
 
 _COMPILED = (nn.Linear, Int8Linear, Int4Linear, nn.Dropout)
@@ -32,17 +31,7 @@ Vector = np.ndarray[Any, np.dtype[np.float32]]
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def _compiled(function: Callable[..., Vector]) -> Callable[..., Vector]:
-    """The function as machine code. Sums may be reordered into vector lanes; NaN and infinity keep
-    their meaning. A runtime type checker may have wrapped the function before."""
-    lanes = {"reassoc", "contract", "nsz", "arcp"}
-    compiled: Callable[..., Vector] = numba.njit(cache=True, fastmath=lanes)(
-        inspect.unwrap(function)
-    )
-    return compiled
-
-
-@_compiled
+@reassociated
 def _multiply(matrix: Matrix, x: Vector) -> Vector:
     rows, columns = matrix.shape
     out = np.empty(rows, np.float32)
@@ -54,7 +43,7 @@ def _multiply(matrix: Matrix, x: Vector) -> Vector:
     return out
 
 
-@_compiled
+@reassociated_callee
 def _multiply_int8(matrix: np.ndarray, scale: Vector, x: Vector) -> Vector:
     """`Int8Linear` for one row: `x` is rounded too."""
     rows, columns = matrix.shape
@@ -78,7 +67,7 @@ Weight = tuple[np.ndarray, Vector]
 """A matrix, and the scale of each row where it has 8 bits, else an empty array."""
 
 
-@_compiled
+@reassociated_callee
 def _apply(weight: Weight, x: Vector) -> Vector:
     """The matrix times `x`."""
     if weight[1].size:
@@ -86,7 +75,7 @@ def _apply(weight: Weight, x: Vector) -> Vector:
     return _multiply(weight[0], x)
 
 
-@_compiled
+@reassociated
 def _normalized(x: Vector) -> Vector:
     total = np.float32(0)
     for i in range(x.size):
@@ -95,7 +84,7 @@ def _normalized(x: Vector) -> Vector:
     return x * (np.float32(1) / mean)
 
 
-@_compiled
+@reassociated_callee
 def _rotated(x: Vector, cosine: Vector, sine: Vector) -> Vector:
     half = x.size // 2
     out = np.empty_like(x)
@@ -105,7 +94,7 @@ def _rotated(x: Vector, cosine: Vector, sine: Vector) -> Vector:
     return out
 
 
-@_compiled
+@reassociated_callee
 def _attended(query: Vector, keys: Matrix, values: Matrix) -> Vector:
     length, width = keys.shape
     scale = np.float32(1) / np.sqrt(np.float32(width))
@@ -123,7 +112,7 @@ def _attended(query: Vector, keys: Matrix, values: Matrix) -> Vector:
     return out
 
 
-@_compiled
+@reassociated
 def _attention_step(
     x: Vector,
     project_qkv: Weight,
@@ -145,7 +134,7 @@ def _attention_step(
     return _apply(project_out, mixed.reshape(heads * width))
 
 
-@_compiled
+@reassociated
 def _remember_step(
     x: Vector,
     project_qkv: Weight,
@@ -165,7 +154,7 @@ def _remember_step(
     return x
 
 
-@_compiled
+@reassociated
 def _feed_forward_step(x: Vector, widen: Weight, narrow: Weight) -> Vector:
     """What the feed-forward branch adds to `x` (D,)."""
     hidden = np.maximum(_apply(widen, _normalized(x)), np.float32(0))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bit_transformer.errors import ConfigError
-from bit_transformer.telemetry.native import compiled
+from bit_transformer.native.functions import compiled
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bit_transformer.inference.generate import DrawnPatch, stream_patches
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig, patch_log_probabilities
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.telemetry.native import compiled
+from bit_transformer.native.functions import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, Readings, StreamTelemetry
 from bit_transformer.telemetry.universal_code import code_lengths
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from bit_transformer.checkpoint.format import read_manifest
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import ConfigError
+from bit_transformer.native.functions import compiled
 from bit_transformer.safety.density import INPUTS, ReadingDensity
 from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Policy, Verdict
-from bit_transformer.telemetry.native import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, Readings
 
 METADATA_KEY = "gate"

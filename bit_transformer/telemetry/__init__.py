@@ -6,7 +6,6 @@ lempel_ziv        phrases of a sequence, as its bits come
 complexity_proxy  C of probabilities, differentiable
 probe             hooks that look into a running network
 readings          the documented telemetry of a forward pass
-native            sequential algorithms as machine code
 lazy              readings that are computed when they are looked at
 stream            readings of a sequence while it grows
 drift             alarms when a metric leaves its past

@@ -8,7 +8,7 @@ IEEE Trans. IT 22(1)). All stretches seen so far are kept in a suffix automaton 
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from bit_transformer.telemetry.native import compiled
+from bit_transformer.native.functions import compiled
 
 _FIRST_CAPACITY = 1 << 11
 _SIZE, _LAST, _STATE, _LENGTH = range(4)

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from bit_transformer.errors import ConfigError, InvalidPredictionError
+from bit_transformer.native.functions import compiled
 from bit_transformer.telemetry.lempel_ziv import PhraseParser
-from bit_transformer.telemetry.native import compiled
 from bit_transformer.telemetry.universal_code import Reference
 
 WINDOW_BITS = 512

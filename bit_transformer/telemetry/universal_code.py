@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from bit_transformer.telemetry.native import compiled
+from bit_transformer.native.functions import compiled
 
 _FIXED_NODES = 1 << 10
 """Nodes found without hashing: the root, places in the symbol, the symbol's bits so far."""

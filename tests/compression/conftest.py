@@ -5,7 +5,7 @@ import pytest
 from bit_transformer.compression import block
 from bit_transformer.compression.encoding import Shared
 from bit_transformer.compression.lane_network import LaneNetwork
-from bit_transformer.compression.self_test import reference_network
+from bit_transformer.compression.network_self_test import reference_network
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
 

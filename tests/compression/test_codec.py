@@ -25,7 +25,7 @@ from bit_transformer.compression.encoding import (
     encode_bytes,
 )
 from bit_transformer.compression.lane_network import LaneNetwork, LaneReader
-from bit_transformer.compression.self_test import reference_network
+from bit_transformer.compression.network_self_test import reference_network
 from bit_transformer.errors import (
     ConfigError,
     ContainerError,
