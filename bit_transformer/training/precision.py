@@ -1,10 +1,8 @@
 """Automatic bfloat16: matrix products in bfloat16, weights, sums and the loss in float32."""
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["auto", "fp32", "bf16"]
+from bit_transformer.training.config import Precision
 
 
 def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
