@@ -24,7 +24,8 @@ from bit_transformer import ModelConfig, OptimizerConfig, Predictor, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.model.halting import HaltingStack
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
+from bit_transformer.objectives.config import RegularizerConfig
+from bit_transformer.objectives.regularizers import regularized
 
 _WINDOW = 128
 _THRESHOLDS = (1.0, 0.9, 0.5)

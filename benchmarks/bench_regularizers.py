@@ -23,7 +23,8 @@ from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.data.dataset import Dataset
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
+from bit_transformer.objectives.config import RegularizerConfig
+from bit_transformer.objectives.regularizers import regularized
 from bit_transformer.telemetry.metrics import lz_complexity
 
 _MODEL = ModelConfig(

@@ -19,8 +19,9 @@ from training import hold_out_tenth, train
 from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
 from bit_transformer.inference.score import score_bytes
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.config import RunLengthConfig
 from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.run_length import RunLengthConfig, RunLengthObjective
+from bit_transformer.objectives.run_length import RunLengthObjective
 
 WINDOW = 256
 MODEL = ModelConfig(

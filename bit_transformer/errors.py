@@ -28,8 +28,10 @@
     │   └── HubUnreachableError    no answer, after a bounded number of attempts
     ├── StorageError               the disk is full or cannot be written: exit code 1
     ├── TrainingError              exit code 1
-    │   ├── NonFiniteLossError     NaN or infinity in loss or gradients
+    │   ├── NonFiniteLossError     NaN or infinity in loss, gradients or weights
+    │   ├── NothingLearnedError    a run whose model is no better than an untrained one
     │   └── CollapseError          a run that goes bad again after every recovery
+    ├── StoppedError               a signal ended the work, saved: exit code 128 + the signal
     ├── SafetyError                exit code 1
     │   ├── GateError              output refused by the safety gate
     │   ├── InvalidPredictionError predictions that are not numbers
@@ -48,6 +50,9 @@
 
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
+
+`Interrupted` stands outside the tree: it is a `KeyboardInterrupt`, for any signal that ends a
+program.
 """
 
 
@@ -193,11 +198,32 @@ class TrainingError(BitTransformerError):
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss or a gradient became NaN or infinite."""
+    """The loss, a gradient or a weight became NaN or infinite."""
+
+
+class NothingLearnedError(TrainingError):
+    """A run has ended with a model that is no better than an untrained one."""
 
 
 class CollapseError(TrainingError):
     """Training went bad more often than recovery is allowed to mend."""
+
+
+class StoppedError(BitTransformerError):
+    """A signal ended the work after its state was saved; the message says how to go on."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the program has come."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
 
 
 class SafetyError(BitTransformerError):
@@ -229,7 +255,7 @@ class ConflictError(ServiceError):
 
 
 class BusyError(ServiceError):
-    """Somebody else writes to it; `owner` is the job that does."""
+    """Somebody else writes to it; `owner` is the job or the process that does."""
 
     def __init__(self, message: str, owner: str) -> None:
         super().__init__(message)

@@ -17,6 +17,7 @@ from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.errors import (
+    CheckpointCorruptError,
     CheckpointMismatchError,
     ConfigError,
     ContextLengthError,
@@ -29,7 +30,7 @@ from bit_transformer.inference.score import Score, score_bytes
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.regularizers import RegularizerConfig
+from bit_transformer.objectives.config import RegularizerConfig
 from bit_transformer.quantization import restructure, settings_of
 from bit_transformer.telemetry.lazy import LazyReadings
 from bit_transformer.telemetry.probe import Probe
@@ -311,7 +312,11 @@ class evaluating:
 
 
 def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, where: object) -> None:
-    """Copy weights into a network; `CheckpointMismatchError` names the first that does not fit."""
+    """Copy weights into a network.
+
+    `CheckpointMismatchError` names the first that does not fit, `CheckpointCorruptError` the first
+    that holds something other than numbers.
+    """
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         here, there = own.get(name), weights.get(name)
@@ -320,5 +325,10 @@ def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, wher
             raise CheckpointMismatchError(
                 f"weight {name!r} is {shapes[0]} in the model and {shapes[1]} in {where}; "
                 "load it into a model of the configuration it was saved with"
+            )
+        if there.is_floating_point() and not bool(there.isfinite().all()):
+            raise CheckpointCorruptError(
+                f"weight {name!r} in {where} holds NaN or infinity; the model's weights are "
+                "damaged: load a good checkpoint"
             )
     network.load_state_dict(dict(weights))

@@ -35,6 +35,9 @@ from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundErr
 FORMAT = "bit-transformer checkpoint"
 MANIFEST, MODEL, TRAINING = "manifest.json", "model.safetensors", "training.safetensors"
 
+_verified: set[tuple[Any, ...]] = set()
+"""Files that were found whole, as they were then."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -197,6 +200,35 @@ def is_complete(folder: Path) -> bool:
         return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
     except (CheckpointCorruptError, CheckpointNotFoundError, OSError):
         return False
+
+
+def verify(folder: Path, *, training: bool = False) -> None:
+    """Read every byte of the weights, and with `training` of the training state, and compare.
+
+    What was verified once is not read again as long as the file stays the same. Raises what
+    `load_checkpoint` does.
+    """
+    files = read_manifest(folder)["files"]
+    for name in (MODEL, TRAINING) if training else (MODEL,):
+        if name in files:
+            _verify_file(folder / name, files[name])
+
+
+def _verify_file(path: Path, entry: dict[str, Any]) -> None:
+    try:
+        now = path.stat()
+        mark = (str(path.resolve()), now.st_size, now.st_mtime_ns, now.st_ino, entry["sha256"])
+        if mark in _verified:
+            return
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _corrupt(path, f"cannot be read ({error.strerror})") from error
+    if now.st_size != entry["size"]:
+        raise _corrupt(path, f"has {now.st_size} bytes, {entry['size']} were written")
+    if digest != entry["sha256"]:
+        raise _corrupt(path, "is not the file that was written (its SHA-256 differs)")
+    _verified.add(mark)
 
 
 def _read_tensors(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:

@@ -37,7 +37,8 @@ def locate_checkpoint(path: Path) -> Path:
     """The checkpoint folder itself, or the latest one of a run folder or of its `checkpoints`; of a
     hub id, its local copy.
 
-    Raises `CheckpointNotFoundError` saying what was looked for, and what `local_folder` raises.
+    Raises `CheckpointNotFoundError` saying what was looked for, `CheckpointCorruptError` where none
+    of several is whole, and what `local_folder` raises.
     """
     path = local_folder(path)
     if (path / MANIFEST).is_file():

@@ -1,7 +1,13 @@
-"""The checkpoints of a run: step-00001000/ and so on, the newest of them always valid."""
+"""The checkpoints of a run: step-00001000/ and so on, the newest of them always valid.
 
+One policy for damage: whoever asks for the newest checkpoint gets the newest whole one, every byte
+of which was verified, and a warning names what was passed over. Where none is whole there is an
+error, so that nothing begins anew by itself.
+"""
+
+import logging
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +21,22 @@ from bit_transformer.checkpoint.atomic import (
     storage_errors,
     temporary_sibling,
 )
-from bit_transformer.checkpoint.format import is_complete, save_checkpoint
-from bit_transformer.errors import ConfigError
+from bit_transformer.checkpoint.format import is_complete, save_checkpoint, verify
+from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError, ConfigError
 
+_log = logging.getLogger(__name__)
+_announced: set[tuple[Path, str]] = set()
+"""What was passed over, said once a process."""
 POINTER = "latest"
 _PREFIX = "step-"
 _NAME = re.compile(r"step-([0-9]{8,})")
+
+
+_REMEDY = re.compile(r"; (use another checkpoint of the run|name a run or a checkpoint folder)$")
+
+
+def _without_remedy(error: Exception) -> str:
+    return _REMEDY.sub("", str(error))
 
 
 class CheckpointFolder:
@@ -66,17 +82,40 @@ class CheckpointFolder:
         self._sweep()
         return target
 
-    def latest(self) -> Path | None:
-        """The newest whole checkpoint, None when there is none.
+    def latest(self, *, training: bool = False) -> Path | None:
+        """The newest checkpoint whose weights, and with `training` its training state, are whole;
+        None when there is no checkpoint.
 
         The one the pointer names, else the one of the highest step, else one that a kill left
-        parked between the two renames of its replacement.
+        parked between the two renames of its replacement. A warning names the damaged ones that
+        were passed over. Raises `CheckpointCorruptError` when all of them are damaged, and
+        `CheckpointVersionError` for one of a newer version, which is no damaged one to skip.
         """
-        standing = self._newest_standing()
-        if standing is not None:
-            return standing
-        parked = sorted(self.root.glob(f"{TRASH}*"), reverse=True)
-        return next((path for path in parked if is_complete(path)), None)
+        missing = self._missing()
+        damaged = [f"{missing} is missing"] if missing else []
+        for path in self._candidates():
+            try:
+                verify(path, training=training)
+            except (CheckpointCorruptError, CheckpointNotFoundError) as error:
+                if not path.exists():
+                    # Rotated away meanwhile: there is a newer one.
+                    return self.latest(training=training)
+                damaged.append(_without_remedy(error))
+                continue
+            self._announce(damaged, path)
+            return path
+        if damaged:
+            raise CheckpointCorruptError(
+                f"{self.root} holds no whole checkpoint: {damaged[0]}; bring back a copy of one, "
+                "or begin a new run in another folder"
+            )
+        return None
+
+    def _announce(self, damaged: list[str], taken: Path) -> None:
+        mark = (self.root, "; ".join(damaged))
+        if damaged and mark not in _announced:
+            _announced.add(mark)
+            _log.warning("%s; the checkpoint %s is taken instead", mark[1], taken)
 
     def prune(self, keep: int, protect: Set[Path] = frozenset()) -> None:
         """Remove all but the newest `keep` checkpoints, the protected ones and the latest.
@@ -85,7 +124,7 @@ class CheckpointFolder:
         """
         if keep < 0:
             raise ConfigError(f"keep must be 0 or more, got {keep}; name how many to keep")
-        latest = self.latest()
+        latest = self._newest_standing()
         spared = {path.resolve() for path in (*protect, *([latest] if latest else []))}
         steps = self.steps()
         for path in map(self.path_of, steps[: max(0, len(steps) - keep)]):
@@ -106,11 +145,27 @@ class CheckpointFolder:
                 self._remove(self.path_of(later))
 
     def _newest_standing(self) -> Path | None:
-        candidates = [self.path_of(step) for step in reversed(self.steps())]
+        """The newest checkpoint by its manifest and the sizes of its files: no more is read while
+        a run is saved."""
+        return next((path for path in self._standing() if is_complete(path)), None)
+
+    def _candidates(self) -> Iterator[Path]:
+        """The newest first."""
+        yield from self._standing()
+        yield from sorted(self.root.glob(f"{TRASH}*"), reverse=True)
+
+    def _standing(self) -> list[Path]:
+        standing = [self.path_of(step) for step in reversed(self.steps())]
         named = self._named()
-        if named in candidates:
-            candidates.insert(0, named)
-        return next((path for path in candidates if is_complete(path)), None)
+        if named in standing:
+            standing.remove(named)
+            standing.insert(0, named)
+        return standing
+
+    def _missing(self) -> Path | None:
+        """The checkpoint that the pointer names, where it is not there."""
+        named = self._named()
+        return named if _NAME.fullmatch(named.name) and not named.exists() else None
 
     def _named(self) -> Path:
         try:

@@ -6,11 +6,6 @@ from collections.abc import Sequence
 from bit_transformer.cli.output import print_json, print_table
 from bit_transformer.cli.train import parse_settings
 from bit_transformer.training.config import parse_bytes
-from bit_transformer.training.memory_estimate import (
-    estimate_inference,
-    estimate_training,
-    fit_into_budget,
-)
 
 _MEANINGS = {
     "parameters": "weights",
@@ -25,6 +20,12 @@ _MEANINGS = {
 def run(words: Sequence[str]) -> None:
     """Run the command; it takes the flags of `train`."""
     arguments = parse_settings(words, command="memory")
+    from bit_transformer.training.memory_estimate import (
+        estimate_inference,
+        estimate_training,
+        fit_into_budget,
+    )
+
     settings = fit_into_budget(arguments.settings())
     training = dataclasses.asdict(estimate_training(settings))
     weights, cache = estimate_inference(settings.model)

@@ -12,7 +12,7 @@ __all__ = ["parse", "parse_known", "print_comparison", "print_json", "print_tabl
 
 def print_json(report: Mapping[str, Any] | Sequence[Any]) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(report, indent=2))
+    print(json.dumps(report, indent=2, allow_nan=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

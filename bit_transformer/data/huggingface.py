@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from bit_transformer.data.spool import spool_atomically
 from bit_transformer.errors import ConfigError, MissingExtraError, SourceError
@@ -47,6 +47,15 @@ def parse_hub_source(spec: str) -> HubSource:
         raise ConfigError(f"{spec} names no data set; write {SCHEME}OWNER/NAME")
     limit = _parse_limit(spec, options.pop("bytes", str(DEFAULT_BYTES)))
     return HubSource(name, limit=limit, **options)
+
+
+def absolute_hub_source(spec: str) -> str:
+    """The same source; where its name is a folder of this machine, by the whole path."""
+    folder = Path(parse_hub_source(spec).name)
+    if folder.is_absolute() or not folder.is_dir():
+        return spec
+    query = urlsplit(spec, allow_fragments=False).query
+    return f"{SCHEME}{quote(str(folder.absolute()))}" + (f"?{query}" if query else "")
 
 
 def spool_hub_source(spec: str, spool: Path) -> Path:

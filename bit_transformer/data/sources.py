@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from bit_transformer.data.huggingface import SCHEME, spool_hub_source
-from bit_transformer.data.spool import spool_atomically
+from bit_transformer.data.huggingface import SCHEME, absolute_hub_source, spool_hub_source
+from bit_transformer.data.spool import spool_atomically, spooled_stdin
 from bit_transformer.errors import SourceError
 
 STDIN = "-"
@@ -60,6 +60,21 @@ def resolve_sources(
     return list(found.values())
 
 
+def absolute_source(spec: str) -> str:
+    """The same source by a name that means the same from every folder."""
+    if spec == STDIN:
+        return spec
+    if spec.startswith(SCHEME):
+        return absolute_hub_source(spec)
+    path = Path(spec).expanduser()
+    if path.is_absolute():
+        return str(path)
+    if glob.has_magic(spec) and not path.exists():
+        # The folder that the pattern was given in may have brackets in its name.
+        return os.path.join(glob.escape(os.getcwd()), path)
+    return str(path.absolute())
+
+
 def standard_library_files() -> list[Path]:
     """The .py files of this interpreter's standard library, sorted, without its tests."""
     root = Path(sysconfig.get_path("stdlib"))
@@ -73,7 +88,7 @@ def standard_library_files() -> list[Path]:
 
 def _resolve(spec: str, spool: Path, stdin: ByteStream | None) -> list[Path]:
     if spec == STDIN:
-        return [_spool_stdin(spool / "stdin.bin", stdin)]
+        return [_spool_stdin(spooled_stdin(spool), stdin)]
     if spec.startswith(SCHEME):
         return [spool_hub_source(spec, spool)]
     path = Path(spec).expanduser()

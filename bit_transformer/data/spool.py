@@ -8,6 +8,11 @@ from pathlib import Path
 from bit_transformer.errors import StorageError
 
 
+def spooled_stdin(spool: Path) -> Path:
+    """Where the bytes of standard input are written down."""
+    return spool / "stdin.bin"
+
+
 def spool_atomically(path: Path, chunks: Iterable[bytes]) -> int:
     """Write the chunks to `path`, whole or not at all, and return how many bytes they held.
 

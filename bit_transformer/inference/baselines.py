@@ -4,6 +4,7 @@ import bz2
 import gzip
 import importlib
 import lzma
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str
     """Compressed bits per byte of `data` by the setting's name; all compressors when none are
     named.
 
-    Each compresses the whole of `data` as one file, its own header and checksum included.
+    Each compresses the whole of `data` as one file, its own header and checksum included. A signal
+    is heard meanwhile.
     Raises `ConfigError` for an unknown name, `MissingExtraError` for one that is not installed.
     """
     if unknown := [name for name in names if name not in COMPRESSORS]:
@@ -44,7 +46,26 @@ def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str
     if not data:
         raise SourceError("there is nothing to compress: 0 bytes given, at least 1 is needed")
     chosen = [COMPRESSORS[name] for name in names or COMPRESSORS]
-    return {label: 8 * len(compress(data)) / len(data) for label, compress in chosen}
+    return {label: 8 * _compressed_size(compress, data) / len(data) for label, compress in chosen}
+
+
+def _compressed_size(compress: Compressor, data: bytes) -> int:
+    """In a thread of its own: signals are heard between Python's instructions, and one call of a
+    strong compressor may take minutes. Whoever is interrupted does not wait for its end."""
+    outcome: list[int | Exception] = []
+
+    def work() -> None:
+        try:
+            outcome.append(len(compress(data)))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _library(name: str) -> Any:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from bit_transformer.bits.codec import unpack_bytes
-from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.errors import ConfigError, InvalidPredictionError, SourceError
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.model.transformer import BitTransformer
 
@@ -44,7 +44,8 @@ def score_bytes(
     By default windows fill the context and overlap by half, so that every byte after the
     first window has at least half a context before it. With no overlap each window starts cold.
 
-    Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context.
+    Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context, and
+    `InvalidPredictionError` for a network whose predictions are NaN.
     """
     values = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
@@ -122,5 +123,9 @@ def _row_surprisals(
     bits = torch.from_numpy(unpack_bytes(rows, parity=network.config.parity))
     predictor = Predictor(network, len(rows))
     log2_likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
+    if np.isnan(log2_likelihood).any():
+        raise InvalidPredictionError(
+            "a prediction is NaN; the model's weights are damaged: load a good checkpoint"
+        )
     per_byte = log2_likelihood.reshape(*rows.shape, -1).sum(-1)
     return np.asarray(-per_byte)

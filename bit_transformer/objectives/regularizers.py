@@ -18,48 +18,19 @@ windows do not reach.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from bit_transformer.errors import ConfigError
 from bit_transformer.model.likelihood import exit_logits
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.config import RegularizerConfig
 from bit_transformer.objectives.next_bit import exits_code_length
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
 from bit_transformer.telemetry.metrics import divergence, negentropy, symbiosis
 from bit_transformer.telemetry.universal_code import UniversalCode
-
-
-@dataclass(frozen=True)
-class RegularizerConfig:
-    """Penalties on K, C and S of the predictions, in bits per byte per unit below the floor."""
-
-    lambda_k: float = 0.0
-    """Weight of the penalty on predictions without order (negentropy below its floor)."""
-    lambda_c: float = 0.0
-    """Weight of the penalty on repetition (complexity below its floor)."""
-    lambda_s: float = 0.0
-    """Weight of the penalty on leaving the universal code's predictions (symbiosis)."""
-    floor_k: float = 0.5
-    """Negentropy from which on there is no penalty."""
-    floor_c: float = 0.3
-    """Complexity from which on there is no penalty."""
-    floor_s: float = 0.5
-    """Symbiosis from which on there is no penalty."""
-    ponder_cost: float = 0.05
-    """Bits per byte that all blocks together cost; only where patches may halt (use_act)."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.startswith(("lambda", "ponder")) and not 0 <= value < float("inf"):
-                raise ConfigError(f"{field.name} must be at least 0 and finite, got {value}")
-            if field.name.startswith("floor") and not 0 <= value <= 1:
-                raise ConfigError(f"{field.name} must be in [0, 1], got {value}")
 
 
 def regularized(

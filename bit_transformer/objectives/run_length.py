@@ -9,7 +9,6 @@ This was a feature of an earlier system, and does not help: `benchmarks/bench_ru
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,37 +17,10 @@ from torch import Tensor
 
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.bits.run_length import compress_bits, decompress_bits
-from bit_transformer.errors import ConfigError
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.config import RunLengthConfig
 
 Objective = Callable[[BitTransformer, Integer[Tensor, "B T"]], Float[Tensor, ""]]
-
-
-@dataclass(frozen=True)
-class RunLengthConfig:
-    """Shares of batches that are run-length coded; 0 and 0: none."""
-
-    compress_prob: float = 0.0
-    """Probability that a batch goes through the run-length code and back."""
-    direct_prob: float = 0.0
-    """Probability that a batch is replaced by its run-length streams."""
-    ramp: float = 0.5
-    """Share of the steps over which both probabilities rise from 0."""
-
-    def __post_init__(self) -> None:
-        for name in ("compress_prob", "direct_prob", "ramp"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.compress_prob + self.direct_prob > 1:
-            raise ConfigError(
-                "compress_prob and direct_prob must be 1 together at most, got "
-                f"{self.compress_prob} and {self.direct_prob}"
-            )
-
-    @property
-    def active(self) -> bool:
-        """Whether any batch is coded."""
-        return self.compress_prob + self.direct_prob > 0
 
 
 class RunLengthObjective:

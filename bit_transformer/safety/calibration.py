@@ -9,7 +9,10 @@ from bit_transformer.errors import ConfigError, MissingExtraError
 from bit_transformer.inference.watch import byte_readings
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.telemetry.stream import Readings
 
+FALSE_ALARM_RATE = 0.005
+"""Share of good windows that a calibrated gate may hold back."""
 _JUDGED_WITHOUT_DENSITY = ("c", "s", "t")
 
 
@@ -31,15 +34,23 @@ def gate_windows(
 def calibrate_gate(
     network: BitTransformer,
     windows: UInt8[np.ndarray, "count window"],
-    false_alarm_rate: float = 0.005,
+    false_alarm_rate: float = FALSE_ALARM_RATE,
 ) -> SafetyGate:
-    """The gate that holds back that share of windows such as these.
+    """The gate that holds back that share of windows such as these; of few windows, a share that
+    its `calibration` gives a wider bound for.
 
-    Raises `ConfigError` for too few windows. Where scikit-learn is missing, floors are those of C,
-    S and T alone.
+    Raises `ConfigError` for fewer windows than `fewest_windows`. Where scikit-learn is missing,
+    floors are those of C, S and T alone.
     """
-    readings = byte_readings(network, windows)
     prompt = prompt_patches(network, windows)
+    return gate_of_readings(byte_readings(network, windows), prompt, false_alarm_rate)
+
+
+def gate_of_readings(
+    readings: Sequence[Readings], prompt: int, false_alarm_rate: float = FALSE_ALARM_RATE
+) -> SafetyGate:
+    """`calibrate_gate` of windows that were read already, `prompt` patches of which count as their
+    prompt; raises what that does."""
     try:
         return SafetyGate.calibrate(readings, false_alarm_rate, prompt_patches=prompt)
     except MissingExtraError:

@@ -1,6 +1,7 @@
 """A gate with a memory: smoothed readings, a burn-in, and floors that can be measured."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,28 @@ METADATA_KEY = "gate"
 """Where the metadata of a checkpoint holds the settings of its gate."""
 DEFAULT_JUDGED = ("f",)
 """Readings that a calibrated gate has floors for; `benchmarks/bench_degeneration.py` says why."""
+_CONFIDENCE = 0.95
+_WIDEST_RATE = 0.1
+"""A gate that may hold back more than this share of good output is not worth having."""
+UNCALIBRATED = (
+    "the documented floors of C and S are nearly blind: on the models that they were measured with "
+    "they let pass all base64, all shuffled and all garbled source code; train with more held-out "
+    "data for a calibrated gate"
+)
+"""What must be said wherever the documented floors stand in for a calibrated gate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What a gate's false-alarm rate rests on."""
+
+    windows: int
+    """Sequences of good data that were used, those that say what is familiar included."""
+    asked: float
+    """False-alarm rate that was asked for."""
+    guaranteed: float
+    """Rate that is not exceeded, with this confidence: few sequences cannot vouch for a low one."""
+    confidence: float = _CONFIDENCE
 
 
 class SafetyGate:
@@ -38,12 +61,14 @@ class SafetyGate:
         floors: Mapping[str, float] | None = None,
         density: ReadingDensity | None = None,
         window_bits: int = WINDOW_BITS,
+        calibration: Calibration | None = None,
     ) -> None:
         """`floors`, where given, are judged instead of `c_floor` and `s_floor`; a floor of `f`
         needs a `density`.
 
         `decay` is the weight of the past in the average, `burn_in` how many sets of readings are
         averaged before the first is judged, `window_bits` the trailing window that readings are of.
+        `calibration` is told, not used.
         Raises `ConfigError` for values outside their limits.
         """
         if not 0 <= decay < 1:
@@ -56,7 +81,7 @@ class SafetyGate:
                 "a floor of f needs the density of good readings; make the gate with "
                 "SafetyGate.calibrate, or leave f out"
             )
-        self.density = density
+        self.density, self.calibration = density, calibration
         self.decay, self.burn_in, self.window_bits = decay, burn_in, window_bits
         needed = {*self.policy.floors} - {"f"} | ({*density.inputs} if density else set())
         self._names = tuple(sorted(needed))
@@ -165,10 +190,11 @@ class SafetyGate:
 
         `sequences` are readings of good data. Half of them, drawn at random, say what is familiar
         where `f` is judged; the others set the floors. Every floor is the same quantile of the
-        lowest smoothed readings, so that none takes more than its part of the false alarms.
+        lowest smoothed readings, so that none takes more than its part of the false alarms. How
+        many sequences that rests on, and what they can guarantee, `calibration` says.
 
-        Raises `ConfigError` for a rate outside (0, 1), or too few sequences to measure it: at least
-        two false alarms must be expected among those that set the floors.
+        Raises `ConfigError` for a rate outside (0, 1), and for so few sequences that even a floor
+        below all of them may hold back a tenth of good output: `fewest_windows` are needed.
         """
         if not 0 < false_alarm_rate < 1:
             raise ConfigError(f"false_alarm_rate must be in (0, 1), got {false_alarm_rate}")
@@ -176,11 +202,11 @@ class SafetyGate:
         # At random: documents of a kind often lie side by side, or take turns.
         order = np.random.default_rng(0).permutation(len(sequences))
         familiar, ranked = np.split(order, [len(order) // 2 if joint else 0])
-        if len(ranked) * false_alarm_rate < 2:
+        if len(sequences) < fewest_windows(judged):
             raise ConfigError(
-                f"a false-alarm rate of {false_alarm_rate:.3g} needs at least "
-                f"{int(np.ceil(2 / false_alarm_rate)) * (1 + joint)} sequences to be measured, got "
-                f"{len(sequences)}; give more data, shorter windows or a higher rate"
+                f"a gate needs at least {fewest_windows(judged)} sequences to be calibrated, got "
+                f"{len(sequences)}: fewer cannot vouch that it holds back less than "
+                f"{_WIDEST_RATE:.0%} of good output; give more data or shorter windows"
             )
         settings: dict[str, Any] = {
             "decay": decay,
@@ -200,8 +226,15 @@ class SafetyGate:
             gate.smoothed(sequences[index], prompt_patches=prompt_patches).min(axis=1, initial=1.0)
             for index in ranked
         ]
-        floors = _joint_quantile(np.stack(lowest), false_alarm_rate)
+        floors, rank = _joint_quantile(np.stack(lowest), false_alarm_rate)
         gate.policy = Policy(dict(zip(judged, map(float, floors), strict=True)))
+        # Blocks cut away by one floor after the other; together they are no more than that.
+        cut = min(len(lowest), len(judged) * (rank + 1))
+        gate.calibration = Calibration(
+            windows=len(sequences),
+            asked=false_alarm_rate,
+            guaranteed=round(_largest_rate(cut, len(lowest)), 6),
+        )
         gate.reset()
         return gate
 
@@ -213,16 +246,21 @@ class SafetyGate:
             "burn_in": self.burn_in,
             "window_bits": self.window_bits,
             "density": None if self.density is None else self.density.to_dict(),
+            "calibration": (
+                None if self.calibration is None else dataclasses.asdict(self.calibration)
+            ),
         }
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "SafetyGate":
         """The gate that `to_dict` described; `ConfigError` for settings outside their limits."""
-        density = settings.get("density")
+        density, calibration = settings.get("density"), settings.get("calibration")
         try:
-            return cls(
-                **{**settings, "density": None if density is None else ReadingDensity(density)}
-            )
+            made = {
+                "density": None if density is None else ReadingDensity(density),
+                "calibration": None if calibration is None else Calibration(**calibration),
+            }
+            return cls(**{**settings, **made})
         except TypeError as error:
             raise ConfigError(f"these are no settings of a gate: {error}") from error
 
@@ -248,13 +286,51 @@ def _trailing_averages(
 
 def _joint_quantile(
     values: Float[np.ndarray, "sequences readings"], rate: float
-) -> Float[np.ndarray, " readings"]:
+) -> tuple[Float[np.ndarray, " readings"], int]:
     """The largest common quantile of the columns below which, in any column, at most that share of
-    the rows falls."""
+    the rows falls; and its rank, counted from 0."""
     ranked = np.sort(values, axis=0)
     held = 0
     for rank in range(1, len(values)):
         if (values < ranked[rank]).any(axis=1).mean() > rate:
             break
         held = rank
-    return np.asarray(ranked[held])
+    return np.asarray(ranked[held]), held
+
+
+def fewest_windows(judged: Sequence[str] = DEFAULT_JUDGED) -> int:
+    """Sequences without which no gate is calibrated; where `f` is judged half of them say what is
+    familiar."""
+    return math.ceil(math.log(1 - _CONFIDENCE) / math.log(1 - _WIDEST_RATE)) * (1 + ("f" in judged))
+
+
+def _largest_rate(rank: int, count: int) -> float:
+    """The upper confidence bound of a share: of all readings, those below the lowest but `rank` - 1
+    of `count`.
+
+    That share has the distribution Beta(rank, count + 1 - rank) whatever the readings are (Wilks
+    1941); it is below p with the probability that at least `rank` of `count` fall below p.
+    """
+    if rank >= count:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _chance_of_fewer(rank, count, middle) > 1 - _CONFIDENCE:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _chance_of_fewer(rank: int, count: int, share: float) -> float:
+    """The probability that fewer than `rank` of `count` fall into that share."""
+    logs = (
+        math.lgamma(count + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(count - k + 1)
+        + k * math.log(share)
+        + (count - k) * math.log1p(-share)
+        for k in range(rank)
+    )
+    return math.fsum(map(math.exp, logs))

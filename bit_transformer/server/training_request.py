@@ -13,8 +13,7 @@ from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig, PresetName
 from bit_transformer.model.config import preset as preset_of
-from bit_transformer.objectives.regularizers import RegularizerConfig
-from bit_transformer.objectives.run_length import RunLengthConfig
+from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
 from bit_transformer.server.schemas import Name, Request
 from bit_transformer.server.workspace import Workspace
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig

@@ -1,22 +1,26 @@
 """Every setting of a run: frozen dataclasses behind flags, TOML files and run folders."""
 
+import difflib
+import json
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.objectives.regularizers import RegularizerConfig
-from bit_transformer.objectives.run_length import RunLengthConfig
-from bit_transformer.training.precision import Precision
+from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
 from bit_transformer.training.schedule import ScheduleName
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+Precision = Literal["auto", "fp32", "bf16"]
 OptimizerName = Literal["muon", "adamw", "lion", "adafactor"]
 
 
@@ -186,27 +190,40 @@ class RunConfig:
         """Settings from sections `data`, `model`, `optimizer`, `train`, `regularizers` and
         `run_length`; any may be left out.
 
-        Raises `ConfigError` naming the first section and field that is unknown or out of its
-        limits.
+        Types are strict: the text "32" is no number, and true is none either. Raises `ConfigError`
+        naming the first section and field that is unknown, of another type or out of its limits.
         """
         try:
-            return _ADAPTER.validate_python(sections)
+            # As JSON, in which a list may be strict and become a tuple.
+            return _ADAPTER.validate_json(json.dumps(sections, default=str), strict=True)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+            raise ConfigError(_explain(error.errors()[0])) from error
 
     @classmethod
     def from_toml(cls, path: Path, model: ModelConfig | None = None) -> "RunConfig":
         """Settings from a TOML file with the sections of `from_dict`; model settings that the file
-        leaves out are those of `model`."""
+        leaves out are those of `model`. Raises `ConfigError` naming the file."""
         try:
-            sections = tomllib.loads(path.read_text(encoding="utf-8"))
-            if model is not None:
-                sections["model"] = model.to_dict() | sections.get("model", {})
-            return cls.from_dict(sections)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            # Some editors begin a file with a byte order mark.
+            sections = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"cannot read settings from {path}: it is not UTF-8 text ({error.reason} at byte "
+                f"{error.start}); save it as UTF-8"
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read settings from {path}: {error.strerror or error}; name a TOML file"
+            ) from error
+        except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"cannot read settings from {path}: {error}") from error
+        given = sections.get("model", {})
+        if model is not None and isinstance(given, dict):
+            sections["model"] = model.to_dict() | given
+        try:
+            return cls.from_dict(sections)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 # Unknown names must not pass in silence: a misspelt setting would train with its default. The
@@ -218,3 +235,27 @@ for _section in (
 ):
     with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))(_section)
 _ADAPTER = TypeAdapter(RunConfig)
+
+
+def _explain(problem: "ErrorDetails") -> str:
+    """What is wrong with which setting, in one sentence."""
+    place = [str(part) for part in problem["loc"]]
+    where = ".".join(place) or "settings"
+    if problem["type"] == "unexpected_keyword_argument":
+        known = _names(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1)
+        kind = "setting" if len(place) > 1 else "section"
+        remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        return f"{where}: there is no such {kind}; {remedy}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "missing"):
+        return f"{where}: {message}"
+    return f"{where}: {message[:1].lower()}{message[1:]}, got {json.dumps(problem['input'])}"
+
+
+def _names(place: list[str]) -> list[str]:
+    """The sections, or the settings of one."""
+    names = {one.name: one.default_factory for one in fields(RunConfig)}
+    if not place:
+        return list(names)
+    return [one.name for one in fields(names[place[0]])]  # type: ignore[arg-type]

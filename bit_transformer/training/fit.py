@@ -1,20 +1,28 @@
 """Builds a run from its config and trains it."""
 
 import dataclasses
+import logging
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bit_transformer.checkpoint.atomic import atomic_write_bytes
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.data.config import DataConfig
-from bit_transformer.data.dataset import Dataset, open_dataset
+from bit_transformer.data.dataset import Dataset
+from bit_transformer.data.sources import absolute_source
 from bit_transformer.device import describe, pick_device
 from bit_transformer.distributed.parallelize import parallelize
-from bit_transformer.errors import CheckpointMismatchError, CheckpointNotFoundError
+from bit_transformer.errors import (
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+    NothingLearnedError,
+)
 from bit_transformer.lm import BitTransformerLM, load_weights
 from bit_transformer.model.flops import muon_flops_per_step, training_flops_per_byte
 from bit_transformer.objectives.regularizers import regularized
@@ -25,6 +33,7 @@ from bit_transformer.training.callbacks.base import (
     EvaluationRecord,
     Progress,
     RunningTrainer,
+    StepRecord,
 )
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
 from bit_transformer.training.callbacks.early_stop import EarlyStop
@@ -44,6 +53,13 @@ from bit_transformer.training.memory_estimate import fit_into_budget
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.run_folder import RunFolder
 from bit_transformer.training.trainer import Objective, Trainer
+
+UNTRAINED_BITS_PER_BYTE = 8.0
+"""What a model costs that has learned nothing: every byte value is as likely as any other."""
+_VISIBLE = 0.001
+_LAST_STEPS = 25
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,27 @@ class RunResult:
     """On all held-out data; None when nothing was held out."""
     held_out_bytes: int
     """Bytes of held-out data."""
+    training_bits_per_byte: float | None = None
+    """Mean loss of the last steps; None when none was done."""
+    gate: dict[str, Any] = field(default_factory=dict)
+    """How the safety gate was calibrated, or why it was not: see `GateCalibration`."""
+    interrupted: bool = False
+    """Whether the run was interrupted: saved, and to be gone on with."""
+
+    def require_learned(self) -> None:
+        """Raise `NothingLearnedError` when the model is no better than an untrained one, which
+        costs 8 bits per byte of anything."""
+        found = self.held_out_bits_per_byte
+        where = "held-out data"
+        if found is None:
+            found, where = self.training_bits_per_byte, "training data"
+        if self.interrupted or found is None or found < UNTRAINED_BITS_PER_BYTE - _VISIBLE:
+            return
+        raise NothingLearnedError(
+            f"the run in {self.folder} learned nothing: {found:.3f} bits per byte of {where}, and "
+            "an untrained model has 8; train with a lower learning rate or longer, or on data that "
+            "is neither compressed nor encrypted"
+        )
 
 
 def fit(
@@ -82,25 +119,35 @@ def fit(
     """Train `model` in place on bytes or on files, folders and globs; the result holds the same
     model.
 
-    `out` names the run folder; left out, a new one under the system's temporary folder.
+    `out` names the run folder; left out, a new one under the system's temporary folder. A run that
+    learned nothing is told with a warning: `RunResult.require_learned` raises.
+
+    Raises `BusyError` while somebody else writes in the run folder.
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="bit-transformer-"))
-    if isinstance(data, bytes):
-        folder.mkdir(parents=True, exist_ok=True)
-        source = folder / "data.bin"
-        source.write_bytes(data)
-        data = source
-    paths = (data,) if isinstance(data, str | Path) else tuple(data)
-    config = RunConfig(
-        data=DataConfig(tuple(str(path) for path in paths), held_out_fraction=held_out_fraction),
-        model=model.config,
-        optimizer=optimizer or OptimizerConfig(),
-        train=_as_the_model_is_used(train or TrainConfig(), model),
-        regularizers=model.regularizers,
-    )
     run = RunFolder(folder)
-    run.require_new()
-    return _run(fit_into_budget(config), run, model, None, progress=progress, callbacks=callbacks)
+    with run.writing():
+        run.require_new()
+        if isinstance(data, bytes):
+            source = folder / "data.bin"
+            atomic_write_bytes(source, data)
+            data = source
+        paths = (data,) if isinstance(data, str | Path) else tuple(data)
+        sources = tuple(absolute_source(str(path)) for path in paths)
+        config = RunConfig(
+            data=DataConfig(sources, held_out_fraction=held_out_fraction),
+            model=model.config,
+            optimizer=optimizer or OptimizerConfig(),
+            train=_as_the_model_is_used(train or TrainConfig(), model),
+            regularizers=model.regularizers,
+        )
+        config = fit_into_budget(config)
+        result = _run(config, run, model, None, progress=progress, callbacks=callbacks)
+    try:
+        result.require_learned()
+    except NothingLearnedError as error:
+        _log.warning("%s", error)
+    return result
 
 
 def _as_the_model_is_used(train: TrainConfig, model: BitTransformerLM) -> TrainConfig:
@@ -123,21 +170,30 @@ def train_run(
     """Train a new model as `config` says into the run folder `out`, or go on with the run in it.
 
     A resumed run takes the same batches, masks and learning rates as one that was never
-    interrupted.
+    interrupted. Where data lies is recorded in whole paths, so that a run can be resumed from
+    anywhere.
+
+    Raises `BusyError` while somebody else writes in the run folder; nothing is changed there then.
     """
     run = RunFolder(out)
-    checkpoint = run.checkpoints.latest() if resume else None
-    if not resume:
-        run.require_new()
-    elif run.config().model != config.model:
-        raise CheckpointMismatchError(
-            f"{out} holds a model of another configuration than the one asked for; leave the model "
-            "settings out to resume it, or train a new run with --out"
-        )
-    config = fit_into_budget(config)
-    torch.manual_seed(config.train.seed)
-    model = BitTransformerLM.from_config(config.model)
-    return _run(config, run, model, checkpoint, progress=progress, callbacks=callbacks)
+    if resume:
+        # Before the lock: a folder that holds no run is not to be made here.
+        run.config()
+    with run.writing():
+        checkpoint = run.checkpoints.latest(training=True) if resume else None
+        if not resume:
+            run.require_new()
+        elif run.config().model != config.model:
+            raise CheckpointMismatchError(
+                f"{out} holds a model of another configuration than the one asked for; leave the "
+                "model settings out to resume it, or train a new run with --out"
+            )
+        sources = tuple(map(absolute_source, config.data.sources))
+        data = dataclasses.replace(config.data, sources=sources)
+        config = fit_into_budget(dataclasses.replace(config, data=data))
+        torch.manual_seed(config.train.seed)
+        model = BitTransformerLM.from_config(config.model)
+        return _run(config, run, model, checkpoint, progress=progress, callbacks=callbacks)
 
 
 def _run(
@@ -153,9 +209,9 @@ def _run(
     if config.train.qat and scheme_of(model) is None:
         prepare_qat_fx(model)
     model.to(pick_device(config.train.device))
-    dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run.data)
-    last = _LastEvaluation()
-    beside = [*_callbacks(config, run, dataset, progress=progress), last, *callbacks]
+    dataset = run.dataset(config)
+    outcome = _Outcome()
+    beside = [*_callbacks(config, run, dataset, outcome, progress=progress), outcome, *callbacks]
     trainer = _trainer(config, model, dataset, beside)
     # Only now: a run that could not begin leaves nothing that looks like one.
     if not run.exists():
@@ -163,7 +219,7 @@ def _run(
     else:
         if checkpoint is not None:
             _restore(trainer, model, checkpoint, dataset)
-        run.record(config)
+        run.go_on(config)
     train = config.train
     parallelize(model.network, use_checkpoint=train.use_checkpoint, compile=train.compile)
     done = trainer.fit()
@@ -177,17 +233,31 @@ def _run(
         data_bytes=done.data_bytes,
         training_flops=_training_flops(config, done),
         seconds=done.seconds,
-        held_out_bits_per_byte=last.record.bits_per_byte if last.record else None,
-        held_out_bytes=last.record.data_bytes if last.record else 0,
+        held_out_bits_per_byte=outcome.record.bits_per_byte if outcome.record else None,
+        held_out_bytes=outcome.record.data_bytes if outcome.record else 0,
+        training_bits_per_byte=outcome.mean_loss,
+        gate=outcome.gate,
+        interrupted=trainer.interrupted,
     )
-    run.write_report(_report(result) | {"device": describe(trainer.device)})
+    if not result.interrupted:
+        run.write_report(_report(result) | {"device": describe(trainer.device)})
     return result
 
 
-class _LastEvaluation(Callback):
-    """Keeps the newest evaluation for the result."""
+class _Outcome(Callback):
+    """Keeps what the result is made of."""
 
-    record: EvaluationRecord | None = None
+    def __init__(self) -> None:
+        self.record: EvaluationRecord | None = None
+        self.gate: dict[str, Any] = {}
+        self._losses: deque[float] = deque(maxlen=_LAST_STEPS)
+
+    @property
+    def mean_loss(self) -> float | None:
+        return sum(self._losses) / len(self._losses) if self._losses else None
+
+    def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
+        self._losses.append(record.loss)
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
         self.record = record
@@ -210,7 +280,7 @@ def _trainer(
 
 
 def _callbacks(
-    config: RunConfig, run: RunFolder, dataset: Dataset, *, progress: bool
+    config: RunConfig, run: RunFolder, dataset: Dataset, outcome: _Outcome, *, progress: bool
 ) -> list[Callback]:
     """In the order in which they hear of each moment: guards first, what saves and draws last."""
     train = config.train
@@ -230,8 +300,8 @@ def _callbacks(
         beside.append(TensorBoardWriter(run.path / "tensorboard"))
     if train.trackio:
         beside.append(TrackioWriter(run.path.name, config.to_dict()))
-    identity = {"data": dataset.corpus.fingerprint()}
-    beside.append(GateCalibration(dataset.held_out_bytes, identity))
+    identity: dict[str, Any] = {"data": dataset.corpus.fingerprint()}
+    beside.append(GateCalibration(dataset.held_out_bytes, identity, outcome.gate))
     beside.append(
         Checkpoints(run.checkpoints, train.checkpoint_every, train.keep_checkpoints, identity)
     )
@@ -264,7 +334,7 @@ def _training_flops(config: RunConfig, done: Progress) -> float:
 
 def _report(result: RunResult) -> dict[str, Any]:
     return {
-        field.name: getattr(result, field.name)
-        for field in dataclasses.fields(result)
-        if field.name not in ("folder", "model")
+        one.name: getattr(result, one.name)
+        for one in dataclasses.fields(result)
+        if one.name not in ("folder", "model", "interrupted")
     }

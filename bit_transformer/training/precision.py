@@ -1,12 +1,9 @@
 """Automatic bfloat16: matrix products in bfloat16, weights, sums and the loss in float32."""
 
-from typing import Literal
-
 import torch
 
 from bit_transformer.device import has_bf16
-
-Precision = Literal["auto", "fp32", "bf16"]
+from bit_transformer.training.config import Precision
 
 
 def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:

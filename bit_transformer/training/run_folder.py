@@ -6,9 +6,12 @@ checkpoints/       step-00001000/ ..., `latest` names the newest whole one
 telemetry.png      the course of the run
 report.json        the result, once the run has ended
 data/              streams (stdin, hf://) that had to be written down
+.lock              held by whoever writes in the folder, see checkpoint/lock.py
 """
 
+import dataclasses
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,17 @@ from typing import Any
 from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
 from bit_transformer.checkpoint.format import MANIFEST
 from bit_transformer.checkpoint.locate import local_folder
+from bit_transformer.checkpoint.lock import sole_writer
 from bit_transformer.checkpoint.rotation import CheckpointFolder
-from bit_transformer.errors import CheckpointNotFoundError, ConfigError, UsageError
+from bit_transformer.data.dataset import Dataset, open_dataset
+from bit_transformer.data.sources import STDIN
+from bit_transformer.data.spool import spooled_stdin
+from bit_transformer.errors import (
+    BitTransformerError,
+    CheckpointNotFoundError,
+    ConfigError,
+    UsageError,
+)
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
 
@@ -64,15 +76,38 @@ class RunFolder:
             )
 
     def create(self, config: RunConfig) -> None:
-        """Make the folder and record the settings; raises what `require_new` does."""
-        self.require_new()
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(self.path / "config.json", config.to_dict())
+        """Make the folder and record the settings; raises what `require_new` and `writing` do."""
+        with self.writing():
+            self.require_new()
+            atomic_write_json(self.path / "config.json", config.to_dict())
 
-    def record(self, config: RunConfig) -> None:
-        """Replace the recorded settings by those that the run goes on with."""
-        atomic_write_json(self.path / "config.json", config.to_dict())
+    def go_on(self, config: RunConfig) -> None:
+        """Replace the recorded settings by those that the run goes on with; it has no result yet.
+
+        Raises what `writing` does.
+        """
+        with self.writing():
+            atomic_write_json(self.path / "config.json", config.to_dict())
+            with storage_errors(self.path):
+                (self.path / "report.json").unlink(missing_ok=True)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Be the only one who writes in the folder, which is made where there is none.
+
+        Raises `BusyError`, which says who writes there, and `StorageError`.
+        """
+        return sole_writer(self.path)
+
+    def dataset(self, config: RunConfig) -> Dataset:
+        """The data of the run; of one that has begun, standard input is what was read of it then.
+
+        Raises what `open_dataset` does.
+        """
+        data, stdin = config.data, spooled_stdin(self.data)
+        if self.exists() and stdin.is_file():
+            sources = tuple(str(stdin) if one == STDIN else one for one in data.sources)
+            data = dataclasses.replace(data, sources=sources)
+        return open_dataset(data, window_bytes=config.window_bytes, spool=self.data)
 
     def config(self) -> RunConfig:
         """The recorded settings.
@@ -92,8 +127,9 @@ class RunFolder:
         return RunConfig.from_dict(sections)
 
     def write_report(self, report: dict[str, Any]) -> None:
-        """Record the result of the run."""
-        atomic_write_json(self.path / "report.json", report)
+        """Record the result of the run; raises what `writing` does."""
+        with self.writing():
+            atomic_write_json(self.path / "report.json", report)
 
     def report(self) -> dict[str, Any] | None:
         """The recorded result, None while the run has not ended."""
@@ -104,7 +140,10 @@ class RunFolder:
         return report
 
     def summary(self) -> dict[str, Any]:
-        """One line about the run: name, steps done and planned, newest held-out bits per byte."""
+        """One line about the run: name, steps done and planned, newest held-out bits per byte.
+
+        Raises what `config` does, and `ValueError` or `LookupError` for records that are damaged.
+        """
         records = read_metrics(self.metrics)
         held_out = [r["bits_per_byte"] for r in records if r["kind"] == "evaluation"]
         steps = [record["step"] for record in records if record["kind"] != "abandoned"]
@@ -115,6 +154,22 @@ class RunFolder:
             "bits_per_byte": held_out[-1] if held_out else None,
             "ended": self.report() is not None,
         }
+
+    def summary_or_problem(self) -> dict[str, Any]:
+        """`summary` with a `problem`, None or what is wrong with the folder; it never raises."""
+        nothing = {"step": None, "steps": None, "bits_per_byte": None, "ended": False}
+        try:
+            return {**self.summary(), "problem": None}
+        except BitTransformerError as error:
+            problem = str(error)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            problem = f"its records cannot be read ({type(error).__name__}: {error})"
+        return {"run": str(self.path), **nothing, "problem": problem}
+
+    def active_at(self) -> float:
+        """When something was last written of the run, as Unix time; 0 when nothing can be found."""
+        names = ("config.json", "metrics.jsonl", "report.json", "checkpoints")
+        return max(map(_changed, (self.path / name for name in names)))
 
 
 def run_of(path: Path) -> RunFolder:
@@ -128,5 +183,22 @@ def run_of(path: Path) -> RunFolder:
 
 def find_runs(root: Path) -> list[RunFolder]:
     """The runs directly inside `root`, oldest first."""
-    configs = sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    configs = sorted(root.glob("*/config.json"), key=_changed)
     return [RunFolder(path.parent) for path in configs]
+
+
+def newest_run(root: Path) -> RunFolder:
+    """The run directly inside `root` that was written to last; raises `CheckpointNotFoundError`."""
+    runs = find_runs(root)
+    if not runs:
+        raise CheckpointNotFoundError(
+            f"there is no run in {root} to go on with; name a run folder with --out"
+        )
+    return max(runs, key=RunFolder.active_at)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -45,26 +45,34 @@ class Trainer:
         self.schedule = make_schedule(config.schedule, config.steps, config.warmup, config.decay)
         self.average = WeightAverage(network, config.weight_average)
         self.progress = Progress()
-        self.stop_requested = self.checkpoint_requested = False
+        self.stop_requested = self.interrupted = self.checkpoint_requested = False
         self.device = network.embedding.nodes.device
 
     def request_stop(self) -> None:
-        """End after the step under way; callbacks still save and report."""
+        """End after the step under way; callbacks still evaluate, save and report."""
         self.stop_requested = True
+
+    def interrupt(self) -> None:
+        """End after the step under way, saved; what takes long is left out or broken off."""
+        self.stop_requested = self.interrupted = True
 
     def request_checkpoint(self) -> None:
         """Save after the step under way."""
         self.checkpoint_requested = True
 
     def fit(self) -> Progress:
-        """Train until the configured steps are done or a callback asks to stop."""
+        """Train until the configured steps are done, a callback asks to stop or the run is
+        interrupted."""
         self.network.train()
         self.emit("on_start")
         try:
             while self.progress.step < self.config.steps and not self.stop_requested:
                 with suppress(StepAbandoned):
                     self.emit("on_step_end", self.step())
-            self.emit("on_end")
+            if not self.interrupted:
+                self.emit("on_end")
+            if self.interrupted:
+                self.emit("on_interruption")
         finally:
             # Files must be closed and the terminal left whole, whatever ended the run.
             self.emit("on_close")

@@ -2,7 +2,7 @@ import pytest
 
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.checkpoint.rotation import CheckpointFolder
-from bit_transformer.errors import CheckpointNotFoundError
+from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError
 
 
 @pytest.fixture
@@ -27,15 +27,20 @@ def test_an_export_is_a_checkpoint(tmp_path, sample):
     assert locate_checkpoint(sample.write(tmp_path / "export")) == tmp_path / "export"
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "file", "damaged"])
-def test_nothing_found_says_what_was_looked_for(tmp_path, run, what):
-    path = run if what == "damaged" else tmp_path / what
+def test_where_none_is_whole_the_newest_is_named(run):
+    for manifest in run.glob("checkpoints/*/manifest.json"):
+        manifest.write_bytes(b"{")
+    with pytest.raises(CheckpointCorruptError, match=r"no whole checkpoint: .*step-00000002/mani"):
+        locate_checkpoint(run)
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file"])
+def test_nothing_found_says_what_was_looked_for(tmp_path, what):
+    path = tmp_path / what
     if what == "empty":
         path.mkdir()
     if what == "file":
         path.write_bytes(b"")
-    for manifest in run.glob("checkpoints/*/manifest.json"):
-        manifest.write_bytes(b"{")
     with pytest.raises(CheckpointNotFoundError) as caught:
         locate_checkpoint(path)
     problem = "does not exist" if what == "missing" else "holds no whole checkpoint"

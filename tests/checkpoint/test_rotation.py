@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bit_transformer.checkpoint.format import MANIFEST, MODEL, load_checkpoint
+from bit_transformer.checkpoint.format import MANIFEST, MODEL, TRAINING, load_checkpoint
 from bit_transformer.checkpoint.rotation import CheckpointFolder
-from bit_transformer.errors import CheckpointVersionError, ConfigError, StorageError
+from bit_transformer.errors import (
+    CheckpointCorruptError,
+    CheckpointVersionError,
+    ConfigError,
+    StorageError,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,25 +84,49 @@ def test_the_pointer_cannot_lead_out_of_the_folder(folder, sample):
     assert folder.latest() == folder.path_of(5)
 
 
-@pytest.mark.parametrize("damage", ["manifest", "size", "missing", "gone"])
-def test_a_damaged_checkpoint_is_skipped(folder, damage):
+@pytest.mark.parametrize("damage", ["manifest", "size", "bit", "missing", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_and_both_are_named(folder, damage, caplog):
     save(folder, 1, 2, 3)
     newest = folder.path_of(3)
     if damage == "manifest":
         (newest / MANIFEST).write_bytes(b"{")
     elif damage == "size":
         (newest / MODEL).write_bytes(b"short")
+    elif damage == "bit":
+        content = bytearray((newest / MODEL).read_bytes())
+        content[-1] ^= 1
+        (newest / MODEL).write_bytes(content)
     elif damage == "missing":
         (newest / MODEL).unlink()
     else:
         shutil.rmtree(newest)
     assert folder.latest() == folder.path_of(2)
+    folder.latest()
+    # Once a process, not whenever somebody looks.
+    (record,) = caplog.records
+    assert str(newest) in record.message
+    assert f"the checkpoint {folder.path_of(2)} is taken instead" in record.message
 
 
-def test_nothing_whole_is_nothing(folder):
-    save(folder, 1)
-    (folder.path_of(1) / MANIFEST).unlink()
-    assert folder.latest() is None
+def test_a_damaged_training_state_matters_to_whoever_resumes(folder, caplog):
+    for step in (1, 2):
+        folder.save(step, weights={"w": torch.ones(2)}, config={}, training_state=[torch.ones(2)])
+    path = folder.path_of(2) / TRAINING
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert folder.latest() == folder.path_of(2)
+    assert not caplog.records
+    assert folder.latest(training=True) == folder.path_of(1)
+    assert "training.safetensors is not the file that was written" in caplog.text
+
+
+def test_nothing_whole_is_an_error_and_no_new_beginning(folder):
+    save(folder, 1, 2)
+    for step in (1, 2):
+        (folder.path_of(step) / MANIFEST).unlink()
+    with pytest.raises(CheckpointCorruptError, match=r"no whole checkpoint: .*step-00000002 is no"):
+        folder.latest()
 
 
 def test_a_newer_version_is_not_skipped_in_silence(folder, sample):

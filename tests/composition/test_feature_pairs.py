@@ -13,9 +13,10 @@ import torch
 from bit_transformer import SafetyGate, SamplingConfig, decode, encode, guarded_stream
 from bit_transformer.errors import UsageError
 from bit_transformer.inference.generate import stream_bits
+from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
 from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
-from bit_transformer.objectives.run_length import RunLengthConfig, RunLengthObjective
+from bit_transformer.objectives.regularizers import regularized
+from bit_transformer.objectives.run_length import RunLengthObjective
 from tests.builders import tiny_model
 from tests.composition.features import (
     EXCLUSIVE,

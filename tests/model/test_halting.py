@@ -7,8 +7,9 @@ from bit_transformer import BitTransformerLM
 from bit_transformer.errors import ConfigError, UnsupportedCombination
 from bit_transformer.model.halting import HaltingStack
 from bit_transformer.model.stack import run_block
+from bit_transformer.objectives.config import RegularizerConfig
 from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import RegularizerConfig, regularized
+from bit_transformer.objectives.regularizers import regularized
 from tests.builders import tiny_model
 
 LAYERS = 5

@@ -8,8 +8,9 @@ import torch
 from bit_transformer import RunConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.objectives.config import RegularizerConfig
 from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import RegularizerConfig, penalty, regularized
+from bit_transformer.objectives.regularizers import penalty, regularized
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
 from bit_transformer.telemetry.metrics import divergence, negentropy, symbiosis
 from bit_transformer.telemetry.universal_code import UniversalCode

@@ -7,7 +7,7 @@ import pytest
 
 from bit_transformer.errors import ConfigError
 from bit_transformer.safety.density import ReadingDensity
-from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.safety.gate import SafetyGate, _largest_rate
 from tests.safety.conftest import readings_around
 
 
@@ -95,8 +95,10 @@ def test_bad_settings_are_refused(good):
     for settings in ({"decay": 1.0}, {"burn_in": -1}, {"c_floor": 2.0}, {"floors": {"f": 0.1}}):
         with pytest.raises(ConfigError):
             SafetyGate(**settings)
-    with pytest.raises(ConfigError, match="at least 200 sequences"):
-        SafetyGate.calibrate(good[:100], 0.01, judged=("c",))
+    with pytest.raises(ConfigError, match="at least 29 sequences to be calibrated, got 28"):
+        SafetyGate.calibrate(good[:28], 0.01, judged=("c",))
+    with pytest.raises(ConfigError, match="at least 58 sequences"):
+        SafetyGate.calibrate(good[:57], 0.01)
     with pytest.raises(ConfigError, match="false_alarm_rate"):
         SafetyGate.calibrate(good, 0.0)
     with pytest.raises(ConfigError, match="not given"):
@@ -104,3 +106,35 @@ def test_bad_settings_are_refused(good):
     for settings in ({"unknown": 1}, {"density": {"mean": [0.0]}}, _with_other_inputs(good)):
         with pytest.raises(ConfigError):
             SafetyGate.from_dict(settings)
+
+
+def test_few_sequences_calibrate_a_gate_with_an_honest_wider_bound(good):
+    few = SafetyGate.calibrate(good[:40], 0.005, judged=("c",)).calibration
+    many = SafetyGate.calibrate(good, 0.005, judged=("c",)).calibration
+    # The floor is the lowest reading: 1 - 0.05 ** (1 / n), whatever the readings are.
+    assert few.guaranteed == pytest.approx(1 - 0.05 ** (1 / 40), abs=1e-5)
+    assert (few.windows, few.asked, few.confidence) == (40, 0.005, 0.95)
+    assert many.guaranteed < few.guaranteed
+    joint = SafetyGate.calibrate(good[:40], 0.005, judged=("c", "s")).calibration
+    assert joint.guaranteed > few.guaranteed
+
+
+def test_the_guaranteed_rate_is_held_as_often_as_it_says():
+    # Gates of one reading, from 60 uniform readings each: the true rate of a floor is the floor.
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        lowest = np.sort(rng.random(60))
+        rank = max(1, int(0.05 * 60))
+        held += lowest[rank] <= _largest_rate(rank + 1, 60)
+    assert 0.92 < held / 400 < 0.98
+
+
+def test_the_calibration_travels_with_the_gate(good):
+    gate = SafetyGate.calibrate(good[:80], 0.005)
+    assert SafetyGate.from_dict(json.loads(json.dumps(gate.to_dict()))).calibration == (
+        gate.calibration
+    )
+    # A gate that was saved before there was a calibration to tell of.
+    older = {name: value for name, value in gate.to_dict().items() if name != "calibration"}
+    assert SafetyGate.from_dict(older).calibration is None

@@ -28,10 +28,27 @@ def test_toml_sections_fill_in_over_the_given_model(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[train]\nstep = 7\n", r"train.step: Unexpected keyword"),
-        ("[trian]\nsteps = 7\n", r"trian: Unexpected keyword"),
-        ("[train]\nsteps = 0\n", r"train: steps must be at least 1, got 0"),
-        ('[train]\nsteps = "many"\n', r"train.steps: Input should be a valid integer"),
+        (
+            "[train]\nstep = 7\n",
+            r"run.toml: train.step: there is no such setting; did you mean steps\?",
+        ),
+        ("[trian]\nsteps = 7\n", r"trian: there is no such section; did you mean train\?"),
+        ("[train]\nxyz = 7\n", r"train.xyz: there is no such setting; there are steps, batch_size"),
+        ("steps = 7\n", r"run.toml: steps: there is no such section; there are data, model,"),
+        ("[train]\nsteps = 0\n", r"run.toml: train: steps must be at least 1, got 0"),
+        (
+            '[train]\nsteps = "many"\n',
+            r'run.toml: train.steps: input should be a valid integer, got "many"',
+        ),
+        ('[model]\nd_model = "32"\n', r'model.d_model: input should be a valid integer, got "32"'),
+        ("[train]\nsteps = true\n", r"train.steps: input should be a valid integer, got true"),
+        ("[train]\nsteps = 7.0\n", r"train.steps: input should be a valid integer, got 7.0"),
+        ("[train]\nwarmup = true\n", r"train.warmup: input should be a valid number, got true"),
+        ('[train]\nqat = "no"\n', r'train.qat: input should be a valid boolean, got "no"'),
+        ("[train]\ndevice = 2\n", r"train.device: input should be a valid string, got 2"),
+        ('[data]\nsources = "a"\n', r"data.sources: input should be a valid array"),
+        ("model = 3\n", r"run.toml: model: input should be"),
+        ("[train]\nsteps = 2026-01-01\n", r"train.steps: input should be a valid integer"),
         ("[model]\nd_model = 10\nnhead = 3\n", r"model: d_model must be divisible"),
         ("[train\n", r"cannot read settings from"),
     ],
@@ -40,6 +57,16 @@ def test_bad_toml(tmp_path, text, message):
     path = tmp_path / "run.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
+        RunConfig.from_toml(path, ModelConfig())
+
+
+def test_numbers_are_numbers_and_a_byte_order_mark_is_none(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbf[optimizer]\nlr = 1\n[train]\nclip_norm = 2\n")
+    config = RunConfig.from_toml(path)
+    assert (config.optimizer.lr, config.train.clip_norm) == (1.0, 2.0)
+    path.write_bytes("[train]\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
         RunConfig.from_toml(path)
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from bit_transformer.objectives.run_length import RunLengthConfig, RunLengthObjective
+from bit_transformer.objectives.config import RunLengthConfig
+from bit_transformer.objectives.run_length import RunLengthObjective
 from bit_transformer.training.callbacks.base import Callback
 from bit_transformer.training.callbacks.run_length_ramp import RunLengthRamp
 from bit_transformer.training.fit import train_run

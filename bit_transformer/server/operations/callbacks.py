@@ -43,7 +43,7 @@ class JobCallback(Callback):
         if self._stop_after is not None:
             self._end = min(self._end, self._begin + self._stop_after)
         self._tell("begin", trainer.progress.step)
-        self._work.when_stopped(trainer.request_stop)
+        self._work.when_stopped(trainer.interrupt)
         self._work.when_asked_to_save(trainer.request_checkpoint)
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:

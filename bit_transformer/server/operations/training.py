@@ -121,7 +121,8 @@ def train(work: Work, request: TrainingOrder) -> Trained:
     """Train a new run, or go on with one; settings are those of `bit-transformer train`.
 
     The job tells of every step, evaluation, telemetry reading, sample, checkpoint and drift alarm.
-    Cancelled, it ends after its step, evaluated and saved.
+    Cancelled, it ends after its step, saved; an evaluation under way is made up for by whoever goes
+    on with it.
     """
     return _train(work, request)
 

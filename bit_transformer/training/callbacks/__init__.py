@@ -10,6 +10,7 @@ progress     a bar on a terminal, lines elsewhere
 evaluation   bits per byte on held-out data
 early_stop   ends a run that no longer improves
 checkpoints  saves, rotates, keeps the best
+stop_signals saved and said when a signal ends the run
 plots        a picture of the run
 tensorboard  event files (extra: tensorboard)
 trackio      a local trackio project (extra: trackio)

@@ -52,10 +52,15 @@ class RunningTrainer(Protocol):
     average: WeightAverage
     progress: Progress
     stop_requested: bool
+    interrupted: bool
     checkpoint_requested: bool
 
     def request_stop(self) -> None:
-        """End after the step under way; callbacks still save and report."""
+        """End after the step under way; callbacks still evaluate, save and report."""
+        ...
+
+    def interrupt(self) -> None:
+        """End after the step under way, saved; what takes long is left out or broken off."""
         ...
 
     def request_checkpoint(self) -> None:
@@ -165,7 +170,11 @@ class Callback:
         """After a checkpoint is whole on disk."""
 
     def on_end(self, trainer: RunningTrainer) -> None:
-        """After the last step of a run that ended well."""
+        """After the last step of a run that ended well. What takes long looks at
+        `trainer.interrupted` now and then."""
+
+    def on_interruption(self, trainer: RunningTrainer) -> None:
+        """After the last step of a run that was interrupted; for what must be saved, at once."""
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Last of all, whatever ended the run; for what must be released."""

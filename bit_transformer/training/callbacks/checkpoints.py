@@ -1,10 +1,14 @@
 """Saves the whole state of a run, rotates old ones away, keeps the best."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from bit_transformer.checkpoint.rotation import CheckpointFolder
+from bit_transformer.errors import NonFiniteLossError
 from bit_transformer.quantization import settings_of
 from bit_transformer.training.callbacks.base import (
     Callback,
@@ -28,6 +32,8 @@ class Checkpoints(Callback):
         self._folder, self._every, self._keep, self._identity = folder, every, keep, identity
         self._best, self._best_step = math.inf, 0
         self._held_out: float | None = None
+        self._saved: int | None = None
+        """Step whose whole state is saved; None after it has gone on."""
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
         """Remember the best; only evaluations of the same sample compare."""
@@ -37,6 +43,7 @@ class Checkpoints(Callback):
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Save when it is time, somebody asked for it or the run is about to stop."""
+        self._saved = None
         due = self._every > 0 and record.step % self._every == 0
         if due or trainer.stop_requested or trainer.checkpoint_requested:
             trainer.checkpoint_requested = False
@@ -52,11 +59,17 @@ class Checkpoints(Callback):
         """Save the final state with its result."""
         self._save(trainer)
 
+    def on_interruption(self, trainer: RunningTrainer) -> None:
+        """Save unless the step under way was saved just now."""
+        if self._saved != trainer.progress.step:
+            self._save(trainer)
+
     def _save(self, trainer: RunningTrainer) -> None:
         with trainer.average.applied():
             weights = {
                 name: tensor.clone() for name, tensor in trainer.network.state_dict().items()
             }
+        _require_finite(weights, trainer.progress.step)
         path = self._folder.save(
             trainer.progress.step,
             weights=weights,
@@ -69,6 +82,7 @@ class Checkpoints(Callback):
             },
         )
         self._folder.prune(self._keep, protect=self._best_checkpoint())
+        self._saved = trainer.progress.step
         trainer.emit("on_checkpoint", path)
 
     def _best_checkpoint(self) -> set[Path]:
@@ -85,3 +99,14 @@ class Checkpoints(Callback):
         self._best = state.get("best", math.inf)
         self._best_step = state.get("best_step", 0)
         self._held_out = state.get("held_out")
+
+
+def _require_finite(weights: Mapping[str, Tensor], step: int) -> None:
+    """A step may end in weights that no loss has been computed with yet: they are not saved."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise NonFiniteLossError(
+                f"the weight {name} is not finite after step {step}, so it was not saved and the "
+                "last checkpoint is good: resume from it with a lower learning rate or with "
+                "clip_norm above 0"
+            )

@@ -6,7 +6,9 @@ were as "was"; of all others the steps never decrease.
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,7 +34,10 @@ class MetricsLog(Callback):
     def on_start(self, trainer: RunningTrainer) -> None:
         """Keep the lines up to the step that the run goes on from."""
         step = trainer.progress.step
-        self._begin(takewhile(lambda line: not _is_after(line, step), read_metrics(self._path)))
+        kept = takewhile(lambda line: not _is_after(line, step), read_metrics(self._path))
+        # A run without steps left ends once more, and evaluates once more.
+        again = step >= trainer.config.steps
+        self._begin(line for line in kept if not (again and line.get("final") is True))
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Log the step."""
@@ -60,19 +65,32 @@ class MetricsLog(Callback):
     def on_close(self, trainer: RunningTrainer) -> None:
         """Nothing more is to come."""
         if self._file is not None:
-            self._file.close()
+            # Every line was written out as it came; a full disk was told of then.
+            with suppress(OSError):
+                self._file.close()
             self._file = None
 
     def _begin(self, records: Iterable[dict[str, Any]]) -> None:
         """Go on after these records."""
-        lines = [json.dumps(record) + "\n" for record in records]
-        atomic_write_text(self._path, "".join(lines))
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        atomic_write_text(self._path, "".join(map(_line, records)))
+        with storage_errors(self._path):
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             with storage_errors(self._path):
-                self._file.write(json.dumps(record) + "\n")
+                self._file.write(_line(record))
+
+
+def _line(record: dict[str, Any]) -> str:
+    """The record as JSON, which has no word for NaN and infinity: they are null."""
+    return json.dumps(_numbers(record), allow_nan=False) + "\n"
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _numbers(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_after(record: dict[str, Any], step: int) -> bool:
@@ -86,10 +104,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             break
         if not isinstance(record, dict):
             break

@@ -1,6 +1,7 @@
 """Raises the share of run-length coded batches over the first part of a run."""
 
-from bit_transformer.objectives.run_length import RunLengthConfig, RunLengthObjective
+from bit_transformer.objectives.config import RunLengthConfig
+from bit_transformer.objectives.run_length import RunLengthObjective
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer, StepRecord
 from bit_transformer.training.schedule import cosine_ramp
 
