@@ -36,7 +36,6 @@
     │   ├── GateError              output refused by the safety gate
     │   ├── InvalidPredictionError predictions that are not numbers
     │   └── ReviewError            a review item that is not there, decided already or damaged
-    ├── StoppedError               a signal ended the work in good order: exit code 128 + its number
     └── ServiceError               a server cannot do what was asked of it: exit code 1
         ├── UnknownNameError       no run, job, file or item of that name
         ├── ConflictError          the name is taken, or what it names is in the wrong state
@@ -50,9 +49,6 @@
 
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
-
-`Interrupted` stands outside the tree: it is a `KeyboardInterrupt`, for any signal that ends a
-program.
 """
 
 
@@ -207,23 +203,6 @@ class NothingLearnedError(TrainingError):
 
 class CollapseError(TrainingError):
     """Training went bad more often than recovery is allowed to mend."""
-
-
-class StoppedError(BitTransformerError):
-    """A signal ended the work after its state was saved; the message says how to go on."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that ends the program has come."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.signal_number = signal_number
-        self.exit_code = 128 + signal_number
 
 
 class SafetyError(BitTransformerError):

@@ -16,8 +16,10 @@ from bit_transformer.cli.process import (
     leave_to_the_system,
     output_error,
     prepare_streams,
+    show_log,
     signals_raise,
 )
+from bit_transformer.device import prepare_threads
 from bit_transformer.errors import BitTransformerError, Interrupted
 from bit_transformer.version import __version__
 
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments is None:
             prepare_streams()
+            prepare_threads(os.environ)
         with signals_raise():
             code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
@@ -109,6 +112,7 @@ def _run(words: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         return _fail(_no_command(command), 2)
+    show_log()
     module = importlib.import_module(f"bit_transformer.cli.{command}")
     module.run(words[1:])
     return 0

@@ -2,6 +2,7 @@
 
 import _thread
 import io
+import logging
 import os
 import signal
 import sys
@@ -74,6 +75,24 @@ def prepare_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A locale without a letter, or a file name that is no text, ends no command.
             stream.reconfigure(errors="backslashreplace")
+
+
+class LogLines(logging.Handler):
+    """Shows what the package logs as lines on standard error, as it is at that moment: a progress
+    bar may stand in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; where nobody can be told, the work goes on."""
+        with suppress(OSError, ValueError):
+            print(f"bit-transformer: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+def show_log() -> None:
+    """Show warnings, and what a wait is for, while a command runs."""
+    log = logging.getLogger("bit_transformer")
+    if not any(isinstance(handler, LogLines) for handler in log.handlers):
+        log.addHandler(LogLines())
+    log.setLevel(logging.INFO)
 
 
 def output_error() -> OSError | None:

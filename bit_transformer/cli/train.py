@@ -18,6 +18,7 @@ from bit_transformer.errors import ConfigError, Interrupted, MissingExtraError, 
 from bit_transformer.model.config import ModelConfig, PresetName, preset
 from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
 from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+from bit_transformer.waiting import waiting
 
 # What loads torch is imported where it is used, so that help and usage errors are fast.
 if TYPE_CHECKING:
@@ -156,8 +157,11 @@ def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> N
         if signals.number is not None:
             # It came when the last checkpoint was whole and nothing was left to break off.
             raise Interrupted(signals.number)
-        report = (run_folder.report() or {}) | {"baselines": _baselines(settings, run_folder)}
-        report["sample"] = _sample(result.model)
+        report = run_folder.report() or {}
+        with waiting("compressing the held-out data with general compressors"):
+            report["baselines"] = _baselines(settings, run_folder)
+        with waiting("sampling"):
+            report["sample"] = _sample(result.model)
         run_folder.write_report(report)
         if mirror is not None:
             mirror.push_result()

@@ -45,6 +45,11 @@ class Dataset:
             world_size=world_size,
         )
 
+    @property
+    def held_out_size(self) -> int:
+        """How many bytes are held out."""
+        return sum(region.size for region in self.split.held_out)
+
     def held_out_bytes(self, limit: int | None = None) -> Iterator[UInt8[np.ndarray, " _"]]:
         """The held-out bytes, one array a region, read as they are asked for.
 
@@ -53,7 +58,7 @@ class Dataset:
         """
         if limit is not None and limit < 0:
             raise ConfigError(f"limit must be at least 0 bytes, got {limit}")
-        total = sum(region.size for region in self.split.held_out)
+        total = self.held_out_size
         taken = total if limit is None else min(limit, total)
         ends = accumulate((region.size for region in self.split.held_out), initial=0)
         shares = pairwise(end * taken // total if total else 0 for end in ends)

@@ -38,7 +38,7 @@ from bit_transformer.training.callbacks.base import (
 from bit_transformer.training.callbacks.checkpoints import Checkpoints
 from bit_transformer.training.callbacks.early_stop import EarlyStop
 from bit_transformer.training.callbacks.evaluation import Evaluation
-from bit_transformer.training.callbacks.gate import GateCalibration
+from bit_transformer.training.callbacks.gate import SHARE_READ, GateCalibration
 from bit_transformer.training.callbacks.metrics_log import MetricsLog
 from bit_transformer.training.callbacks.nan_guard import NaNGuard
 from bit_transformer.training.callbacks.plots import Plots, can_plot
@@ -53,6 +53,7 @@ from bit_transformer.training.memory_estimate import fit_into_budget
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.run_folder import RunFolder
 from bit_transformer.training.trainer import Objective, Trainer
+from bit_transformer.waiting import waiting
 
 UNTRAINED_BITS_PER_BYTE = 8.0
 """What a model costs that has learned nothing: every byte value is as likely as any other."""
@@ -209,7 +210,8 @@ def _run(
     if config.train.qat and scheme_of(model) is None:
         prepare_qat_fx(model)
     model.to(pick_device(config.train.device))
-    dataset = run.dataset(config)
+    with waiting("reading the data"):
+        dataset = run.dataset(config)
     outcome = _Outcome()
     beside = [*_callbacks(config, run, dataset, outcome, progress=progress), outcome, *callbacks]
     trainer = _trainer(config, model, dataset, beside)
@@ -289,7 +291,8 @@ def _callbacks(
         Recovery(train.recovery_every, train.max_recoveries) if recovers else NaNGuard()
     ]
     if progress:
-        beside.append(ProgressBar())
+        # The gate's windows do not overlap, so that a byte costs half of what evaluating it does.
+        beside.append(ProgressBar(dataset.held_out_size * (1 + SHARE_READ / 2)))
     beside.append(MetricsLog(run.metrics))
     if train.telemetry_every:
         beside.append(TelemetryReader(train.telemetry_every))
@@ -300,7 +303,8 @@ def _callbacks(
         beside.append(TensorBoardWriter(run.path / "tensorboard"))
     if train.trackio:
         beside.append(TrackioWriter(run.path.name, config.to_dict()))
-    identity: dict[str, Any] = {"data": dataset.corpus.fingerprint()}
+    with waiting("reading the data"):
+        identity: dict[str, Any] = {"data": dataset.corpus.fingerprint()}
     beside.append(GateCalibration(dataset.held_out_bytes, identity, outcome.gate))
     beside.append(
         Checkpoints(run.checkpoints, train.checkpoint_every, train.keep_checkpoints, identity)

@@ -13,6 +13,7 @@ from bit_transformer.training.callbacks.base import (
     RunningTrainer,
     StepRecord,
 )
+from bit_transformer.waiting import waiting
 
 HeldOut = Callable[[int | None], Iterable[UInt8[np.ndarray, " n"]]]
 """Held-out regions, all of them or a sample of so many bytes."""
@@ -48,7 +49,8 @@ class Evaluation(Callback):
         self._due = limit is not None
         surprisal, data_bytes = 0.0, 0
         trainer.network.eval()
-        with trainer.average.applied():
+        held_out = "a sample of the" if limit is not None else "all"
+        with waiting(f"evaluating on {held_out} held-out data"), trainer.average.applied():
             for found in self._surprisal(trainer, limit):
                 surprisal += float(found.sum(dtype=np.float64))
                 data_bytes += len(found)

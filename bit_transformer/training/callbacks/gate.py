@@ -14,8 +14,11 @@ from bit_transformer.safety.gate import METADATA_KEY, SafetyGate, fewest_windows
 from bit_transformer.telemetry.stream import Readings
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.callbacks.evaluation import HeldOut
+from bit_transformer.waiting import waiting
 
 _WINDOWS = 3200
+SHARE_READ = 0.5
+"""Of the held-out windows; the others are left for whoever checks the gate."""
 _AT_ONCE = 64
 """Windows read between two looks at whether the run was interrupted."""
 
@@ -38,7 +41,7 @@ class GateCalibration(Callback):
     def on_end(self, trainer: RunningTrainer) -> None:
         """Calibrate with the weights that will be saved."""
         there = gate_windows(trainer.network, self._held_out(None), _WINDOWS)
-        windows = there[::2]
+        windows = there[:: round(1 / SHARE_READ)]
         if len(windows) < fewest_windows():
             self._leave_out(
                 f"the safety gate was not calibrated: it takes at least {2 * fewest_windows() - 1} "
@@ -48,11 +51,15 @@ class GateCalibration(Callback):
             return
         trainer.network.eval()
         try:
-            with trainer.average.applied():
+            with (
+                waiting(f"calibrating the safety gate on {len(windows):,} held-out windows"),
+                trainer.average.applied(),
+            ):
                 readings = self._read(trainer, windows)
             if trainer.interrupted:
                 return
-            self._keep(gate_of_readings(readings, prompt_patches(trainer.network, windows)))
+            with waiting("fitting the safety gate"):
+                self._keep(gate_of_readings(readings, prompt_patches(trainer.network, windows)))
         except ConfigError as error:
             self._leave_out(f"the safety gate was not calibrated: {error}")
         finally:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from bit_transformer.checkpoint.atomic import atomic_write_bytes
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.callbacks.metrics_log import read_metrics
+from bit_transformer.waiting import waiting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,11 +33,13 @@ class Plots(Callback):
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
         """Draw what there is."""
-        draw_run(read_metrics(self._metrics), self._picture)
+        with waiting("drawing the course of the run"):
+            draw_run(read_metrics(self._metrics), self._picture)
 
     def on_end(self, trainer: RunningTrainer) -> None:
         """Draw the whole run."""
-        draw_run(read_metrics(self._metrics), self._picture)
+        with waiting("drawing the course of the run"):
+            draw_run(read_metrics(self._metrics), self._picture)
 
 
 def draw_run(records: list[dict[str, Any]], picture: Path) -> None:

@@ -1,10 +1,13 @@
-"""A bar on a terminal, a line now and then elsewhere; both on stderr."""
+"""A bar on a terminal, a line now and then elsewhere; both on stderr.
+
+The time left includes what comes after the last step, which reads all held-out data.
+"""
 
 import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bit_transformer.training.callbacks.base import (
     Callback,
@@ -16,26 +19,34 @@ from bit_transformer.training.callbacks.base import (
 
 _LINE_SECONDS = 15.0
 _SMOOTHING = 0.95
+_FORECAST_AFTER = 5
+"""Steps of this process before the first forecast; the first ones are slower than the others."""
+_WORTH_TELLING = 20.0
+"""Seconds in all from which a run says at its start how long it will take."""
 
 
 class ProgressBar(Callback):
-    """Steps, speed, bits per byte (smoothed) and time left."""
+    """Steps, speed, bits per byte (smoothed) and time left.
 
-    def __init__(self) -> None:
+    `bytes_at_end` are read after the last step, by the last evaluation and the gate's calibration.
+    """
+
+    def __init__(self, bytes_at_end: float = 0.0) -> None:
+        self._bytes_at_end, self._reading_rate = bytes_at_end, 0.0
         self._console = Console(file=sys.stderr)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._loss, self._weight, self._held_out = 0.0, 0.0, ""
         self._skipping = False
-        self._spoke = time.monotonic()
+        self._spoke = self._stepped = time.monotonic()
         self._first: StepRecord | None = None
+        self._forecast = False
 
     def on_start(self, trainer: RunningTrainer) -> None:
         """Show the bar where the run begins or goes on."""
@@ -47,19 +58,23 @@ class ProgressBar(Callback):
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Move on."""
         self._first, self._skipping = self._first or record, False
-        status = (
-            f"{self._smoothed(record.loss):.3f} bits/byte{self._held_out}  {self._speed(record)}"
-        )
+        self._stepped = time.monotonic()
+        left = self._seconds_left(trainer, record)
+        status = f"{self._smoothed(record.loss):.3f} bits/byte{self._held_out}"
+        status += f"  {self._speed(record)}  {in_words(left)} left"
         self._bar.update(self._task, completed=record.step, status=status)
+        if not self._forecast and record.step - self._first.step >= _FORECAST_AFTER:
+            self._tell_forecast(trainer, left)
         quiet = time.monotonic() - self._spoke < _LINE_SECONDS
         if not self._console.is_terminal and not quiet:
             self._spoke = time.monotonic()
-            left = self._seconds_left(trainer, record)
-            line = f"step {record.step}/{trainer.config.steps}  {status}  {left:.0f} s left"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._print(f"step {record.step}/{trainer.config.steps}  {status}")
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Remember the newest held-out result for the status."""
+        """Remember the newest held-out result for the status, and how fast it was read."""
+        seconds = time.monotonic() - self._stepped
+        if seconds > 0:
+            self._reading_rate = record.data_bytes / seconds
         self._held_out = f"  held-out {record.bits_per_byte:.3f}"
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
@@ -73,7 +88,7 @@ class ProgressBar(Callback):
             return
         self._skipping = record.action == "skip"
         line = f"step {record.went_bad}: {record.reason}; {done}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._print(line)
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Leave the terminal as it was."""
@@ -92,5 +107,44 @@ class ProgressBar(Callback):
             return ""
         return f"{(record.data_bytes - self._first.data_bytes) / seconds / 1000:.1f} kB/s"
 
+    def _tell_forecast(self, trainer: RunningTrainer, left: float) -> None:
+        self._forecast = True
+        if left >= _WORTH_TELLING:
+            after = in_words(self._seconds_at_end(trainer))
+            steps = trainer.config.steps
+            self._print(
+                f"this takes about {in_words(left)} here: {steps} steps, then {after} for the "
+                "last evaluation and the gate"
+            )
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
     def _seconds_left(self, trainer: RunningTrainer, record: StepRecord) -> float:
-        return record.seconds / record.step * (trainer.config.steps - record.step)
+        steps = (trainer.config.steps - record.step) * self._seconds_a_step(record)
+        return steps + self._seconds_at_end(trainer)
+
+    def _seconds_a_step(self, record: StepRecord) -> float:
+        """Of this process, without its first step, during which much is loaded and compiled."""
+        assert self._first is not None
+        if record.step == self._first.step:
+            return record.seconds / record.step
+        return (record.seconds - self._first.seconds) / (record.step - self._first.step)
+
+    def _seconds_at_end(self, trainer: RunningTrainer) -> float:
+        """Until an evaluation has shown better, held-out bytes are taken to be read as fast as
+        those trained on: one pass instead of three, but over windows that overlap by half."""
+        rate = self._reading_rate
+        if not rate and trainer.progress.seconds:
+            rate = trainer.progress.data_bytes / trainer.progress.seconds
+        return self._bytes_at_end / rate if rate else 0.0
+
+
+def in_words(seconds: float) -> str:
+    """A duration for a human: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
