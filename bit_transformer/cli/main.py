@@ -7,11 +7,10 @@ import importlib
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from bit_transformer.cli.commands import COMMANDS
 from bit_transformer.cli.process import (
-    drop_output,
+    drop,
     leave_to_the_system,
     prepare_streams,
     signals_raise,
@@ -75,7 +74,7 @@ def _flushed(code: int) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except StorageError as error:
-        drop_output()
+        drop(sys.stdout)
         return code if code else _fail(str(error), error.exit_code)
     return code
 
@@ -140,7 +139,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 def _reader_gone() -> int:
     """The reader has what it wanted, as in `... | head`."""
-    drop_output()
+    drop(sys.stdout)
     return 128 + signal.SIGPIPE
 
 
@@ -172,9 +171,11 @@ def _debug_asked(words: Sequence[str]) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    # Where nobody can be told, the exit code tells.
-    with suppress(OSError, ValueError):
+    try:
         print(f"bit-transformer: {message}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        # Where nobody can be told, the exit code tells.
+        drop(sys.stderr)
     return code
 
 

@@ -16,7 +16,7 @@ from bit_transformer.errors import BitTransformerError, Interrupted, SourceError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TextIO
 
 
 class ClosedInput(io.TextIOBase):
@@ -106,13 +106,13 @@ def _shown(error: UnicodeError) -> tuple[str, int]:
     return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", str(text)), end
 
 
-def drop_output() -> None:
+def drop(stream: TextIO) -> None:
     """Nothing that is still unwritten may fail once more when the process ends."""
     with suppress(OSError, ValueError, BitTransformerError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
-        sys.stdout.flush()
+        stream.flush()
 
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

@@ -69,12 +69,16 @@ def test_help_is_printed_in_a_locale_without_letters():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_raises_once_and_cleans_up(number):
     cleaned = []
-    with pytest.raises(Interrupted) as caught, signals_raise():
+
+    def work() -> None:
         try:
             signal.raise_signal(number)
         finally:
             signal.raise_signal(number)
             cleaned.append(True)
+
+    with signals_raise(), pytest.raises(Interrupted) as caught:
+        work()
     assert cleaned == [True]
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) is signal.SIG_DFL
