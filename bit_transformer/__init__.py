@@ -4,9 +4,10 @@ Importing this package loads nothing else: a name is imported from its home when
 (PEP 562), so that whoever needs no network waits for no network library.
 """
 
-from typing import TYPE_CHECKING
-
 from bit_transformer.version import __version__ as __version__
+
+TYPE_CHECKING = False
+"""Type checkers take it for true, and `typing` itself need not be loaded."""
 
 __all__ = [
     "BitTransformerError",

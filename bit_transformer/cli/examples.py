@@ -1,4 +1,12 @@
-"""What the help of each command shows to be typed: a line and what it is for."""
+"""What the help of a command says beside its flags."""
+
+DESCRIPTIONS = {
+    "memory": """Say what a training with these settings will need in memory, before it starts.
+
+    It takes the flags of `train`, and trains nothing. With --memory-budget it also says how many
+    micro-batches that budget asks for.""",
+}
+"""Of commands that share their arguments with another; all others describe themselves."""
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (

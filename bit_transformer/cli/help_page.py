@@ -30,7 +30,7 @@ def help_page(
     ]
     for name in dict.fromkeys(one.section for one in shown if one.section):
         rows = [one for one in shown if one.section == name]
-        blocks.append(_section(f"Options: {name}", rows, width))
+        blocks.append(_section(f"{name.capitalize()} options", rows, width))
     blocks.append(_examples(command, width))
     return "\n\n".join(block for block in blocks if block)
 

@@ -4,26 +4,21 @@ Importing this loads next to nothing, so that help and a mistyped command take n
 """
 
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from bit_transformer.cli.commands import COMMANDS
 from bit_transformer.cli.process import (
-    drop_output,
+    drop,
     leave_to_the_system,
-    output_error,
     prepare_streams,
     show_log,
     signals_raise,
 )
 from bit_transformer.device import prepare_threads
-from bit_transformer.errors import BitTransformerError, Interrupted
+from bit_transformer.errors import BitTransformerError, Interrupted, StorageError
 from bit_transformer.version import __version__
-
-_READER_GONE = 128 + signal.SIGPIPE
 
 
 def usage() -> str:
@@ -39,7 +34,8 @@ def usage() -> str:
         )
     closing = (
         "bit-transformer COMMAND --help shows the options of a command, --version the version.",
-        "Exit code: 0 on success, 2 on a usage error, 1 on a failure (--debug shows where).",
+        "Exit code: 0 on success, 2 on a usage error, 1 on a failure (--debug shows where), 130, "
+        "143 or 129 when stopped by SIGINT, SIGTERM or SIGHUP, 141 when nobody reads the output.",
     )
     return "\n".join(
         [
@@ -70,8 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _interrupted(interrupt)
     if arguments is None:
         leave_to_the_system()
-        if (error := output_error()) is not None:
-            return _output_failed(error)
+        code = _flushed(code)
+    return code
+
+
+def _flushed(code: int) -> int:
+    """The exit code, or another where what was printed could not be written to the end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone()
+    except StorageError as error:
+        drop(sys.stdout)
+        return code if code else _fail(str(error), error.exit_code)
     return code
 
 
@@ -85,14 +92,12 @@ def _guarded(words: list[str]) -> int:
         return _fail(end.code, 1) if isinstance(end.code, str) else int(end.code or 0)
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
-    except BrokenPipeError as error:
-        return _output_failed(error)
+    except BrokenPipeError:
+        return _reader_gone()
     except MemoryError as error:
         what = "there is not enough memory for this; a smaller batch, model or block needs less"
         return _explain(error, what, 1, words)
     except OSError as error:
-        if (broken := output_error()) is not None:
-            return _output_failed(broken)
         if error.filename is None:
             return _internal(error, words)
         return _explain(error, f"cannot use {error.filename}: {error.strerror}", 1, words)
@@ -127,18 +132,19 @@ def _no_command(word: str) -> str:
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    # An interrupt that came while text was run, as dataclasses do, is still kept as unhandled and
+    # would end the process by its signal; running any text clears that.
+    exec("")
     if isinstance(interrupt, Interrupted):
         name = signal.Signals(interrupt.signal_number).name
         return _fail(f"stopped by {name}", interrupt.exit_code)
     return _fail("interrupted", 128 + signal.SIGINT)
 
 
-def _output_failed(error: OSError) -> int:
-    drop_output()
-    if isinstance(error, BrokenPipeError):
-        # The reader has what it wanted, as in `... | head`.
-        return _READER_GONE
-    return _fail(f"cannot write to standard output: {os.strerror(error.errno or 0)}", 1)
+def _reader_gone() -> int:
+    """The reader has what it wanted, as in `... | head`."""
+    drop(sys.stdout)
+    return 128 + signal.SIGPIPE
 
 
 def _internal(error: BaseException, words: Sequence[str]) -> int:
@@ -169,9 +175,11 @@ def _debug_asked(words: Sequence[str]) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    # Where nobody can be told, the exit code tells.
-    with suppress(OSError, ValueError):
+    try:
         print(f"bit-transformer: {message}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        # Where nobody can be told, the exit code tells.
+        drop(sys.stderr)
     return code
 
 

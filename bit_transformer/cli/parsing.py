@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from bit_transformer.cli.arguments import UNIVERSAL, Option, options_of
+from bit_transformer.cli.examples import DESCRIPTIONS
 from bit_transformer.cli.help_page import help_page
 from bit_transformer.errors import ConfigError
 
@@ -23,17 +24,16 @@ def parse(
     *,
     command: str,
     default: Arguments | None = None,
-    description: str | None = None,
 ) -> Arguments:
     """The command's arguments from its words.
 
-    The description is that of the class unless another is given. Prints the help and raises
-    `SystemExit` where that is asked for; raises `ConfigError` for a usage error.
+    Prints the help and raises `SystemExit` where that is asked for; raises `ConfigError` for a
+    usage error.
     """
     options = options_of(kind, default)
     words = without_debug(joined(words, options))
     if asked := [word for word in _flags(words) if word in ("-h", "--help", "--help-all")]:
-        about = description or kind.__doc__ or ""
+        about = DESCRIPTIONS.get(command) or kind.__doc__ or ""
         print(help_page(command, about, options, everything="--help-all" in asked))
         raise SystemExit(0)
     _check_switches(words, options)

@@ -1,18 +1,23 @@
 """What a command line owes the process it runs in: streams that exist, signals that clean up."""
 
+from __future__ import annotations
+
 import _thread
+import codecs
 import io
 import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn
 
-from bit_transformer.errors import Interrupted, SourceError, StorageError
+from bit_transformer.errors import BitTransformerError, Interrupted, SourceError, StorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, NoReturn, TextIO
 
 
 class ClosedInput(io.TextIOBase):
@@ -28,35 +33,57 @@ class ClosedInput(io.TextIOBase):
         return str(self.buffer.read())
 
 
-class _ClosedBytes(io.RawIOBase):
+class Output(io.FileIO):
+    """Standard output; what cannot be written is told as ours, wherever it was printed."""
+
+    def write(self, data: Any, /) -> int:
+        """The number of bytes written; `BrokenPipeError` where nobody reads them any more, and
+        `StorageError` for anything else."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise StorageError(f"cannot write to standard output: {why}") from error
+
+
+class ClosedOutput(io.RawIOBase):
+    """Standard output that the caller has closed: what is written is not lost in silence."""
+
     def writable(self) -> bool:
+        """Until it is tried."""
         return True
 
     def write(self, data: Any, /) -> int:
+        """Refuses."""
         raise StorageError("cannot write to standard output: it is closed")
 
 
-class ClosedOutput(io.TextIOBase):
-    """Standard output that the caller has closed: what is written is not lost in silence."""
-
-    encoding = "utf-8"
-
-    @property
-    def buffer(self) -> "_ClosedBytes":
-        """Where bytes would go."""
-        return _ClosedBytes()
-
-    def write(self, text: str, /) -> int:
-        """Refuses."""
-        return self.buffer.write(text.encode())
-
-
 def prepare_streams() -> None:
-    """Make the standard streams safe to use: none is missing, and all text can be printed.
+    """Make the standard streams safe to use: none is missing, and all text can be printed."""
+    codecs.register_error(_SHOWN, _shown)
+    before = sys.stdout
+    _fill_descriptors()
+    if sys.stdin is None:
+        sys.stdin = ClosedInput()
+    if before is None:
+        sys.stdout = io.TextIOWrapper(ClosedOutput(), "utf-8", write_through=True)
+    elif before is sys.__stdout__ and isinstance(before, io.TextIOWrapper):
+        raw = Output(before.fileno(), "wb", closefd=False)
+        lines = before.line_buffering or before.write_through
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), before.encoding, _SHOWN, line_buffering=lines
+        )
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open to the end)
+    elif isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors=_SHOWN)
 
-    A closed descriptor is opened on the null device, or the next file that is opened would take its
-    number and get what libraries print.
-    """
+
+def _fill_descriptors() -> None:
+    """A closed descriptor is opened on the null device: the next file that is opened would take its
+    number otherwise, and get what libraries print."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -65,16 +92,6 @@ def prepare_streams() -> None:
             if null != descriptor:
                 os.dup2(null, descriptor)
                 os.close(null)
-    if sys.stdin is None:
-        sys.stdin = ClosedInput()
-    if sys.stdout is None:
-        sys.stdout = ClosedOutput()
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (as long as the process)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A locale without a letter, or a file name that is no text, ends no command.
-            stream.reconfigure(errors="backslashreplace")
 
 
 class LogLines(logging.Handler):
@@ -95,24 +112,29 @@ def show_log() -> None:
     log.setLevel(logging.INFO)
 
 
-def output_error() -> OSError | None:
-    """What is wrong with standard output: flushing what was printed fails the same way again."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error
-    except ValueError:
-        return None
-    return None
+_SHOWN = "bit_transformer.shown"
+"""How text is printed that the locale has no letters for, or that is no text, as file names may be:
+a byte as \\xe9, a letter as \\u0142. No message fails because of what it quotes."""
 
 
-def drop_output() -> None:
+def _shown(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    import re
+
+    text, end = codecs.backslashreplace_errors(error)
+    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", str(text)), end
+
+
+def drop(stream: TextIO) -> None:
     """Nothing that is still unwritten may fail once more when the process ends."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, BitTransformerError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
-        sys.stdout.flush()
+        stream.flush()
+
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -122,9 +144,6 @@ def signals_raise() -> Iterator[None]:
 
     A signal that the caller has ignored, as `nohup` does, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     told: list[int] = []
 
     def tell(number: int, frame: FrameType | None) -> None:
@@ -142,14 +161,14 @@ def signals_raise() -> Iterator[None]:
         number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
         _thread.interrupt_main(signal.Signals(number))
 
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_DFL
-    ]
     hook = sys.unraisablehook
-    for number in numbers:
-        signal.signal(number, tell)
+    numbers = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
+    try:
+        for number in numbers:
+            signal.signal(number, tell)
+    except ValueError:
+        # Only the main thread is told of signals.
+        numbers = []
     sys.unraisablehook = tell_again
     try:
         yield
@@ -161,6 +180,6 @@ def signals_raise() -> Iterator[None]:
 
 def leave_to_the_system() -> None:
     """From here on a signal ends the process at once; there is nothing left to clean up."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, *_ENDING):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -7,12 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from bit_transformer.checkpoint.format import read_manifest
-from bit_transformer.checkpoint.locate import locate_checkpoint
+from bit_transformer.cli.arguments import RARE
 from bit_transformer.cli.output import parse, print_json
-from bit_transformer.cli.transfers import transfer_bar
-from bit_transformer.hub.identity import HubId
-from bit_transformer.hub.transfer import pull
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class PullArguments:
     """New folder; by default runs/NAME."""
     weights_only: bool = False
     """Leave the training state, which only resuming needs, where it is."""
-    hf_token: str | None = None
+    hf_token: Annotated[str | None, RARE] = None
     """The hub's token; better left to HF_TOKEN or the hub's token file, which no list of processes
     shows."""
     json: bool = False
@@ -39,6 +35,12 @@ class PullArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(PullArguments, words, command="pull")
+    from bit_transformer.checkpoint.format import read_manifest
+    from bit_transformer.checkpoint.locate import locate_checkpoint
+    from bit_transformer.cli.transfers import transfer_bar
+    from bit_transformer.hub.identity import HubId
+    from bit_transformer.hub.transfer import pull
+
     name = HubId.parse(arguments.repository).repository.split("/")[1]
     out = Path("runs") / name if arguments.out is None else arguments.out
     with transfer_bar("download") as progress:

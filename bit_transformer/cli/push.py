@@ -8,9 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from bit_transformer.cli.arguments import RARE
 from bit_transformer.cli.output import parse, print_json
-from bit_transformer.cli.transfers import transfer_bar
-from bit_transformer.hub.transfer import push
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class PushArguments:
     """Also upload what going on with the training needs, about twice the weights again."""
     public: bool = False
     """Have a new repository seen by everybody."""
-    hf_token: str | None = None
+    hf_token: Annotated[str | None, RARE] = None
     """The hub's token; better left to HF_TOKEN or the hub's token file, which no list of processes
     shows."""
     json: bool = False
@@ -39,6 +38,9 @@ class PushArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(PushArguments, words, command="push")
+    from bit_transformer.cli.transfers import transfer_bar
+    from bit_transformer.hub.transfer import push
+
     with transfer_bar("upload") as progress:
         pushed = push(
             arguments.run,

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 from bit_transformer.cli.output import parse, print_json
 from bit_transformer.errors import SourceError
-from bit_transformer.lm import BitTransformerLM
-from bit_transformer.quantization import quantized, weight_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class QuantizeArguments:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder, checkpoint folder or exported model."""
-    out: Path
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """New folder for the quantized model."""
     to: Literal["int8", "int4"] = "int8"
     """int4 keeps the 4 bits that a model was trained in, and rounds one that was not."""
-    data: Path | None = None
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File to measure the loss on: bits per byte before and after."""
     json: bool = False
     """Print the result as JSON."""
@@ -36,6 +36,9 @@ class QuantizeArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(QuantizeArguments, words, command="quantize")
+    from bit_transformer.lm import BitTransformerLM
+    from bit_transformer.quantization import quantized, weight_bytes
+
     model = BitTransformerLM.from_pretrained(arguments.run)
     smaller = quantized(model, arguments.to)
     data = None if arguments.data is None else _read(arguments.data)
@@ -51,7 +54,9 @@ def run(words: Sequence[str]) -> None:
     print_json(report) if arguments.json else _print(report, arguments)
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path) -> "np.ndarray":
+    import numpy as np
+
     try:
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:

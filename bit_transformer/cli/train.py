@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from bit_transformer.cli.arguments import RARE, Shown
 from bit_transformer.cli.output import parse, parse_known, print_comparison, print_json
 from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import ConfigError, Interrupted, MissingExtraError, StoppedError
@@ -51,18 +52,22 @@ class TrainArguments:
     """Size of the model: the model settings it stands for are in the README."""
     config: Path | None = None
     """TOML file with the sections data, model, optimizer, train, regularizers, run_length."""
-    hf_repo: str | None = None
+    hf_repo: Annotated[str | None, RARE] = None
     """Repository on a hub, as in user/name, that is kept at the newest checkpoint; where it holds
     this run already, on a new machine say, training goes on from there."""
-    hf_token: str | None = None
+    hf_token: Annotated[str | None, RARE] = None
     """The hub's token for --hf-repo; better left to HF_TOKEN or the hub's token file, which no list
     of processes shows."""
     json: bool = False
     """Print the report as JSON."""
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    model: Annotated[
+        ModelConfig, Shown("d_model", "nhead", "num_layers", "dim_feedforward", "max_seq_len")
+    ] = field(default_factory=ModelConfig)
+    optimizer: Annotated[OptimizerConfig, Shown("lr")] = field(default_factory=OptimizerConfig)
+    train: Annotated[
+        TrainConfig, Shown("steps", "batch_size", "memory_budget", "device", "seed")
+    ] = field(default_factory=TrainConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
     run_length: RunLengthConfig = field(default_factory=RunLengthConfig)
 
@@ -120,7 +125,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     from bit_transformer.training.callbacks.stop_signals import StopSignals, lasting_stderr
 
-    origin = parse_known(_Origin, words, command="train")
+    origin = _origin(words)
     arguments = parse(TrainArguments, words, command="train", default=origin.defaults())
     folder = origin.folder()
     if origin.resume and origin.out is None:
@@ -212,8 +217,11 @@ def _mirror(arguments: TrainArguments, folder: Path) -> "HubMirror | None":
 
 def parse_settings(words: Sequence[str], *, command: str) -> TrainArguments:
     """The arguments, over the defaults that some of them choose."""
-    defaults = parse_known(_Origin, words, command=command).defaults()
-    return parse(TrainArguments, words, command=command, default=defaults)
+    return parse(TrainArguments, words, command=command, default=_origin(words).defaults())
+
+
+def _origin(words: Sequence[str]) -> _Origin:
+    return parse_known(_Origin, words, command="train")
 
 
 def _baselines(settings: RunConfig, run_folder: "RunFolder") -> dict[str, float]:

@@ -1,0 +1,88 @@
+"""How long a user waits before anything happens: whole processes, beside bare Python and torch.
+
+    python benchmarks/bench_startup.py [--rounds 5]
+
+Each row is the median over rounds in which all rows take turns, with warm caches of the system and,
+but for the last row, of compiled code. The last row is one run with an empty folder of compiled
+code, as on a machine where nothing was compressed before.
+"""
+
+import argparse
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from report import write_result
+
+CLI = (sys.executable, "-m", "bit_transformer")
+ROWS: dict[str, tuple[str, ...]] = {
+    "python -c pass": (sys.executable, "-c", "pass"),
+    "import torch": (sys.executable, "-c", "import torch"),
+    "import bit_transformer": (sys.executable, "-c", "import bit_transformer"),
+    "--help": (*CLI, "--help"),
+    "--version": (*CLI, "--version"),
+    "a mistyped command": (*CLI, "trian"),
+    "completion bash": (*CLI, "completion", "bash"),
+    "train --help": (*CLI, "train", "--help"),
+    "a mistyped flag": (*CLI, "train", "--stpes", "3"),
+    "compress 1 KB": (*CLI, "compress", "kilobyte", "--out", "coded", "--force"),
+    "decompress": (*CLI, "decompress", "coded", "--out", "back", "--force"),
+    "decompress --list": (*CLI, "decompress", "coded", "--list"),
+}
+COLD = "compress 1 KB, nothing compiled yet"
+
+
+def seconds(words: tuple[str, ...], folder: Path, **environment: str) -> float:
+    """How long a process takes, from its start to its end."""
+    began = time.perf_counter()
+    ended = subprocess.run(
+        words, cwd=folder, capture_output=True, check=False, env={**_environment(), **environment}
+    )
+    took = time.perf_counter() - began
+    if ended.returncode not in (0, 2):
+        raise SystemExit(f"{shlex.join(words)} failed: {ended.stderr.decode(errors='replace')}")
+    return took
+
+
+def _environment() -> dict[str, str]:
+    """That of a user: what Python and numba have compiled is kept and found again."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # The processes begin in a folder of their own.
+    return {**kept, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
+def main() -> None:
+    """Measure every row in turns, then the cold one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "kilobyte").write_bytes(
+            (b"To be, or not to be: that is the question.\n" * 24)[:1024]
+        )
+        for words in ROWS.values():
+            seconds(words, folder)
+        taken = {row: list[float]() for row in ROWS}
+        for _ in range(rounds):
+            for row, words in ROWS.items():
+                taken[row].append(seconds(words, folder))
+        empty = {"NUMBA_CACHE_DIR": str(folder / "numba"), "XDG_CACHE_HOME": str(folder / "cache")}
+        cold = seconds(ROWS["compress 1 KB"], folder, **empty)
+    rows = [(row, f"{statistics.median(times):.2f}") for row, times in taken.items()]
+    write_result(
+        "startup",
+        summary="Seconds of whole processes, median, warm; the last row once.",
+        columns=("process", "seconds"),
+        rows=[*rows, (COLD, f"{cold:.2f}")],
+        details={"rounds": rounds, "seconds": {**taken, COLD: [cold]}},
+    )
+
+
+if __name__ == "__main__":
+    main()

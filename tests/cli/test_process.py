@@ -1,0 +1,136 @@
+"""What the process of a command owes its caller: streams, signals and exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bit_transformer.cli.main import main
+from bit_transformer.cli.process import signals_raise
+from bit_transformer.errors import Interrupted, StoppedError
+
+COMMAND = f"{sys.executable} -m bit_transformer"
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash in which $B is the command line."""
+    return subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "B": COMMAND, **environment},
+        errors="replace",
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("$B --help >/dev/full", 1, "cannot write to standard output: No space left on device"),
+        ("$B --help >&-", 1, "cannot write to standard output: it is closed"),
+        ("$B fly 2>&-", 2, ""),
+        ("$B fly >&- 2>/dev/full", 2, ""),
+        ("$B --version <&-", 0, ""),
+        ("$B runs none --json >&-", 1, "none is no folder; name one that holds run folders"),
+    ],
+)
+def test_a_stream_that_cannot_be_used_is_one_line(line, code, told, unbuffered):
+    ended = shell(line, PYTHONUNBUFFERED=unbuffered)
+    assert ended.returncode == code
+    assert ended.stderr == (f"bit-transformer: {told}\n" if told else "")
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours():
+    ended = shell("(sleep 2; $B completion fish) | true; echo ${PIPESTATUS[0]}")
+    assert ended.stdout == "141\n"
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_word_that_is_no_text_is_quoted_whatever_the_locale(encoding):
+    line = r"$B runs $'caf\xe9-\xc5\x82'"
+    ended = shell(line, LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING=encoding)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("bit-transformer: caf")
+    assert ended.stderr.endswith("is no folder; name one that holds run folders\n")
+
+
+def test_help_is_printed_in_a_locale_without_letters():
+    for command in ("train", "score"):
+        ended = shell(f"$B {command} --help-all", LC_ALL="C", PYTHONIOENCODING="ascii")
+        assert ended.returncode == 0
+        assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_raises_once_and_cleans_up(number):
+    cleaned = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+            cleaned.append(True)
+
+    with signals_raise(), pytest.raises(Interrupted) as caught:
+        work()
+    assert cleaned == [True]
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_raise():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
+        (Interrupted(signal.SIGHUP), 129, "stopped by SIGHUP"),
+        (StoppedError("stopped at step 2 of 4", signal.SIGINT), 130, "stopped at step 2 of 4"),
+        (PermissionError(13, "Permission denied", "x"), 1, "cannot use x: Permission denied"),
+        (MemoryError(), 1, "there is not enough memory for this"),
+        (SystemExit("that is all"), 1, "that is all"),
+    ],
+)
+def test_every_end_has_its_code_and_one_line(error, code, line, monkeypatch, capsys):
+    def fail(words: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr("bit_transformer.cli.runs.run", fail)
+    assert main(["runs"]) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"bit-transformer: {line}")
+    assert printed.count("\n") == 1
+
+
+def test_an_interrupt_while_libraries_load_is_one_line():
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        waiting = (
+            "import os, signal, sys\n"
+            "from bit_transformer.cli.main import main\n"
+            "sys.argv = ['bit-transformer', 'runs']\n"
+            "class Finder:\n"
+            "    def find_spec(self, name, path, target=None):\n"
+            f"        if name == 'tyro': os.kill(os.getpid(), {int(number)})\n"
+            "sys.meta_path.insert(0, Finder())\n"
+            "sys.exit(main())\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", waiting], capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == code
+        assert ended.stderr.startswith("bit-transformer: ")
+        assert ended.stderr.count("\n") == 1
