@@ -17,7 +17,7 @@ from bit_transformer.cli.glass_box import watch_generation
 from bit_transformer.cli.output import parse, print_json
 from bit_transformer.errors import ConfigError, GateError, SourceError
 from bit_transformer.inference.generate import generate_bits, stream_bits
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.guard import guarded_stream

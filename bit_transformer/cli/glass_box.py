@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.watch import WatchedStretch, watch
 from bit_transformer.lm import BitTransformerLM
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
 from bit_transformer.errors import ConfigError, TooLargeError
 from bit_transformer.inference.generate import generate_bits
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.safety.gate import SafetyGate
