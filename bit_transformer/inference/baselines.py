@@ -39,12 +39,17 @@ def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str
     Each compresses the whole of `data` as one file, its own header and checksum included.
     Raises `ConfigError` for an unknown name, `MissingExtraError` for one that is not installed.
     """
-    if unknown := [name for name in names if name not in COMPRESSORS]:
-        raise ConfigError(f"no compressor named {unknown[0]!r}; there are {', '.join(COMPRESSORS)}")
+    require_compressors(names)
     if not data:
         raise SourceError("there is nothing to compress: 0 bytes given, at least 1 is needed")
     chosen = [COMPRESSORS[name] for name in names or COMPRESSORS]
     return {label: 8 * len(compress(data)) / len(data) for label, compress in chosen}
+
+
+def require_compressors(names: Sequence[str]) -> None:
+    """Raise `ConfigError` for a name that no compressor has."""
+    if unknown := [name for name in names if name not in COMPRESSORS]:
+        raise ConfigError(f"no compressor named {unknown[0]!r}; there are {', '.join(COMPRESSORS)}")
 
 
 def _library(name: str) -> Any:

@@ -142,7 +142,7 @@ def _before_the_stop(drawn: Iterator[DrawnPatch], search: StopSearch) -> Iterato
     given = 0
     for patch in drawn:
         waiting.append(patch)
-        search.read(patch.bits[0].cpu().numpy())
+        search.read(patch.bits[0].tolist())
         while waiting and given + waiting[0].bits.shape[1] <= search.safe_bits:
             given += waiting[0].bits.shape[1]
             yield waiting.popleft()

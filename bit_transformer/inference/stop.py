@@ -1,11 +1,8 @@
 """Stop strings: byte strings at which generation ends, and the search for them in new bits."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
-
-import numpy as np
-from jaxtyping import Integer
 
 from bit_transformer.errors import ConfigError
 
@@ -66,7 +63,7 @@ def unescaped(content: bytes) -> bytes:
             return bytes([int(word[1:], 16)])
         if word not in _ESCAPED:
             raise ConfigError(
-                rf"there is no escape {found[0].decode(errors='backslashreplace')!r}: there are "
+                f"there is no escape {found[0].decode(errors='backslashreplace')}; there are "
                 r"\n, \r, \t, \0, \xHH, and \\ for a backslash"
             )
         return _ESCAPED[word]
@@ -94,9 +91,9 @@ class StopSearch:
         self.found = False
         """Whether a stop string has come; `safe_bits` is then where it begins."""
 
-    def read(self, bits: Integer[np.ndarray, " n"]) -> None:
+    def read(self, bits: Iterable[int]) -> None:
         """Read the next new bits; what comes after a stop string is ignored."""
-        for bit in bits.tolist():
+        for bit in bits:
             if self.found:
                 return
             place = (self._read_bits - self._first) % self._byte_bits

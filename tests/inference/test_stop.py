@@ -79,10 +79,10 @@ def test_a_watched_sequence_ends_before_the_stop_string():
 
 def test_bits_that_finish_the_byte_of_the_prompt_are_no_part_of_a_stop_string():
     search = StopSearch((b"A",), byte_bits=8, prompt_bits=3)
-    search.read(np.array([0, 0, 0, 0, 1], np.uint8))
+    search.read([0, 0, 0, 0, 1])
     assert search.safe_bits == 5
     assert not search.found
-    search.read(bytes_to_bits(b"xA."))
+    search.read(bytes_to_bits(b"xA.").tolist())
     assert search.found
     assert search.safe_bits == 5 + 8
 
@@ -103,7 +103,7 @@ def test_the_search_finds_what_comes_first_and_never_hands_out_too_much(text, st
     begins = [min(ends) - len(s) for s in strings if text[: min(ends)].endswith(s)] if ends else []
     limit = min(begins) * width if begins else len(bits)
     for start in range(0, len(bits), cut):
-        search.read(bits[start : start + cut])
+        search.read(bits[start : start + cut].tolist())
         assert search.safe_bits <= limit
     assert search.found == bool(ends)
     if ends:
