@@ -14,6 +14,7 @@ from torch.nn import functional
 from bit_transformer.bits.array import BitsLike
 from bit_transformer.bits.codec import as_bytes
 from bit_transformer.bits.run_length import model_output_decompress
+from bit_transformer.bits.tensor import require_batch, require_zeros_and_ones
 from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
@@ -22,7 +23,6 @@ from bit_transformer.errors import (
     ConfigError,
     ContextLengthError,
     InvalidBitsError,
-    kind_of,
 )
 from bit_transformer.inference.generate import BitStream, generate_bits, stream_bits
 from bit_transformer.inference.predictor import log2_likelihood
@@ -45,6 +45,12 @@ class BitTransformerLM(nn.Module):
 
     Built from the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
     Bits are 0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
+
+    `fit` trains it. In a loop of your own, minimise `-log2_likelihood(bits).mean()` with the
+    optimizer of `configure_optimizer(model)`: the context memory gives sparse gradients, which
+    AdamW refuses ("does not support sparse gradients"). With
+    `model.network.memory.rows.sparse = False` they are dense and any optimizer takes them, but each
+    step then costs time for all rows of the memory. `examples/own_loop.py` shows both.
     """
 
     def __init__(
@@ -289,27 +295,13 @@ class BitTransformerLM(nn.Module):
         return model.to(device).eval()
 
     def _check_bits(self, bits: Tensor, *, any_length: bool = False) -> None:
-        if not isinstance(bits, Tensor):
-            raise InvalidBitsError(
-                f"bits must be a torch tensor of shape (batch, length), got {kind_of(bits)}; of "
-                "bytes it is torch.from_numpy(bytes_to_bits(data))[None]"
-            )
-        if bits.ndim != 2 or bits.is_floating_point() or bits.is_complex():
-            raise InvalidBitsError(
-                f"bits must be an integer tensor of shape (batch, length), got {bits.dtype} of "
-                f"shape {tuple(bits.shape)}; use bytes_to_bits to make one"
-            )
+        require_batch(bits)
         if bits.shape[1] > self.config.max_seq_len and not any_length:
             raise ContextLengthError(
                 f"the context holds {self.config.max_seq_len} bits, got {bits.shape[1]}; shorten "
                 "the input, build the model with a larger max_seq_len, or use infer_long_sequence"
             )
-        if bits.numel() and (int(bits.min()) < 0 or int(bits.max()) > 1):
-            row, column = ((bits < 0) | (bits > 1)).nonzero()[0].tolist()
-            raise InvalidBitsError(
-                f"bits must be 0 or 1, got {int(bits[row, column])} in row {row} at {column}; "
-                "use bytes_to_bits to turn bytes into bits"
-            )
+        require_zeros_and_ones(bits)
 
 
 def score(
