@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from bit_transformer.errors import BitTransformerError
     from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
     from bit_transformer.inference.predictor import Predictor
-    from bit_transformer.inference.sampling import SamplingConfig
+    from bit_transformer.inference.sampling_config import SamplingConfig
     from bit_transformer.inference.score import Score
     from bit_transformer.inference.watch import watch
     from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
@@ -136,7 +136,7 @@ _HOMES = {
     "hf_login": "hub.checkpoints",
     "save_checkpoint": "hub.checkpoints",
     "Predictor": "inference.predictor",
-    "SamplingConfig": "inference.sampling",
+    "SamplingConfig": "inference.sampling_config",
     "Score": "inference.score",
     "watch": "inference.watch",
     "BitTransformerLM": "lm",

@@ -75,6 +75,15 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + signal_number
 
 
+def kind_of(value: object) -> str:
+    """What a message calls a value that is not of the kind that is needed: its type, and its shape
+    where it has one."""
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return name if shape is None else f"{name} of {dtype} and shape {tuple(shape)}"
+
+
 class UsageError(BitTransformerError, ValueError):
     """The request contradicts itself or a documented limit."""
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bit_transformer.bits.array import BitsLike
+from bit_transformer.bits.codec import as_bytes
 from bit_transformer.bits.run_length import model_output_decompress
+from bit_transformer.bits.tensor import require_batch, require_zeros_and_ones
 from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
@@ -23,10 +25,12 @@ from bit_transformer.errors import (
     ContextLengthError,
     InvalidBitsError,
 )
-from bit_transformer.inference.generate import generate_bits
+from bit_transformer.inference.generate import BitStream, generate_bits, stream_bits
 from bit_transformer.inference.predictor import log2_likelihood
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.samples import Sample, draw_samples
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.score import Score, score_bytes
+from bit_transformer.inference.stop import Stop
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
@@ -42,6 +46,12 @@ class BitTransformerLM(nn.Module):
 
     Built from the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
     Bits are 0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
+
+    `fit` trains it. In a loop of your own, minimise `-log2_likelihood(bits).mean()` with the
+    optimizer of `configure_optimizer(model)`: the context memory gives sparse gradients, which
+    AdamW refuses ("does not support sparse gradients"). With
+    `model.network.memory.rows.sparse = False` they are dense and any optimizer takes them, but each
+    step then costs time for all rows of the memory. `examples/own_loop.py` shows both.
     """
 
     def __init__(
@@ -153,7 +163,7 @@ class BitTransformerLM(nn.Module):
             return nullcontext()
         return torch.autocast(self.network.embedding.nodes.device.type, dtype=torch.bfloat16)
 
-    def generate(
+    def generate(  # noqa: PLR0913 -- the filters of `SamplingConfig`, by keyword
         self,
         prompt_bits: Integer[Tensor, "B T"],
         max_new_bits: int,
@@ -164,20 +174,86 @@ class BitTransformerLM(nn.Module):
         min_p: float | None = None,
         valid_utf8: bool = False,
         generator: torch.Generator | None = None,
+        stop: Stop = (),
     ) -> UInt8[Tensor, "B total"]:
         """The prompt and `max_new_bits` sampled bits; see `SamplingConfig` for the filters.
 
         The prompt may be empty (T = 0), may end inside a patch, and both may be longer than the
-        context. Dropout is off meanwhile.
+        context. A single sequence ends before the first of the `stop` strings, bytes or text, that
+        comes among its new bytes. Row i of a batch draws the same numbers however many rows there
+        are, so its bits are the same as long as rounding decides nothing; those of `sample` are
+        the same always. Dropout is off meanwhile.
+
+        Raises `ConfigError` for settings outside their limits, `InvalidPredictionError` when
+        predictions are not numbers.
         """
         self._check_bits(prompt_bits, any_length=True)
         sampling = SamplingConfig(temperature, top_k, top_p, min_p, valid_utf8)
         with evaluating(self):
-            return generate_bits(self.network, prompt_bits, max_new_bits, sampling, generator)
+            return generate_bits(
+                self.network, prompt_bits, max_new_bits, sampling, generator, stop=stop
+            )
+
+    def stream(
+        self,
+        prompt_bits: Integer[Tensor, "1 T"],
+        max_new_bits: int,
+        *,
+        sampling: SamplingConfig | None = None,
+        generator: torch.Generator | None = None,
+        stop: Stop = (),
+    ) -> BitStream:
+        """The new bits of `generate` piece by piece as they are drawn; `ended` of the stream then
+        says why it ended. Bits that may be the beginning of a stop string wait until that is clear.
+
+        Raises `ConfigError` in training mode, where dropout would change what is drawn.
+        """
+        self._check_bits(prompt_bits, any_length=True)
+        if self.training:
+            raise ConfigError(
+                "a stream is drawn in evaluation mode, and the model is in training mode; call "
+                "model.eval() before it"
+            )
+        return stream_bits(
+            self.network,
+            prompt_bits,
+            max_new_bits,
+            sampling or SamplingConfig(),
+            generator,
+            stop=stop,
+        )
+
+    def sample(
+        self,
+        prompt: bytes,
+        new_bytes: int,
+        *,
+        sampling: SamplingConfig | None = None,
+        seed: int = 0,
+        samples: int = 1,
+        stop: Stop = (),
+    ) -> list[Sample]:
+        """Continuations of `prompt` in bytes, each with why it ended.
+
+        Sample i depends on the seed and on i alone: the first of two is the only one of one. The
+        command line and the server draw the same.
+        """
+        with evaluating(self):
+            return list(
+                draw_samples(
+                    self.network,
+                    as_bytes(prompt).tobytes(),
+                    new_bytes,
+                    sampling or SamplingConfig(),
+                    seed=seed,
+                    samples=samples,
+                    stop=stop,
+                )
+            )
 
     def score(
         self,
-        data: bytes | UInt8[np.ndarray, " n"],
+        data: bytes | bytearray | memoryview | UInt8[np.ndarray, " n"],
         *,
         window_bytes: int | None = None,
         overlap_bytes: int | None = None,
@@ -220,27 +296,18 @@ class BitTransformerLM(nn.Module):
         return model.to(device).eval()
 
     def _check_bits(self, bits: Tensor, *, any_length: bool = False) -> None:
-        if bits.ndim != 2 or bits.is_floating_point() or bits.is_complex():
-            raise InvalidBitsError(
-                f"bits must be an integer tensor of shape (batch, length), got {bits.dtype} of "
-                f"shape {tuple(bits.shape)}; use bytes_to_bits to make one"
-            )
+        require_batch(bits)
         if bits.shape[1] > self.config.max_seq_len and not any_length:
             raise ContextLengthError(
                 f"the context holds {self.config.max_seq_len} bits, got {bits.shape[1]}; shorten "
                 "the input, build the model with a larger max_seq_len, or use infer_long_sequence"
             )
-        if bits.numel() and (int(bits.min()) < 0 or int(bits.max()) > 1):
-            row, column = ((bits < 0) | (bits > 1)).nonzero()[0].tolist()
-            raise InvalidBitsError(
-                f"bits must be 0 or 1, got {int(bits[row, column])} in row {row} at {column}; "
-                "use bytes_to_bits to turn bytes into bits"
-            )
+        require_zeros_and_ones(bits)
 
 
 def score(
     model: BitTransformerLM,
-    data: bytes | UInt8[np.ndarray, " n"],
+    data: bytes | bytearray | memoryview | UInt8[np.ndarray, " n"],
     *,
     window_bytes: int | None = None,
     overlap_bytes: int | None = None,

@@ -267,6 +267,11 @@ def _require_float(model: nn.Module, name: str) -> None:
             f"{name} needs ordinary weights, these are {scheme}; start from the model as it was "
             "before"
         )
+    dtype = _network(model).embedding.nodes.dtype
+    if dtype != torch.float32:
+        raise UnsupportedCombination(
+            f"{name} and weights of {dtype} exclude each other; call model.float() first"
+        )
 
 
 def _restructure(network: BitTransformer, scheme: Scheme | str) -> None:

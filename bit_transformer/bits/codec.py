@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from bit_transformer.bits.array import BitsLike, as_bits
 from bit_transformer.bits.parity import as_groups, check_parity, parity_of_bytes
-from bit_transformer.errors import DecodeError, InvalidBitsError, UsageError
+from bit_transformer.errors import DecodeError, InvalidBitsError, UsageError, kind_of
 
 BITS_PER_BYTE = 8
 
@@ -37,7 +37,7 @@ def bytes_to_bits(
 
     Raises InvalidBitsError for an array that is not one-dimensional uint8.
     """
-    return unpack_bytes(_as_bytes(data), parity=parity)
+    return unpack_bytes(as_bytes(data), parity=parity)
 
 
 def bits_to_bytes(bits: BitsLike, *, parity: bool = False) -> bytes:
@@ -61,8 +61,10 @@ def bits_to_bytes(bits: BitsLike, *, parity: bool = False) -> bytes:
 def text_to_bits(text: str, *, parity: bool = True) -> list[int]:
     """The bits of the UTF-8 form of `text`: nine a byte, even parity last; eight with parity=False.
 
-    Raises UsageError for a lone surrogate, which has no UTF-8 form.
+    Raises UsageError for a lone surrogate, which has no UTF-8 form, and for what is no text.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"text is needed, got {kind_of(text)}; use bytes_to_bits for bytes")
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -89,10 +91,19 @@ def bits_to_text(bits: BitsLike, *, parity: bool = True) -> str:
         ) from error
 
 
-def _as_bytes(data: bytes | bytearray | memoryview | npt.NDArray[Any]) -> UInt8[np.ndarray, " n"]:
+def as_bytes(data: bytes | bytearray | memoryview | npt.NDArray[Any]) -> UInt8[np.ndarray, " n"]:
+    """The values of n bytes; InvalidBitsError for what is no bytes and no flat uint8 array."""
+    if isinstance(data, memoryview):
+        # It may be strided or of wide items; its bytes are what is meant.
+        return np.frombuffer(data.tobytes(), np.uint8)
+    if isinstance(data, bytes | bytearray):
+        return np.frombuffer(data, np.uint8)
     if not isinstance(data, np.ndarray):
-        # A memoryview may be strided or of wide items; its bytes are what is meant.
-        return np.frombuffer(data.tobytes() if isinstance(data, memoryview) else data, np.uint8)
+        raise InvalidBitsError(
+            f"bytes or a uint8 array are needed, got {kind_of(data)}; encode text with "
+            "text.encode(), read a file with Path(name).read_bytes(), and turn bits into bytes "
+            "with bits_to_bytes"
+        )
     if data.dtype != np.uint8 or data.ndim != 1:
         raise InvalidBitsError(
             f"bytes must be a one-dimensional uint8 array, got {data.dtype} of shape {data.shape}"

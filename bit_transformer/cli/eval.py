@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
 
 from bit_transformer.cli.output import parse, print_comparison, print_json
-from bit_transformer.data.corpus import Corpus
-from bit_transformer.data.dataset import open_dataset
-from bit_transformer.data.sources import resolve_sources
-from bit_transformer.errors import SourceError
-from bit_transformer.inference.baselines import COMPRESSORS, compressed_bits_per_byte
-from bit_transformer.lm import BitTransformerLM
-from bit_transformer.training.run_folder import run_of
+from bit_transformer.cli.streams import shown_name
+from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.inference.baselines import (
+    COMPRESSORS,
+    compressed_bits_per_byte,
+    require_compressors,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class EvalArguments:
     The model has been trained before and the compressors have not: its weights are not counted.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, checkpoint folder or exported model."""
-    data: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    data: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ()
     """Files, folders or globs; without any, the data that the run held out."""
     against: str = ",".join(COMPRESSORS)
     """Compressors, separated by commas."""
@@ -40,10 +41,16 @@ class EvalArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(EvalArguments, words, command="eval")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ConfigError(f"limit must be at least 1 byte, got {arguments.limit}; leave it out")
+    names = [name.strip() for name in arguments.against.split(",") if name.strip()]
+    require_compressors(names)
+    import numpy as np
+
+    from bit_transformer.lm import BitTransformerLM
+
     pieces = _data(arguments)
-    rivals = compressed_bits_per_byte(
-        np.concatenate(pieces).tobytes(), [n for n in arguments.against.split(",") if n]
-    )
+    rivals = compressed_bits_per_byte(np.concatenate(pieces).tobytes(), names)
     model = BitTransformerLM.from_pretrained(arguments.run)
     surprisals = [model.score(piece).surprisal for piece in pieces]
     ours = float(np.concatenate(surprisals).mean(dtype=np.float64))
@@ -54,7 +61,12 @@ def run(words: Sequence[str]) -> None:
         print_comparison(ours, rivals, data_bytes)
 
 
-def _data(arguments: EvalArguments) -> list[np.ndarray]:
+def _data(arguments: EvalArguments) -> "list[np.ndarray]":
+    from bit_transformer.data.corpus import Corpus
+    from bit_transformer.data.dataset import open_dataset
+    from bit_transformer.data.sources import resolve_sources
+    from bit_transformer.training.run_folder import run_of
+
     if arguments.data:
         paths = resolve_sources(arguments.data, spool=run_of(arguments.run).data)
         corpus = Corpus(paths)
@@ -65,5 +77,5 @@ def _data(arguments: EvalArguments) -> list[np.ndarray]:
     dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run_folder.data)
     pieces = list(dataset.held_out_bytes(arguments.limit))
     if not pieces:
-        raise SourceError(f"{arguments.run} held nothing out; name DATA to evaluate on")
+        raise SourceError(f"{shown_name(arguments.run)} held nothing out; name DATA to evaluate on")
     return pieces

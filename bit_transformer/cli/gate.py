@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
-from jaxtyping import UInt8
 
 from bit_transformer.cli.output import parse, print_json, print_table
-from bit_transformer.data.dataset import open_dataset
-from bit_transformer.errors import ConfigError, SourceError
-from bit_transformer.lm import BitTransformerLM
-from bit_transformer.safety.calibration import gate_windows, passing_shares
-from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.training.run_folder import run_of
+from bit_transformer.cli.streams import file_bytes
+from bit_transformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bit_transformer.lm import BitTransformerLM
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class GateArguments:
     first half of each window counts as its prompt.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder; with FILES also a checkpoint folder or an exported model."""
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    files: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = ()
     """Files to judge."""
     limit: int = 1600
     """Windows at most, spread over the data."""
@@ -41,6 +39,10 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(GateArguments, words, command="gate")
     if arguments.limit < 1:
         raise ConfigError(f"limit must be at least 1 window, got {arguments.limit}")
+    from bit_transformer.lm import BitTransformerLM
+    from bit_transformer.safety.calibration import passing_shares
+    from bit_transformer.safety.gate import SafetyGate
+
     model = BitTransformerLM.from_pretrained(arguments.run)
     windows = _windows(model, arguments)
     gates = {"documented floors": SafetyGate()}
@@ -71,14 +73,16 @@ def run(words: Sequence[str]) -> None:
     print_table(f"{len(windows):,} windows let pass", ("gate", "floors", "passing"), rows)
 
 
-def _windows(
-    model: BitTransformerLM, arguments: GateArguments
-) -> UInt8[np.ndarray, "count window"]:
+def _windows(model: "BitTransformerLM", arguments: GateArguments) -> "np.ndarray":
+    """Stretches of bytes, (count, window)."""
+    import numpy as np
+
+    from bit_transformer.data.dataset import open_dataset
+    from bit_transformer.safety.calibration import gate_windows
+    from bit_transformer.training.run_folder import run_of
+
     if arguments.files:
-        try:
-            regions = [np.fromfile(path, dtype=np.uint8) for path in arguments.files]
-        except OSError as error:
-            raise SourceError(f"cannot read {error.filename}: {error.strerror}") from error
+        regions = (np.frombuffer(file_bytes(name), np.uint8) for name in arguments.files)
         return gate_windows(model.network, regions, arguments.limit)
     folder = run_of(arguments.run)
     settings = folder.config()

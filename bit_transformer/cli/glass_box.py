@@ -1,10 +1,10 @@
 """Generation byte by byte, with everything that is known about each byte."""
 
-import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling import seeded
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.watch import WatchedStretch, watch
 from bit_transformer.lm import BitTransformerLM
 
@@ -19,13 +19,14 @@ def watch_generation(
     max_new_bits: int,
     sampling: SamplingConfig,
     seed: int,
+    stop: tuple[bytes, ...] = (),
 ) -> None:
     """Print a line for each patch as it is drawn."""
-    generator = torch.Generator().manual_seed(seed)
     patch_size = model.config.patch_size
     columns = f"{'new':>5}  {'bits':<{patch_size}}  {'surprisal':<{_BAR + 5}}"
     print(f"{columns}    K     C     S     T   instead of")
-    for stretch in watch(model.network, prompt_bits, max_new_bits, sampling, generator):
+    seen = watch(model.network, prompt_bits, max_new_bits, sampling, seeded(seed), stop=stop)
+    for stretch in seen:
         print(_line(stretch, patch_size), flush=True)
 
 

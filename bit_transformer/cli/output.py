@@ -25,7 +25,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout)
+    # Names are text: no markup, no names of emoji.
+    console = Console(file=sys.stdout, markup=False, emoji=False)
     # Apart from the table, whose width a title of its own would be wrapped to.
     console.print(title, style="bold", highlight=False, soft_wrap=True)
     console.print(table)

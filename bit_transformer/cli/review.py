@@ -1,6 +1,6 @@
 """A human decides what the gate has held back."""
 
-import sys
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import tyro
 
 from bit_transformer.checkpoint.atomic import atomic_write_bytes
 from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.streams import ByteOutput, shown_name, shown_text
 from bit_transformer.errors import ConfigError, ReviewError
 from bit_transformer.safety.review import STATES, ReviewItem, ReviewQueue, State
 
@@ -52,7 +53,7 @@ def run(words: Sequence[str]) -> None:
         _show(queue.show(arguments.item), queue.state_of(arguments.item), json=arguments.json)
     elif arguments.action == "reject":
         queue.reject(arguments.item)
-        print(f"rejected {arguments.item}")
+        print(f"rejected {shown_name(arguments.item)}")
     else:
         _approve(queue, arguments.item, arguments.out)
 
@@ -72,12 +73,12 @@ def _list(queue: ReviewQueue, arguments: ReviewArguments) -> None:
         for item in items
     ]
     counts = ", ".join(f"{len(queue.identities(state))} {state}" for state in STATES)
-    print_table(f"{arguments.queue}: {counts}", ("item", "bytes", "reasons", "begins"), rows)
+    title = f"{shown_name(arguments.queue)}: {counts}"
+    print_table(title, ("item", "bytes", "reasons", "begins"), rows)
 
 
 def _summary(item: ReviewItem) -> dict[str, Any]:
-    text = item.as_bytes(item.output).decode(errors="replace")
-    begins = text[:_SHOWN_BYTES].replace("\n", " ")
+    begins = shown_text(item.as_bytes(item.output)[:_SHOWN_BYTES].replace(b"\n", b" "))
     return {
         "item": item.identity,
         "bytes": len(item.as_bytes(item.output)),
@@ -87,12 +88,12 @@ def _summary(item: ReviewItem) -> dict[str, Any]:
 
 
 def _show(item: ReviewItem, state: State, *, json: bool) -> None:
-    prompt, output = (
-        item.as_bytes(bits).decode(errors="replace") for bits in (item.prompt, item.output)
-    )
+    prompt, output = (item.as_bytes(bits) for bits in (item.prompt, item.output))
     if json:
         facts = {"state": state, "created": item.created, "telemetry": dict(item.telemetry)}
-        texts = {"prompt": prompt, "output": output}
+        texts = {"prompt": prompt.decode(errors="replace")}
+        texts |= {"output": output.decode(errors="replace")}
+        texts |= {"output_base64": base64.b64encode(output).decode()}
         print_json({**_summary(item), **facts, **texts})
         return
     print(f"{item.identity}, {state}, held back {item.created}")
@@ -100,17 +101,23 @@ def _show(item: ReviewItem, state: State, *, json: bool) -> None:
         print(f"  {reason}")
     for name, value in dict(item.telemetry.get("readings", {})).items():
         print(f"  {name} = {value:.4g}")
-    print(f"\nprompt, {len(item.prompt)} bits:\n{prompt}")
-    print(f"\noutput, {len(item.output)} bits:\n{output}")
+    for name, bits, content in (
+        ("prompt", item.prompt, prompt),
+        ("output", item.output, output),
+    ):
+        print(f"\n{name}, {len(bits)} bits:\n{shown_text(content, lines=True)}")
 
 
 def _approve(queue: ReviewQueue, identity: str, out: Path | None) -> None:
     if out is not None and out.exists():
-        raise ConfigError(f"{out} exists already; name a new file, nothing was released")
+        raise ConfigError(
+            f"{shown_name(out)} exists already; name a new file, nothing was released"
+        )
+    output = ByteOutput() if out is None else None
     item = queue.approve(identity)
     content = item.as_bytes(item.output)
     if out is not None:
         atomic_write_bytes(out, content)
-        return
-    sys.stdout.buffer.write(content)
-    sys.stdout.flush()
+    if output is not None:
+        output.write(content)
+        output.end()

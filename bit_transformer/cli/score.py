@@ -1,33 +1,26 @@
 """Bits per byte of a file, painted by surprisal if asked."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
-from bit_transformer.checkpoint.atomic import atomic_write_text
 from bit_transformer.cli.output import parse, print_json
+from bit_transformer.cli.streams import file_bytes, file_pieces, shown_name
 from bit_transformer.errors import SourceError
-from bit_transformer.inference.painting import paint
-from bit_transformer.inference.score import scoring_window, stream_surprisal
-from bit_transformer.lm import BitTransformerLM
-
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ScoreArguments:
     """Bits per byte of a file under a trained model, every byte counted."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, checkpoint folder or exported model."""
-    file: Annotated[Path, tyro.conf.Positional]
-    """File of any size to score, - for stdin."""
-    html: Path | None = None
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """File of any size to score; - is standard input, ./- a file of that name."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write a page that shows the file coloured by surprisal."""
     window_bytes: int | None = None
     """Bytes per window; by default the whole context."""
@@ -40,30 +33,35 @@ class ScoreArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(ScoreArguments, words, command="score")
-    model = BitTransformerLM.from_pretrained(arguments.run)
-    report = {"file": str(arguments.file)} | (_paint if arguments.html else _sum)(model, arguments)
+    found = (_paint if arguments.html else _sum)(arguments)
+    report = {"file": shown_name(arguments.file)} | found
     if arguments.json:
         print_json(report)
         return
     print(
         f"{report['bits_per_byte']:.4f} bits per byte over {report['bytes']:,} bytes of "
-        f"{arguments.file}"
+        f"{report['file']}"
     )
     if arguments.html is not None:
-        print(f"Painted by surprisal: {arguments.html}")
+        print(f"Painted by surprisal: {shown_name(arguments.html)}")
 
 
-def _sum(model: BitTransformerLM, arguments: ScoreArguments) -> dict[str, Any]:
+def _sum(arguments: ScoreArguments) -> dict[str, Any]:
     """The report, in constant memory."""
-    window, overlap = scoring_window(model.network, arguments.window_bytes, arguments.overlap_bytes)
+    import numpy as np
+
+    from bit_transformer.inference.score import scoring_window, stream_surprisal
+    from bit_transformer.lm import BitTransformerLM
+
+    network = BitTransformerLM.from_pretrained(arguments.run).network
+    window, overlap = scoring_window(network, arguments.window_bytes, arguments.overlap_bytes)
+    pieces = (np.frombuffer(piece, np.uint8) for piece in file_pieces(arguments.file))
     bits = counted = 0.0
-    for surprisal in stream_surprisal(
-        model.network, _pieces(arguments.file), window_bytes=window, overlap_bytes=overlap
-    ):
+    for surprisal in stream_surprisal(network, pieces, window_bytes=window, overlap_bytes=overlap):
         bits += float(surprisal.sum(dtype=np.float64))
         counted += len(surprisal)
     if not counted:
-        raise SourceError(f"{arguments.file} is empty; there is nothing to score")
+        raise SourceError(f"{shown_name(arguments.file)} is empty; there is nothing to score")
     return {
         "bytes": int(counted),
         "bits_per_byte": bits / counted,
@@ -72,27 +70,25 @@ def _sum(model: BitTransformerLM, arguments: ScoreArguments) -> dict[str, Any]:
     }
 
 
-def _paint(model: BitTransformerLM, arguments: ScoreArguments) -> dict[str, Any]:
+def _paint(arguments: ScoreArguments) -> dict[str, Any]:
     """The report, and the page."""
+    from bit_transformer.checkpoint.atomic import atomic_write_text
+    from bit_transformer.inference.painting import paint
+    from bit_transformer.lm import BitTransformerLM
+
     assert arguments.html is not None
-    data = np.concatenate([np.zeros(0, np.uint8), *_pieces(arguments.file)])
+    model = BitTransformerLM.from_pretrained(arguments.run)
+    data = file_bytes(arguments.file)
+    if not data:
+        raise SourceError(f"{shown_name(arguments.file)} is empty; there is nothing to score")
     score = model.score(
         data, window_bytes=arguments.window_bytes, overlap_bytes=arguments.overlap_bytes
     )
-    atomic_write_text(arguments.html, paint(data.tobytes(), score, name=arguments.file.name))
+    name = shown_name(Path(arguments.file).name)
+    atomic_write_text(arguments.html, paint(data, score, name=name))
     return {
         "bytes": len(data),
         "bits_per_byte": score.bits_per_byte,
         "window_bytes": score.window_bytes,
         "overlap_bytes": score.overlap_bytes,
     }
-
-
-def _pieces(path: Path) -> Iterator[np.ndarray]:
-    """The bytes of a file, - being standard input."""
-    try:
-        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
-            while piece := file.read(_READ_BYTES):
-                yield np.frombuffer(piece, np.uint8)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error

@@ -5,20 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import tyro
 
-from bit_transformer.bits.codec import bytes_to_bits
 from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.streams import file_bytes, shown_name
 from bit_transformer.errors import ConfigError, SourceError
-from bit_transformer.inference.watch import bit_readings
-from bit_transformer.lm import BitTransformerLM
-from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.telemetry.plots import plot_telemetry
-from bit_transformer.telemetry.stream import READING_FIELDS
-from bit_transformer.training.callbacks.metrics_log import read_metrics
-from bit_transformer.training.run_folder import run_of
 
 Columns = Mapping[str, Sequence[float]]
 
@@ -27,14 +18,14 @@ Columns = Mapping[str, Sequence[float]]
 class TelemetryArguments:
     """Draw K, C, S and attention entropy of a run as it trained, or of a FILE along its bytes."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder; with a FILE also a checkpoint folder or an exported model."""
-    file: Annotated[Path | None, tyro.conf.Positional] = None
-    """File to read; the picture then shows readings along it."""
+    file: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
+    """File to read, - for standard input; the picture then shows readings along it."""
     limit: int = 16_384
     """Bytes of the file to read."""
-    out: Path | None = None
-    """The picture; by default readings.png in the run folder, and none for a FILE."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """The picture, a PNG; by default readings.png in the run folder, and none for a FILE."""
     json: bool = False
     """Print the readings' first, last, lowest and highest values as JSON."""
 
@@ -44,16 +35,9 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(TelemetryArguments, words, command="telemetry")
     if arguments.limit < 1:
         raise ConfigError(f"limit must be at least 1 byte, got {arguments.limit}")
-    floors = None
-    if arguments.file is None:
-        columns, picture = _of_training(arguments.run), run_of(arguments.run).path / "readings.png"
-    else:
-        columns, picture = _along(arguments.run, arguments.file, arguments.limit), None
-        gate = SafetyGate.from_pretrained(arguments.run) or SafetyGate()
-        floors = dict(gate.policy.floors)
-    out = arguments.out or picture
+    columns, out = _columns(arguments)
     if out is not None:
-        plot_telemetry(columns, out, floors=floors)
+        _draw(arguments, columns, out)
     summary = {
         name: dict(zip(("first", "last", "lowest", "highest"), _four(values), strict=True))
         for name, values in columns.items()
@@ -64,29 +48,61 @@ def run(words: Sequence[str]) -> None:
         return
     rows = [(name, *(f"{value:.3f}" for value in row.values())) for name, row in summary.items()]
     print_table("Readings", ("reading", "first", "last", "lowest", "highest"), rows)
-    print(f"Picture: {out}" if out else "Name a picture with --out to see their course.")
+    print(
+        f"Picture: {shown_name(out)}" if out else "Name a picture with --out to see their course."
+    )
 
 
-def _of_training(run_folder: Path) -> Columns:
+def _columns(arguments: TelemetryArguments) -> tuple[Columns, Path | None]:
+    """The readings and where their picture goes."""
+    from bit_transformer.training.run_folder import run_of
+
+    if arguments.file is not None:
+        return _along(arguments.run, arguments.file, arguments.limit), arguments.out
+    columns = _of_training(arguments.run)
+    return columns, arguments.out or run_of(arguments.run).path / "readings.png"
+
+
+def _draw(arguments: TelemetryArguments, columns: Columns, out: Path) -> None:
+    from bit_transformer.safety.gate import SafetyGate
+    from bit_transformer.telemetry.plots import plot_telemetry
+
+    floors = None
+    if arguments.file is not None:
+        gate = SafetyGate.from_pretrained(arguments.run) or SafetyGate()
+        floors = dict(gate.policy.floors)
+    plot_telemetry(columns, out, floors=floors)
+
+
+def _of_training(run_folder: str) -> Columns:
+    from bit_transformer.training.callbacks.metrics_log import read_metrics
+    from bit_transformer.training.run_folder import run_of
+
     folder = run_of(run_folder)
     folder.config()
     records = [one for one in read_metrics(folder.metrics) if one["kind"] == "telemetry"]
     if not records:
         raise SourceError(
-            f"{run_folder} has no telemetry of its training; train with telemetry-every above 0"
+            f"{shown_name(run_folder)} has no telemetry of its training; train with "
+            "telemetry-every above 0"
         )
     names = ["step", *records[0]["readings"]]
     flat = [{"step": one["step"], **one["readings"]} for one in records]
     return {name: [one[name] for one in flat] for name in names}
 
 
-def _along(run_folder: Path, file: Path, limit: int) -> Columns:
-    try:
-        data = np.fromfile(file, dtype=np.uint8, count=limit)
-    except OSError as error:
-        raise SourceError(f"cannot read {file}: {error.strerror}") from error
-    if not len(data):
-        raise SourceError(f"{file} is empty: there is nothing to read")
+def _along(run_folder: str, file: str, limit: int) -> Columns:
+    data = file_bytes(file, limit)
+    if not data:
+        raise SourceError(f"{shown_name(file)} is empty: there is nothing to read")
+    import numpy as np
+    import torch
+
+    from bit_transformer.bits.codec import bytes_to_bits
+    from bit_transformer.inference.watch import bit_readings
+    from bit_transformer.lm import BitTransformerLM
+    from bit_transformer.telemetry.stream import READING_FIELDS
+
     model = BitTransformerLM.from_pretrained(run_folder)
     bits = torch.from_numpy(bytes_to_bits(data, parity=model.config.parity))[None]
     (found,) = bit_readings(model.network, bits)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bit_transformer.cli.output import parse
-from bit_transformer.server.watcher import Watcher, pytest_command, python_changes, serve_command
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,13 @@ class WatchArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(WatchArguments, words, command="watch")
+    from bit_transformer.server.watcher import (
+        Watcher,
+        pytest_command,
+        python_changes,
+        serve_command,
+    )
+
     server = ["--host", arguments.host, "--port", str(arguments.port)]
     server += ["--runs", str(arguments.runs)]
     changes = python_changes(arguments.paths)

@@ -41,8 +41,7 @@ def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str
     is heard meanwhile.
     Raises `ConfigError` for an unknown name, `MissingExtraError` for one that is not installed.
     """
-    if unknown := [name for name in names if name not in COMPRESSORS]:
-        raise ConfigError(f"no compressor named {unknown[0]!r}; there are {', '.join(COMPRESSORS)}")
+    require_compressors(names)
     if not data:
         raise SourceError("there is nothing to compress: 0 bytes given, at least 1 is needed")
     chosen = [COMPRESSORS[name] for name in names or COMPRESSORS]
@@ -66,6 +65,12 @@ def _compressed_size(compress: Compressor, data: bytes) -> int:
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
+
+
+def require_compressors(names: Sequence[str]) -> None:
+    """Raise `ConfigError` for a name that no compressor has."""
+    if unknown := [name for name in names if name not in COMPRESSORS]:
+        raise ConfigError(f"no compressor named {unknown[0]!r}; there are {', '.join(COMPRESSORS)}")
 
 
 def _library(name: str) -> Any:

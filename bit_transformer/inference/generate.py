@@ -1,5 +1,6 @@
 """Prompt in, sampled bits out, whole or as a stream of patches."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,7 +11,9 @@ from torch import Tensor
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.constraints import Constraint, decodable
 from bit_transformer.inference.predictor import Predictor
-from bit_transformer.inference.sampling import SamplingConfig, sample_patch
+from bit_transformer.inference.sampling import sample_patch
+from bit_transformer.inference.sampling_config import SamplingConfig
+from bit_transformer.inference.stop import Ended, Stop, StopSearch, stop_strings
 from bit_transformer.model.patches import patch_bits
 from bit_transformer.model.transformer import BitTransformer
 
@@ -26,17 +29,67 @@ class DrawnPatch(NamedTuple):
     """Logit of a one at each inner node of the patch, before any filter."""
 
 
+class PatchStream:
+    """Patches as they are drawn; iterate over it once."""
+
+    def __init__(self, drawn: Iterator[DrawnPatch], search: StopSearch | None = None) -> None:
+        self._patches = drawn if search is None else _before_the_stop(drawn, search)
+        self._search = search
+        self.ended: Ended | None = None
+        """Why it ended; None while it goes on."""
+
+    def __iter__(self) -> "PatchStream":
+        return self
+
+    def __next__(self) -> DrawnPatch:
+        try:
+            return next(self._patches)
+        except StopIteration:
+            came = self._search is not None and self._search.found
+            self.ended = "stop" if came else "length"
+            raise
+
+
+class BitStream:
+    """The bits of a stream of patches; iterate over it once."""
+
+    def __init__(self, patches: PatchStream) -> None:
+        self._patches = patches
+
+    def __iter__(self) -> "BitStream":
+        return self
+
+    def __next__(self) -> Integer[Tensor, "B r"]:
+        return next(self._patches).bits
+
+    @property
+    def ended(self) -> Ended | None:
+        """Why it ended; None while it goes on."""
+        return self._patches.ended
+
+
 def stream_bits(
     network: BitTransformer,
     prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None = None,
-) -> Iterator[Integer[Tensor, "B r"]]:
+    *,
+    stop: Stop = (),
+    first_row: int = 0,
+) -> BitStream:
     """The bits of `stream_patches`."""
-    predictor = Predictor(network, len(prompt_bits))
-    drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator)
-    return (patch.bits for patch in drawn)
+    return BitStream(
+        stream_patches(
+            Predictor(network, len(prompt_bits)),
+            prompt_bits,
+            max_new_bits,
+            sampling,
+            generator,
+            stop=stop,
+            first_row=first_row,
+        )
+    )
 
 
 def stream_patches(
@@ -45,23 +98,61 @@ def stream_patches(
     max_new_bits: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None = None,
-) -> Iterator[DrawnPatch]:
-    """Yield new bits patch by patch, `max_new_bits` per sequence in all; the predictor, which has
+    *,
+    stop: Stop = (),
+    first_row: int = 0,
+) -> PatchStream:
+    """New bits patch by patch, `max_new_bits` per sequence in all; the predictor, which has
     read nothing so far, reads the prompt at once.
 
     Prompt and output may be of any length, see `Predictor`. The prompt may end inside a patch: only
     patches that begin with its last bits are drawn. Parity bits are right when the model has
-    parity; `valid_utf8` keeps the text whole. Checks its arguments at the call, before the first
-    patch is asked for.
+    parity; `valid_utf8` keeps the text whole. Row i draws with numbers of its own, those of the
+    generator's sample `first_row + i`, however many rows there are.
 
-    Raises `ConfigError` when no sequence of that length is decodable, `DecodeError` when the prompt
-    is not.
+    A single sequence ends before the first of the `stop` strings that comes among its new bytes.
+    Neither the string nor anything after it is yielded, so bits that may be the beginning of one
+    wait until that is clear.
+
+    Checks its arguments at the call, before the first patch is asked for. Raises `ConfigError` when
+    no sequence of that length is decodable or a batch is to stop, `DecodeError` when the prompt
+    is not decodable; while it draws, `InvalidPredictionError` when predictions are not numbers.
     """
     if max_new_bits < 0:
         raise ConfigError(f"max_new_bits must be at least 0, got {max_new_bits}")
+    strings = stop_strings(stop, valid_utf8=sampling.valid_utf8)
+    if strings and len(prompt_bits) != 1:
+        raise ConfigError(
+            f"a batch of {len(prompt_bits)} sequences would stop at different lengths; give one "
+            "prompt at a time with stop strings"
+        )
     constraint = _constraint(predictor.network, prompt_bits, max_new_bits, sampling)
     predictor.read(prompt_bits.to(predictor.device))
-    return _stream(predictor, max_new_bits, sampling, generator, constraint)
+    drawn = _stream(predictor, max_new_bits, sampling, generator, constraint, first_row)
+    if not strings:
+        return PatchStream(drawn)
+    byte_bits = predictor.network.config.bits_per_byte
+    search = StopSearch(strings, byte_bits=byte_bits, prompt_bits=prompt_bits.shape[1])
+    return PatchStream(drawn, search)
+
+
+def _before_the_stop(drawn: Iterator[DrawnPatch], search: StopSearch) -> Iterator[DrawnPatch]:
+    """What comes before a stop string; the last patch is cut where the string begins inside it."""
+    waiting: deque[DrawnPatch] = deque()
+    given = 0
+    for patch in drawn:
+        waiting.append(patch)
+        search.read(patch.bits[0].tolist())
+        while waiting and given + waiting[0].bits.shape[1] <= search.safe_bits:
+            given += waiting[0].bits.shape[1]
+            yield waiting.popleft()
+        if search.found:
+            break
+    rest = search.safe_bits - given
+    if not search.found:
+        yield from waiting
+    elif rest:
+        yield waiting[0]._replace(bits=waiting[0].bits[:, :rest])
 
 
 def generate_bits(
@@ -70,10 +161,13 @@ def generate_bits(
     max_new_bits: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None = None,
+    *,
+    stop: Stop = (),
 ) -> Integer[Tensor, "B T_total"]:
-    """The prompt with `max_new_bits` new bits after it; arguments and errors of `stream_bits`."""
-    stream = stream_bits(network, prompt_bits, max_new_bits, sampling, generator)
-    return torch.cat((prompt_bits.to(torch.uint8), *(bits.cpu() for bits in stream)), dim=1)
+    """The prompt with `max_new_bits` new bits after it, or those before a stop string; arguments
+    and errors of `stream_bits`."""
+    stream = stream_bits(network, prompt_bits, max_new_bits, sampling, generator, stop=stop)
+    return torch.cat((prompt_bits.to(torch.uint8).cpu(), *(bits.cpu() for bits in stream)), dim=1)
 
 
 def _constraint(
@@ -95,6 +189,7 @@ def _stream(
     sampling: SamplingConfig,
     generator: torch.Generator | None,
     constraint: Constraint | None,
+    first_row: int,
 ) -> Iterator[DrawnPatch]:
     patch_size = predictor.patch_size
     while remaining:
@@ -106,6 +201,7 @@ def _stream(
             sampling,
             _allowed(predictor, constraint, known + taken, remaining),
             generator,
+            first_row,
         )
         bits = patch_bits(patch, patch_size)[:, known : known + taken]
         if constraint is not None:

@@ -18,7 +18,9 @@ _PATCHES_AT_ONCE = 1024
 def log2_likelihood(
     logits: Float[Tensor, "B T"], bits: Integer[Tensor, "B T"]
 ) -> Float[Tensor, "B T"]:
-    """log2 of the probability that each bit had, from its log-odds of being one."""
+    """log2 of the probability that each bit had, from its log-odds of being one; of 16-bit logits
+    in float32."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nats = functional.binary_cross_entropy_with_logits(
         logits, bits.to(logits.dtype), reduction="none"
     )

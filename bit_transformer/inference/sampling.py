@@ -1,7 +1,6 @@
 """From node logits to a distribution over whole patches, and draws from it."""
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,41 +8,46 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import InvalidPredictionError
+from bit_transformer.inference.sampling_config import SamplingConfig, require_seed
 from bit_transformer.native.functions import compiled
 
+_GOLDEN, _MIX_1, _MIX_2 = (
+    value - (1 << 64) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+"""Constants of splitmix64 (Steele, Lea & Flood 2014), as signed integers."""
 
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How patches are drawn. Filters apply in the order of the fields, over whole patches."""
 
-    temperature: float = 1.0
-    """Divides log-probabilities; 0 takes the most likely patch."""
-    top_k: int | None = None
-    """Keep the k most likely patches."""
-    top_p: float | None = None
-    """Keep the most likely patches that together reach this probability (Holtzman et al. 2019)."""
-    min_p: float | None = None
-    """Keep patches with at least this share of the top probability (Nguyen et al. 2024)."""
-    valid_utf8: bool = False
-    """Draw only what continues and ends as valid UTF-8."""
+def seeded(seed: int) -> torch.Generator:
+    """A generator on the CPU; `ConfigError` for a seed outside its limits."""
+    return torch.Generator().manual_seed(require_seed(seed))
 
-    def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise ConfigError(f"temperature must be at least 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, got {self.top_k}; leave it out for all")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p must be in (0, 1], got {self.top_p}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ConfigError(f"min_p must be in [0, 1], got {self.min_p}")
 
-    @property
-    def filters(self) -> bool:
-        """Whether patches are drawn from another distribution than the model's own."""
-        return self.temperature != 1 or any(
-            bound is not None for bound in (self.top_k, self.top_p, self.min_p)
-        )
+def uniform_numbers(
+    rows: int, generator: torch.Generator | None, first_row: int, device: torch.device
+) -> Float[Tensor, " B"]:
+    """One number in [0, 1) a row, float64: the generator's for row 0, and for row i one that is
+    made of it and i.
+
+    So each row has a source of its own: what it is given does not depend on how many rows there
+    are. `first_row` is the index of the first. One number is drawn from the generator.
+    """
+    where = device if generator is None else generator.device
+    own = torch.rand(1, dtype=torch.float64, device=where, generator=generator)
+    if rows == 1 and first_row == 0:
+        return own.to(device)
+    index = torch.arange(first_row, first_row + rows, device=where)
+    mixed = (own * 2**53).long() + index * _GOLDEN
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        mixed = (mixed ^ _shifted(mixed, shift)) * factor
+    mixed = mixed ^ _shifted(mixed, 31)
+    numbers = _shifted(mixed, 11).double() * 2**-53
+    return torch.where(index == 0, own, numbers).to(device)
+
+
+def _shifted(values: Tensor, places: int) -> Tensor:
+    """Right shift of integers taken as unsigned."""
+    return (values >> places) & ((1 << (64 - places)) - 1)
 
 
 def sample_patch(
@@ -51,33 +55,49 @@ def sample_patch(
     config: SamplingConfig,
     allowed: Bool[Tensor, "#B values"] | None = None,
     generator: torch.Generator | None = None,
+    first_row: int = 0,
 ) -> Integer[Tensor, "B 1"]:
     """One patch value per row; `allowed` must leave at least one value in each row.
 
     What is neither filtered nor constrained is drawn by walking down the tree, P decisions a patch;
     otherwise the distribution over whole patches is built. Both invert the same distribution
-    function with the same random number.
+    function with the same random number, see `uniform_numbers`.
+
+    Raises `InvalidPredictionError` when the logits are not numbers.
     """
     if config.filters or allowed is not None or node_logits.device.type != "cpu":
-        return draw_patch(patch_log_probabilities(node_logits), config, allowed, generator)
-    uniform = torch.rand(len(node_logits), dtype=torch.float64, generator=generator)
+        scores = patch_log_probabilities(node_logits)
+        return draw_patch(scores, config, allowed, generator, first_row)
+    uniform = uniform_numbers(len(node_logits), generator, first_row, node_logits.device)
     patches = np.empty((len(node_logits), 1), np.int64)
-    _walk(node_logits.detach().numpy(), uniform.numpy(), patches)
+    if not _walk(node_logits.detach().float().numpy(), uniform.numpy(), patches):
+        raise _not_numbers()
     return torch.from_numpy(patches)
 
 
+def _not_numbers() -> InvalidPredictionError:
+    return InvalidPredictionError(
+        "the predictions of the next patch are not numbers; the model's weights are damaged: load "
+        "a good checkpoint"
+    )
+
+
 @compiled
-def _walk(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> None:
-    """Invert each row's distribution function at its number in [0, 1), one bit after the other."""
+def _walk(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> bool:
+    """Invert each row's distribution function at its number in [0, 1), one bit after the other;
+    whether all that was met on the way are numbers."""
     for row in range(len(node_logits)):
         node, rest = 1, uniform[row]
         while node < node_logits.shape[1]:
             p_zero = 1 / (1 + np.exp(np.float64(node_logits[row, node])))
+            if np.isnan(p_zero):
+                return False
             if rest < p_zero:
                 node, rest = 2 * node, rest / p_zero
             else:
                 node, rest = 2 * node + 1, (rest - p_zero) / (1 - p_zero)
         patches[row, 0] = node - node_logits.shape[1]
+    return True
 
 
 @functools.lru_cache(maxsize=32)
@@ -93,7 +113,8 @@ def _decision_indices(patch_size: int, device: torch.device) -> Integer[Tensor, 
 def patch_log_probabilities(node_logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "B values"]:
     """Natural log-probability of each patch value: the sum of the decisions on its path."""
     patch_size = node_logits.shape[-1].bit_length() - 1
-    both = functional.logsigmoid(torch.cat((-node_logits, node_logits), dim=-1))
+    logits = node_logits.to(torch.promote_types(node_logits.dtype, torch.float32))
+    both = functional.logsigmoid(torch.cat((-logits, logits), dim=-1))
     return both[:, _decision_indices(patch_size, node_logits.device)].sum(-1)
 
 
@@ -102,25 +123,32 @@ def draw_patch(
     config: SamplingConfig,
     allowed: Bool[Tensor, "#B values"] | None = None,
     generator: torch.Generator | None = None,
+    first_row: int = 0,
 ) -> Integer[Tensor, "B 1"]:
-    """One patch value per row; `allowed` must leave at least one value in each row."""
+    """One patch value per row; `allowed` must leave at least one value in each row.
+
+    Raises `InvalidPredictionError` when the log-probabilities are not numbers, or nothing that is
+    allowed has a probability above 0.
+    """
     scores = log_probabilities
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
+    top = scores.amax(-1, keepdim=True)
+    if not bool(top.isfinite().all()):
+        raise _not_numbers()
     if config.temperature == 0:
         return scores.argmax(-1, keepdim=True)
-    probabilities = (scores / config.temperature).softmax(-1)
-    return _draw(_filter(probabilities, config), generator)
+    # Relative to the best and in float64: no temperature above 0 makes NaN of the best one's 0.
+    probabilities = ((scores - top).double() / config.temperature).softmax(-1)
+    uniform = uniform_numbers(len(scores), generator, first_row, scores.device)
+    return _draw(_filter(probabilities, config), uniform)
 
 
-def _draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+def _draw(probabilities: Float[Tensor, "B values"], uniform: Float[Tensor, " B"]) -> Tensor:
     """Invert the distribution function: one random number a row, where `multinomial` needs one a
     value. Entries of probability zero are never drawn."""
-    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-    uniform = torch.rand(
-        len(probabilities), 1, dtype=torch.float64, device=probabilities.device, generator=generator
-    )
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    cumulative = probabilities.cumsum(-1)
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
 
 
 def _filter(probabilities: Tensor, config: SamplingConfig) -> Tensor:

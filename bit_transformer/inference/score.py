@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.bits.codec import as_bytes, unpack_bytes
 from bit_transformer.errors import ConfigError, InvalidPredictionError, SourceError
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.model.transformer import BitTransformer
@@ -34,7 +34,7 @@ class Score:
 
 def score_bytes(
     network: BitTransformer,
-    data: bytes | UInt8[np.ndarray, " bytes"],
+    data: bytes | bytearray | memoryview | UInt8[np.ndarray, " bytes"],
     *,
     window_bytes: int | None = None,
     overlap_bytes: int | None = None,
@@ -44,10 +44,11 @@ def score_bytes(
     By default windows fill the context and overlap by half, so that every byte after the
     first window has at least half a context before it. With no overlap each window starts cold.
 
-    Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context, and
-    `InvalidPredictionError` for a network whose predictions are NaN.
+    Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context,
+    `InvalidBitsError` for what is no bytes, and `InvalidPredictionError` for a network whose
+    predictions are NaN.
     """
-    values = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
+    values = as_bytes(data)
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
     if not len(values):
         raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.errors import ConfigError
-from bit_transformer.inference.generate import DrawnPatch, stream_patches
+from bit_transformer.inference.generate import DrawnPatch, PatchStream, stream_patches
 from bit_transformer.inference.predictor import Predictor
-from bit_transformer.inference.sampling import SamplingConfig, patch_log_probabilities
+from bit_transformer.inference.sampling import patch_log_probabilities
+from bit_transformer.inference.sampling_config import SamplingConfig
+from bit_transformer.inference.stop import Ended, Stop
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.native.functions import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, Readings, StreamTelemetry
@@ -56,13 +58,19 @@ class Watch:
         self,
         prompt_readings: Readings,
         stretches: Iterator[WatchedStretch],
+        drawn: PatchStream | None = None,
     ) -> None:
         self.prompt_readings = prompt_readings
         """Readings of the prompt, one value per whole patch."""
-        self._stretches = stretches
+        self._stretches, self._drawn = stretches, drawn
 
     def __iter__(self) -> Iterator[WatchedStretch]:
         return self._stretches
+
+    @property
+    def ended(self) -> Ended | None:
+        """Why generation ended; None while it goes on."""
+        return None if self._drawn is None else self._drawn.ended
 
 
 def watch(
@@ -74,8 +82,10 @@ def watch(
     *,
     patches_at_once: int = 1,
     window_bits: int = WINDOW_BITS,
+    stop: Stop = (),
 ) -> Watch:
-    """Generate one sequence, observed, in stretches of `patches_at_once` patches.
+    """Generate one sequence, observed, in stretches of `patches_at_once` patches; a stop string is
+    never seen.
 
     The same bits as `stream_bits` draws from the same generator. Longer stretches cost less
     (`benchmarks/bench_telemetry.py`). Raises what `stream_patches` does, and `ConfigError`
@@ -87,13 +97,14 @@ def watch(
         )
     config = network.config
     predictor = _Listening(network)
-    drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator)
+    drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator, stop=stop)
     telemetry = StreamTelemetry(
         patch_size=config.patch_size, symbol_bits=config.bits_per_byte, window_bits=window_bits
     )
     prompt = prompt_bits[0].cpu().numpy().astype(np.uint8)
     of_prompt = telemetry.read(prompt, likelihood_logits(prompt, predictor.first_likelihood))
-    return Watch(of_prompt, _stretches(drawn, telemetry, config.patch_size, patches_at_once))
+    stretches = _stretches(drawn, telemetry, config.patch_size, patches_at_once)
+    return Watch(of_prompt, stretches, drawn)
 
 
 class _Listening(Predictor):

@@ -38,9 +38,13 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def rms_norm(x: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
-    """`x / max(sqrt(mean(x**2)), 1e-6)` over the last axis, in float32 or wider."""
-    if not torch.is_grad_enabled():
-        # Decoding is bound by the number of operators; the autograd function would double it here.
-        return x / _root_mean_square(x)
-    y: Tensor = _RMSNorm.apply(x)  # type: ignore[no-untyped-call]
-    return y
+    """`x / max(sqrt(mean(x**2)), 1e-6)` over the last axis, computed in float32 or wider.
+
+    In a model of 16 bits the result has 16 bits too; under autocast it stays wide.
+    """
+    # Decoding is bound by the number of operators; the autograd function would double it there.
+    graph = torch.is_grad_enabled()
+    y: Tensor = _RMSNorm.apply(x) if graph else x / _root_mean_square(x)  # type: ignore[no-untyped-call]
+    if y.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
+        return y
+    return y.to(x.dtype)

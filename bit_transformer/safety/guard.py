@@ -9,7 +9,8 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 
 from bit_transformer.errors import ConfigError
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import SamplingConfig
+from bit_transformer.inference.stop import Ended, Stop
 from bit_transformer.inference.watch import Watch, WatchedStretch, watch
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.safety.gate import SafetyGate
@@ -55,6 +56,11 @@ class GuardedStream:
         return sum(len(stretch.bits) for stretch in self._waiting) - len(self._waiting[0].bits)
 
     @property
+    def ended(self) -> Ended | None:
+        """Why the stream ended; None while it goes on."""
+        return self._watched.ended if self.verdict.passed else "gate"
+
+    @property
     def withheld(self) -> UInt8[np.ndarray, " n"]:
         """The bits that were generated and not handed out."""
         parts = [stretch.bits for stretch in self._waiting]
@@ -70,8 +76,10 @@ def guarded_stream(
     generator: torch.Generator | None = None,
     *,
     held_bits: int = HELD_BITS,
+    stop: Stop = (),
 ) -> GuardedStream:
-    """Generate one sequence under a gate; errors of `watch`."""
+    """Generate one sequence under a gate; errors of `watch`. The gate does not judge what a stop
+    string cuts off, for nobody is given it."""
     watched = watch(
         network,
         prompt_bits,
@@ -80,5 +88,6 @@ def guarded_stream(
         generator,
         patches_at_once=PATCHES_AT_ONCE,
         window_bits=gate.window_bits,
+        stop=stop,
     )
     return GuardedStream(watched, gate, held_bits=held_bits)

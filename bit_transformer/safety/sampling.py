@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
 from bit_transformer.errors import ConfigError, GateError
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling import seeded
+from bit_transformer.inference.sampling_config import MOST_TEMPERATURE, SamplingConfig
 from bit_transformer.inference.watch import bit_readings
 from bit_transformer.lm import BitTransformerLM, evaluating
 from bit_transformer.safety.gate import SafetyGate
@@ -131,15 +132,14 @@ def _attempt(
     room = model.config.max_seq_len // width * width
     # The newest bits, whole bytes of them: what the context cannot hold is not read again.
     context = text if text.shape[1] <= room else text[:, text.shape[1] % width :][:, -room:]
-    generator = torch.Generator().manual_seed(seed)
-    return guarded_stream(model.network, context, new_bits, sampling, gate, generator)
+    return guarded_stream(model.network, context, new_bits, sampling, gate, seeded(seed))
 
 
 def _other_temperature(sampling: SamplingConfig, verdict: Verdict) -> SamplingConfig:
     surprised = min(verdict.readings.get("t", 1.0), verdict.readings.get("s", 1.0)) < _SURPRISED
     base = sampling.temperature or 0.5
     factor = _COLDER if surprised else _HOTTER
-    return dataclasses.replace(sampling, temperature=base * factor)
+    return dataclasses.replace(sampling, temperature=min(base * factor, MOST_TEMPERATURE))
 
 
 def infer_text(
@@ -161,8 +161,9 @@ def infer_text(
             model, prompt, new_bits, gate=gate, sampling=chosen, seed=seed
         ).bits
     else:
-        generator = torch.Generator().manual_seed(seed)
-        bits = model.generate(prompt, new_bits, **dataclasses.asdict(chosen), generator=generator)
+        bits = model.generate(
+            prompt, new_bits, **dataclasses.asdict(chosen), generator=seeded(seed)
+        )
     return bits_to_bytes(bits[0, prompt.shape[1] :].numpy(), parity=parity).decode(errors="replace")
 
 

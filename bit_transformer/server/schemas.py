@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
 
 from bit_transformer.compression.encoding import CodecConfig
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import MOST_SEED, SamplingConfig
 from bit_transformer.server.jobs.folder import State
 from bit_transformer.server.settings import MOST_TEXT, NAME_PATTERN
 
@@ -23,7 +23,7 @@ def _finite(value: float) -> float:
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Seconds = Annotated[float, AfterValidator(_finite)]
 JobIdentity = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{12}-[0-9a-f]{6}$")]
 ItemIdentity = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{6}$")]

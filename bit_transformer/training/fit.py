@@ -22,6 +22,7 @@ from bit_transformer.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
     NothingLearnedError,
+    UnsupportedCombination,
 )
 from bit_transformer.lm import BitTransformerLM, load_weights
 from bit_transformer.model.flops import muon_flops_per_step, training_flops_per_byte
@@ -152,7 +153,16 @@ def fit(
 
 
 def _as_the_model_is_used(train: TrainConfig, model: BitTransformerLM) -> TrainConfig:
-    """The settings with what the model was told of checkpointing and autocast."""
+    """The settings with what the model was told of checkpointing and autocast.
+
+    Raises `UnsupportedCombination` for weights that are not float32.
+    """
+    dtype = model.network.embedding.nodes.dtype
+    if dtype != torch.float32:
+        raise UnsupportedCombination(
+            f"fit and weights of {dtype} exclude each other: call model.float() first, and have "
+            "products done in bfloat16 with TrainConfig(precision='bf16')"
+        )
     return dataclasses.replace(
         train,
         use_checkpoint=train.use_checkpoint or model.use_checkpoint,

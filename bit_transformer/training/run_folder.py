@@ -43,6 +43,10 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        # Users of the library give text.
+        object.__setattr__(self, "path", Path(self.path))
+
     @property
     def checkpoints(self) -> CheckpointFolder:
         """Saved states by step."""
@@ -172,12 +176,12 @@ class RunFolder:
         return max(map(_changed, (self.path / name for name in names)))
 
 
-def run_of(path: Path) -> RunFolder:
+def run_of(path: str | Path) -> RunFolder:
     """The run that is in a folder, or that a checkpoint carries; `path` may be a hub id.
 
     Raises what `local_folder` does; whether there is a run, `RunFolder.config` finds out.
     """
-    folder = local_folder(path)
+    folder = local_folder(Path(path))
     return RunFolder(folder / CARRIED if (folder / MANIFEST).is_file() else folder)
 
 

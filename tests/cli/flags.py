@@ -103,6 +103,7 @@ FLAGS: dict[str, set[str]] = {
         "--raw",
         "--samples",
         "--seed",
+        "--stop",
         "--temperature",
         "--top-k",
         "--top-p",

@@ -17,6 +17,12 @@ def test_the_quickstart_runs(capsys):
     assert printed.count("bits per byte:") == 2
 
 
+def test_a_loop_of_ones_own_runs(capsys):
+    module = runpy.run_path(str(ROOT / "examples" / "own_loop.py"))
+    module["main"](steps=2)
+    assert capsys.readouterr().out.count("bits per byte") == 2
+
+
 def test_the_python_of_the_readme_runs():
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     program = program.replace("steps=50", "steps=2")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from bit_transformer.bits.codec import bits_to_bytes
-from bit_transformer.errors import ConfigError, MissingExtraError
+from bit_transformer.errors import ConfigError, InvalidPredictionError, MissingExtraError
 from bit_transformer.inference.generate import generate_bits
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.lm import evaluating
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.telemetry.drift import DriftDetector
@@ -97,7 +97,7 @@ def _sample(trainer: RunningTrainer) -> str:
     try:
         with evaluating(network), trainer.average.applied():
             bits = generate_bits(network, nothing, _SAMPLE_BYTES * width, _SAMPLING, generator)
-    except ConfigError:
+    except (ConfigError, InvalidPredictionError):
         return ""
     content = bits_to_bytes(bits[0].cpu().numpy(), parity=network.config.parity)
     return content.decode(errors="replace")

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
+from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.watch import WatchedStretch, watch
-from bit_transformer.server.operations.inference import PromptRequest, bits_of
+from bit_transformer.server.operations.inference import bits_of
+from bit_transformer.server.operations.prompt_request import PromptRequest
 from bit_transformer.server.operations.registry import Engine, stream
 from bit_transformer.server.schemas import Response
 
@@ -35,7 +36,7 @@ class GlassPatch(Response):
     done: int
     """New bits so far, this patch included."""
     total: int
-    """New bits there will be."""
+    """New bits there will be, unless a stop string comes."""
     bits: str
     """The new bits, zeros and ones."""
     value: int | None
@@ -65,7 +66,8 @@ def generate(engine: Engine, request: GenerateRequest) -> Iterator[GlassPatch]:
             bits_of(model, request.prompt_bytes()),
             total,
             request.sampling,
-            torch.Generator().manual_seed(request.seed),
+            seeded(request.seed),
+            stop=request.stops(),
         )
         done = 0
         for stretch in stretches:

@@ -11,18 +11,22 @@ from torch.nn import functional
 
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
 from bit_transformer.errors import ConfigError, TooLargeError
-from bit_transformer.inference.generate import generate_bits
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.samples import Sample
+from bit_transformer.inference.sampling import seeded
+from bit_transformer.inference.stop import (
+    Ended,
+)
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.guard import guarded_stream
 from bit_transformer.safety.review import ReviewQueue
 from bit_transformer.safety.sampling import held_back
-from bit_transformer.server.data_request import DataRequest, decode, encode, to_base64
+from bit_transformer.server.data_request import DataRequest, to_base64
 from bit_transformer.server.models import trained_steps
+from bit_transformer.server.operations.prompt_request import PromptRequest
 from bit_transformer.server.operations.registry import Engine, direct
-from bit_transformer.server.schemas import NewestRun, Response, Seed, Text
+from bit_transformer.server.schemas import NewestRun, Response
 from bit_transformer.server.settings import MOST_NEW_BYTES
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.readings import pass_readings
@@ -34,34 +38,7 @@ _MOST_WINDOWS = 1024
 _MOST_SURPRISALS = 1 << 16
 _MOST_LOOKED_AT = 128
 """Bytes; a map of attention has the square of it."""
-
-
-class PromptRequest(NewestRun):
-    """A prompt and how to go on."""
-
-    prompt: Text = ""
-    """Text to continue."""
-    prompt_base64: Text | None = None
-    """Bytes to continue, instead of a text."""
-    new_bytes: Annotated[int, Field(ge=1, le=MOST_NEW_BYTES)] = 200
-    """Bytes to add."""
-    sampling: SamplingConfig = SamplingConfig()
-    """How patches are drawn."""
-    seed: Seed = 0
-    """The same seed gives the same bytes."""
-
-    @model_validator(mode="after")
-    def _decodable(self) -> "PromptRequest":
-        self.prompt_bytes()
-        return self
-
-    def prompt_bytes(self) -> bytes:
-        """The prompt; raises `ConfigError` for what cannot be decoded."""
-        if self.prompt_base64 is None:
-            return encode(self.prompt)
-        if self.prompt:
-            raise ConfigError("prompt and prompt_base64 were both given; choose one")
-        return decode(self.prompt_base64)
+_MOST_SAMPLES = 64
 
 
 class InferRequest(PromptRequest):
@@ -71,6 +48,31 @@ class InferRequest(PromptRequest):
     """Cut the output at the first stretch that the gate calibrated with the model refuses."""
     queue: bool = True
     """Put what the gate refuses into the review queue."""
+    samples: Annotated[int, Field(ge=1, le=_MOST_SAMPLES)] = 1
+    """How many continuations; the first is the same however many there are."""
+
+    @model_validator(mode="after")
+    def _answerable(self) -> "InferRequest":
+        if self.gate and self.samples != 1:
+            raise ConfigError("the gate follows one sample; leave samples out, or gate")
+        if self.samples * self.new_bytes > MOST_NEW_BYTES:
+            raise ConfigError(
+                f"at most {MOST_NEW_BYTES} bytes are made while a request waits, got "
+                f"{self.samples} samples of {self.new_bytes}; ask for fewer or shorter ones"
+            )
+        return self
+
+
+class Continuation(Response):
+    """One sample."""
+
+    text: str
+    """The new bytes as text; what is no UTF-8 is shown as U+FFFD."""
+    base64: str
+    """The new bytes."""
+    new_bytes: int
+    ended: Ended
+    """Why there are no more: all that were asked for, a stop string, or the gate."""
 
 
 class Inferred(Response):
@@ -84,6 +86,10 @@ class Inferred(Response):
     base64: str
     """The new bytes."""
     new_bytes: int
+    ended: Ended
+    """Why there are no more: all that were asked for, a stop string, or the gate."""
+    samples: list[Continuation]
+    """All continuations; the first is the one above."""
     passed: bool | None
     """Whether the gate let all of it pass; None without a gate."""
     reasons: list[str]
@@ -173,27 +179,33 @@ def infer(engine: Engine, request: InferRequest) -> Inferred:
     """Continue a prompt; under the model's gate if asked."""
     run, began = engine.workspace.run_or_newest(request.run), time.monotonic()
     with engine.models.computing(run) as model:
-        prompt = bits_of(model, request.prompt_bytes())
         facts: dict[str, Any] = {"passed": None, "reasons": [], "queued": None}
         if request.gate:
-            new, facts = _guarded(engine, run, model, prompt, request)
+            made, facts = _guarded(engine, run, model, request)
         else:
-            bits = generate_bits(
-                model.network,
-                prompt,
-                request.new_bytes * model.config.bits_per_byte,
-                request.sampling,
-                torch.Generator().manual_seed(request.seed),
+            made = model.sample(
+                request.prompt_bytes(),
+                request.new_bytes,
+                sampling=request.sampling,
+                seed=request.seed,
+                samples=request.samples,
+                stop=request.stops(),
             )
-            new = bits[0, prompt.shape[1] :].numpy()
-        content = whole_bytes(model, new)
+    samples = [
+        Continuation(
+            text=sample.content.decode(errors="replace"),
+            base64=to_base64(sample.content),
+            new_bytes=len(sample.content),
+            ended=sample.ended,
+        )
+        for sample in made
+    ]
     return Inferred(
         run=run.path.name,
         step=trained_steps(run),
-        text=content.decode(errors="replace"),
-        base64=to_base64(content),
-        new_bytes=len(content),
+        samples=samples,
         seconds=time.monotonic() - began,
+        **samples[0].model_dump(),
         **facts,
     )
 
@@ -202,9 +214,9 @@ def _guarded(
     engine: Engine,
     run: RunFolder,
     model: BitTransformerLM,
-    prompt: torch.Tensor,
     request: InferRequest,
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[list[Sample], dict[str, Any]]:
+    prompt = bits_of(model, request.prompt_bytes())
     gate = SafetyGate.from_pretrained(run.path)
     if gate is None:
         raise ConfigError(
@@ -217,7 +229,8 @@ def _guarded(
         request.new_bytes * model.config.bits_per_byte,
         request.sampling,
         gate,
-        torch.Generator().manual_seed(request.seed),
+        seeded(request.seed),
+        stop=request.stops(),
     )
     new = np.concatenate([np.zeros(0, np.uint8), *stream])
     verdict, queued = stream.verdict, None
@@ -226,7 +239,8 @@ def _guarded(
         item = held_back(prompt[0], withheld, verdict, parity=model.config.parity)
         queued = ReviewQueue(engine.workspace.review).put(item)
     facts = {"passed": verdict.passed, "reasons": list(verdict.reasons), "queued": queued}
-    return new, facts
+    assert stream.ended is not None
+    return [Sample(whole_bytes(model, new), stream.ended)], facts
 
 
 @direct("POST", "/infer_long", lane="compute")

@@ -6,14 +6,15 @@ before: if the network still predicts it as well, the batch at hand is at fault 
 before it reaches the weights; if not, the weights are, and the run returns to a recovery point.
 """
 
+import math
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from bit_transformer.errors import CollapseError
+from bit_transformer.errors import CollapseError, InvalidPredictionError
 from bit_transformer.inference.generate import generate_bits
-from bit_transformer.inference.sampling import SamplingConfig
+from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.objectives.next_bit import next_bit_loss
 from bit_transformer.telemetry.metrics import lz_complexity
 from bit_transformer.training.callbacks.base import (
@@ -179,11 +180,15 @@ class Recovery(Callback):
         length = _SAMPLE_BYTES * network.config.bits_per_byte
         nothing = torch.zeros(1, 0, dtype=torch.uint8)
         network.eval()
-        bits = generate_bits(
-            network, nothing, min(length, network.config.max_seq_len), SamplingConfig(), generator
-        )
-        surprisal = float(next_bit_loss(network, bits.to(device)))
-        network.train()
+        length = min(length, network.config.max_seq_len)
+        try:
+            bits = generate_bits(network, nothing, length, SamplingConfig(), generator)
+            surprisal = float(next_bit_loss(network, bits.to(device)))
+        except InvalidPredictionError:
+            # Nothing was written: the loss of the next step says what is wrong.
+            return 0.0, math.inf
+        finally:
+            network.train()
         return float(lz_complexity(bits)), surprisal
 
     def _take(self, trainer: RunningTrainer) -> RecoveryPoint:

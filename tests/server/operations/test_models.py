@@ -1,5 +1,6 @@
 """Models that are made smaller, brought in, and kept in memory."""
 
+import base64
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import zipfile
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import (
@@ -52,6 +54,31 @@ def test_a_model_is_made_smaller(engine, tmp_path):
         operation.prepare(engine, request)
     with pytest.raises(ConflictError, match="is a model by itself"):
         _ask(engine, "train", run="small", resume=True)
+
+
+def test_samples_stop_strings_and_limits_are_those_of_the_library(engine):
+    settings = {"run": "one", "prompt": "to be", "new_bytes": 30, "seed": 3}
+    three = _ask(engine, "infer", **settings, samples=3)
+    alone = _ask(engine, "infer", **settings)
+    assert alone.samples == three.samples[:1]
+    assert (alone.base64, alone.ended) == (three.samples[0].base64, "length")
+    content = base64.b64decode(alone.base64)
+    stop = base64.b64encode(content[10:12]).decode()
+    stopped = _ask(engine, "infer", **settings, stop_base64=[stop], stop=["never there"])
+    assert base64.b64decode(stopped.base64) == content[: content.find(content[10:12])]
+    assert stopped.ended == "stop"
+    operation = OPERATIONS["generate"]
+    request = operation.request.model_validate(settings | {"stop_base64": [stop]})
+    assert len(list(operation.run(engine, request))) == content.find(content[10:12])
+    wrong = [{"sampling": {"temperature": value}} for value in (-1, 1e9, float("inf"))]
+    wrong += [{"sampling": {"top_k": 0}}, {"seed": -1}, {"seed": 2**63}, {"stop": [""]}]
+    wrong += [{"samples": 65}, {"samples": 2, "gate": True}, {"samples": 64, "new_bytes": 4096}]
+    for fields in wrong:
+        with pytest.raises(ValidationError):
+            OPERATIONS["infer"].request.model_validate(settings | fields)
+    schema = OPERATIONS["infer"].request.model_json_schema()
+    temperature = schema["$defs"]["SamplingConfig"]["properties"]["temperature"]
+    assert (temperature["minimum"], temperature["maximum"]) == (0, 1000)
 
 
 def test_an_uploaded_checkpoint_becomes_a_model(engine):

@@ -1,0 +1,31 @@
+"""What counts as a batch of bits: a tensor of whole numbers, all of them 0 or 1."""
+
+from typing import Any
+
+from torch import Tensor
+
+from bit_transformer.errors import InvalidBitsError, kind_of
+
+
+def require_batch(bits: Any) -> None:
+    """Raise `InvalidBitsError` unless it is an integer tensor of shape (batch, length)."""
+    if not isinstance(bits, Tensor):
+        raise InvalidBitsError(
+            f"bits must be a torch tensor of shape (batch, length), got {kind_of(bits)}; of "
+            "bytes it is torch.from_numpy(bytes_to_bits(data))[None]"
+        )
+    if bits.ndim != 2 or bits.is_floating_point() or bits.is_complex():
+        raise InvalidBitsError(
+            f"bits must be an integer tensor of shape (batch, length), got {bits.dtype} of "
+            f"shape {tuple(bits.shape)}; use bytes_to_bits to make one"
+        )
+
+
+def require_zeros_and_ones(bits: Tensor) -> None:
+    """Raise `InvalidBitsError` naming the first value of a batch that is neither 0 nor 1."""
+    if bits.numel() and (int(bits.min()) < 0 or int(bits.max()) > 1):
+        row, column = ((bits < 0) | (bits > 1)).nonzero()[0].tolist()
+        raise InvalidBitsError(
+            f"bits must be 0 or 1, got {int(bits[row, column])} in row {row} at {column}; "
+            "use bytes_to_bits to turn bytes into bits"
+        )

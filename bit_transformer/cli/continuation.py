@@ -1,0 +1,155 @@
+"""What `generate` does once its words have been understood: the part that needs a model."""
+
+import base64
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from bit_transformer.bits.codec import bytes_to_bits
+from bit_transformer.cli.generate_arguments import GenerateArguments
+from bit_transformer.cli.glass_box import watch_generation
+from bit_transformer.cli.output import print_json
+from bit_transformer.cli.streams import ByteOutput, shown_name
+from bit_transformer.errors import GateError
+from bit_transformer.inference.generate import stream_bits
+from bit_transformer.inference.samples import Sample, draw_samples, in_bytes
+from bit_transformer.inference.sampling import seeded
+from bit_transformer.lm import BitTransformerLM
+from bit_transformer.safety.gate import UNCALIBRATED, SafetyGate
+from bit_transformer.safety.guard import GuardedStream, guarded_stream
+from bit_transformer.safety.review import ReviewQueue
+from bit_transformer.safety.sampling import held_back, refusal
+
+
+def continue_prompt(arguments: GenerateArguments, prompt: bytes) -> None:
+    """Load the model, continue the prompt and print what comes, in the form that was asked for."""
+    model = BitTransformerLM.from_pretrained(arguments.run)
+    if arguments.watch:
+        watch_generation(
+            model,
+            _bits(model, prompt),
+            _new_bits(model, arguments),
+            arguments.sampling,
+            arguments.seed,
+            arguments.stops(),
+        )
+    elif arguments.gate:
+        _guarded(model, arguments, prompt)
+    elif arguments.json:
+        _print_document(prompt, list(_samples(model, arguments, prompt)))
+    elif arguments.samples == 1:
+        _stream(model, arguments, prompt)
+    else:
+        _print_samples(model, arguments, prompt)
+
+
+def _bits(model: BitTransformerLM, prompt: bytes) -> torch.Tensor:
+    return torch.from_numpy(bytes_to_bits(prompt, parity=model.config.parity))[None]
+
+
+def _new_bits(model: BitTransformerLM, arguments: GenerateArguments) -> int:
+    return arguments.new_bytes * model.config.bits_per_byte
+
+
+def _samples(
+    model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes
+) -> Iterable[Sample]:
+    return draw_samples(
+        model.network,
+        prompt,
+        arguments.new_bytes,
+        arguments.sampling,
+        seed=arguments.seed,
+        samples=arguments.samples,
+        stop=arguments.stops(),
+    )
+
+
+def _stream(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+    stream = stream_bits(
+        model.network,
+        _bits(model, prompt),
+        _new_bits(model, arguments),
+        arguments.sampling,
+        seeded(arguments.seed),
+        stop=arguments.stops(),
+    )
+    _print_stream(model, arguments, prompt, (bits[0].numpy() for bits in stream))
+
+
+def _guarded(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+    gate = SafetyGate.from_pretrained(arguments.run)
+    if gate is None:
+        print(f"bit-transformer: {shown_name(arguments.run)}: {UNCALIBRATED}", file=sys.stderr)
+        gate = SafetyGate()
+    stream = guarded_stream(
+        model.network,
+        _bits(model, prompt),
+        _new_bits(model, arguments),
+        arguments.sampling,
+        gate,
+        seeded(arguments.seed),
+        stop=arguments.stops(),
+    )
+    if arguments.json:
+        content = b"".join(in_bytes(stream, parity=model.config.parity))
+        assert stream.ended is not None
+        _print_document(prompt, [Sample(content, stream.ended)], reasons=stream.verdict.reasons)
+    else:
+        _print_stream(model, arguments, prompt, stream)
+    if not stream.verdict.passed:
+        raise GateError(refusal(stream.verdict) + _queued(model, arguments, prompt, stream))
+
+
+def _queued(
+    model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes, stream: GuardedStream
+) -> str:
+    """Put what was refused into the queue, where there is one, and say where it waits."""
+    if arguments.queue is None:
+        return ""
+    withheld = torch.from_numpy(stream.withheld)
+    parity = model.config.parity
+    item = held_back(_bits(model, prompt)[0], withheld, stream.verdict, parity=parity)
+    return f"; {ReviewQueue(arguments.queue).put(item)} waits in {shown_name(arguments.queue)}"
+
+
+def _print_stream(
+    model: BitTransformerLM,
+    arguments: GenerateArguments,
+    prompt: bytes,
+    stream: Iterable[UInt8[np.ndarray, " n"]],
+) -> None:
+    output = ByteOutput(raw=arguments.raw)
+    if not arguments.raw:
+        output.write(prompt)
+    for content in in_bytes(stream, parity=model.config.parity):
+        output.write(content)
+    output.end()
+
+
+def _print_samples(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+    output = ByteOutput(raw=arguments.raw)
+    for index, sample in enumerate(_samples(model, arguments, prompt)):
+        if arguments.raw:
+            output.write(sample.content)
+        else:
+            heading = f"--- sample {index + 1} of {arguments.samples}\n".encode()
+            output.write(heading + prompt + sample.content + b"\n")
+
+
+def _print_document(prompt: bytes, samples: list[Sample], **facts: Any) -> None:
+    """Texts for readers, in which U+FFFD stands for what is no UTF-8, and the bytes in base64."""
+    print_json(
+        {
+            "prompt": prompt.decode(errors="replace"),
+            "prompt_base64": base64.b64encode(prompt).decode(),
+            "samples": [sample.content.decode(errors="replace") for sample in samples],
+            "samples_base64": [base64.b64encode(sample.content).decode() for sample in samples],
+            "ended": [sample.ended for sample in samples],
+            **facts,
+        }
+    )

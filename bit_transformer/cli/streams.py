@@ -1,0 +1,122 @@
+"""Bytes from files and standard input, bytes to standard output, and names that are safe to print.
+
+Nothing here loads torch.
+"""
+
+import codecs
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from bit_transformer.errors import SourceError, StorageError
+
+STANDARD_INPUT = "-"
+"""The name that stands for standard input; a file of that name is `./-`."""
+_READ_BYTES = 1 << 20
+_KEPT = "\n\t"
+"""Control characters that a terminal is given as they are."""
+
+
+def argument_bytes(word: str) -> bytes:
+    """The bytes of a word of the command line, whatever they are."""
+    try:
+        return os.fsencode(word)
+    except UnicodeEncodeError:
+        # A caller's own text, in a locale that has no bytes for it.
+        return word.encode("utf-8", "surrogateescape")
+
+
+def shown_name(name: str | Path) -> str:
+    """A file name in one harmless line: bytes that are no UTF-8 and control characters are
+    escaped."""
+    return shown_text(argument_bytes(str(name)))
+
+
+def shown_text(content: bytes, *, lines: bool = False) -> str:
+    """Bytes as harmless text: what is no UTF-8 and control characters are escaped, with `lines` all
+    but line breaks and tabs."""
+    return _harmless(content.decode("utf-8", "backslashreplace"), kept=_KEPT if lines else "")
+
+
+def file_pieces(name: str) -> Iterator[bytes]:
+    """The bytes of a file, or of standard input for `-`, piece by piece."""
+    with _reading(name) as file:
+        while piece := file.read(_READ_BYTES):
+            yield piece
+
+
+def file_bytes(name: str, limit: int | None = None) -> bytes:
+    """The first `limit` bytes of a file, or of standard input for `-`; by default all of them."""
+    with _reading(name) as file:
+        return file.read(-1 if limit is None else limit)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[BinaryIO]:
+    """Raises `SourceError` for what cannot be opened or read."""
+    try:
+        if name == STANDARD_INPUT:
+            if sys.stdin is None:
+                raise SourceError("standard input is closed; name a file, or redirect one into it")
+            yield sys.stdin.buffer
+            return
+        with Path(name).open("rb") as file:
+            yield file
+    except OSError as error:
+        where = "standard input" if name == STANDARD_INPUT else shown_name(name)
+        raise SourceError(f"cannot read {where}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SourceError(f"cannot read {shown_name(name)}: {error}") from error
+
+
+class ByteOutput:
+    """Standard output for bytes.
+
+    A pipe or a file is given them exactly. On a terminal, unless they are to be `raw`, what is no
+    UTF-8 and control characters but line breaks and tabs are escaped, as \\x1b.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
+        """Raises `StorageError` when standard output is closed."""
+        if sys.stdout is None:
+            raise StorageError("standard output is closed; redirect it to a file")
+        self._text = None
+        if sys.stdout.isatty() and not raw:
+            self._text = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
+
+    def write(self, content: bytes) -> None:
+        """Hand bytes out at once; `StorageError` when they cannot be written."""
+        _write(content if self._text is None else _on_terminal(self._text.decode(content)))
+
+    def end(self) -> None:
+        """End the line of a terminal."""
+        if self._text is not None:
+            _write(_on_terminal(self._text.decode(b"", final=True)) + b"\n")
+
+
+def _on_terminal(text: str) -> bytes:
+    encoding = sys.stdout.encoding or "utf-8"
+    return _harmless(text, kept=_KEPT).encode(encoding, "backslashreplace")
+
+
+def _harmless(text: str, *, kept: str) -> str:
+    return "".join(
+        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
+def _write(content: bytes) -> None:
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What could not be written must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StorageError(f"cannot write to standard output: {error.strerror}") from error

@@ -1,0 +1,69 @@
+"""Continuations of a prompt in bytes, each the same however many are asked for."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes, bytes_to_bits
+from bit_transformer.errors import ConfigError
+from bit_transformer.inference.generate import stream_bits
+from bit_transformer.inference.sampling import seeded
+from bit_transformer.inference.sampling_config import SamplingConfig
+from bit_transformer.inference.stop import Ended, Stop
+from bit_transformer.model.transformer import BitTransformer
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One continuation."""
+
+    content: bytes
+    """The new bytes."""
+    ended: Ended
+    """Why there are no more."""
+
+
+def in_bytes(pieces: Iterable[UInt8[np.ndarray, " _"]], *, parity: bool) -> Iterator[bytes]:
+    """The whole bytes of bits that come in pieces, as soon as each is there."""
+    pending, width = np.zeros(0, np.uint8), bits_per_symbol(parity)
+    for bits in pieces:
+        pending = np.concatenate((pending, bits))
+        whole = len(pending) // width * width
+        if whole:
+            yield bits_to_bytes(pending[:whole], parity=parity)
+            pending = pending[whole:]
+
+
+def draw_samples(
+    network: BitTransformer,
+    prompt: bytes,
+    new_bytes: int,
+    sampling: SamplingConfig,
+    *,
+    seed: int = 0,
+    samples: int = 1,
+    stop: Stop = (),
+) -> Iterator[Sample]:
+    """Continuations of `prompt`, one after the other.
+
+    Sample i depends on the seed and on i alone, to the last bit: they are not drawn as a batch,
+    whose sums would be rounded otherwise. Raises `ConfigError` for fewer than one sample or a seed
+    outside its limits, and what `stream_patches` does.
+    """
+    if samples < 1 or new_bytes < 1:
+        raise ConfigError(
+            f"samples and new_bytes must be at least 1, got {samples} and {new_bytes}"
+        )
+    parity, width = network.config.parity, network.config.bits_per_byte
+    bits = torch.from_numpy(bytes_to_bits(prompt, parity=parity))[None]
+    for index in range(samples):
+        stream = stream_bits(
+            network, bits, new_bytes * width, sampling, seeded(seed), stop=stop, first_row=index
+        )
+        pieces = (piece[0].cpu().numpy() for piece in stream)
+        content = b"".join(in_bytes(pieces, parity=parity))
+        assert stream.ended is not None
+        yield Sample(content, stream.ended)
