@@ -31,7 +31,6 @@
     │   ├── NonFiniteLossError     NaN or infinity in loss, gradients or weights
     │   ├── NothingLearnedError    a run whose model is no better than an untrained one
     │   └── CollapseError          a run that goes bad again after every recovery
-    ├── StoppedError               a signal ended the work, saved: exit code 128 + the signal
     ├── SafetyError                exit code 1
     │   ├── GateError              output refused by the safety gate
     │   ├── InvalidPredictionError predictions that are not numbers
@@ -50,9 +49,6 @@
 
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
-
-`Interrupted` stands outside the tree: it is a `KeyboardInterrupt`, for any signal that ends a
-program.
 """
 
 
@@ -207,23 +203,6 @@ class NothingLearnedError(TrainingError):
 
 class CollapseError(TrainingError):
     """Training went bad more often than recovery is allowed to mend."""
-
-
-class StoppedError(BitTransformerError):
-    """A signal ended the work after its state was saved; the message says how to go on."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that ends the program has come."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.signal_number = signal_number
-        self.exit_code = 128 + signal_number
 
 
 class SafetyError(BitTransformerError):

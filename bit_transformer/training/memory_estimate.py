@@ -39,7 +39,7 @@ _KERNEL_BYTES = 12 << 20
 _FEW_LAYERS = 8
 """Deeper networks are counted from two shallow ones."""
 _STATES = 12
-"""Copies of the weights that a run may hold: gradients, moments, an average, two recovery states."""
+"""Copies of the weights that a run may hold: gradients, moments, average, two recovery states."""
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
