@@ -31,7 +31,6 @@
     │   ├── NonFiniteLossError     NaN or infinity in loss, gradients or weights
     │   ├── NothingLearnedError    a run whose model is no better than an untrained one
     │   └── CollapseError          a run that goes bad again after every recovery
-    ├── StoppedError               a signal ended the work, saved: exit code 128 + the signal
     ├── SafetyError                exit code 1
     │   ├── GateError              output refused by the safety gate
     │   ├── InvalidPredictionError predictions that are not numbers
