@@ -1,7 +1,7 @@
 """The public face of a model: one class that joins network, telemetry, inference and files."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -365,17 +365,15 @@ def _long_window(
     return window, overlap
 
 
-class evaluating:
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Context in which a module is in evaluation mode; afterwards it is as it was."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module, self._was_training = module, module.training
-
-    def __enter__(self) -> None:
-        self._module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self._module.train(self._was_training)
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, where: object) -> None:

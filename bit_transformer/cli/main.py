@@ -4,6 +4,7 @@ Importing this loads next to nothing, so that help and a mistyped command take n
 """
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
