@@ -216,7 +216,7 @@ def test_damaged_weights_are_one_error_everywhere(words, corpus, tmp_path, capsy
     model.network.head.nodes.data.fill_(float("nan"))
     run = model.save_pretrained(tmp_path / "run")
     command, *flags = words
-    named = {"compress": [corpus, run], "generate": [run]}.get(command, [run, corpus])
+    named = [run] if command == "generate" else [run, corpus]
     assert main([command, *map(str, named), *flags]) == 1
     printed = capsys.readouterr()
     assert "the model's weights are damaged: load a good checkpoint" in printed.err
