@@ -60,6 +60,9 @@ class TrainArguments:
     of processes shows."""
     json: bool = False
     """Print the report as JSON."""
+    verbose: bool = False
+    """Say at the start which device, number format and threads were chosen; the report has them
+    too."""
     data: DataConfig = field(default_factory=DataConfig)
     model: Annotated[
         ModelConfig, Shown("d_model", "nhead", "num_layers", "dim_feedforward", "max_seq_len")
@@ -150,6 +153,8 @@ def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> N
         callbacks.append(mirror)
         resume = mirror.prepare() or resume
     run_folder = RunFolder(folder)
+    if arguments.verbose:
+        _tell_choices(settings.train.device)
     if resume:
         # Before the lock, which makes the folder: where there is no run nothing is made.
         run_folder.config()
@@ -175,6 +180,14 @@ def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> N
     else:
         _print_report(result, report["baselines"], report["sample"])
     result.require_learned()
+
+
+def _tell_choices(name: str) -> None:
+    """On stderr, what was decided from what the device can do."""
+    from bit_transformer.device import describe, pick_device
+
+    choices = (f"{what}: {value}" for what, value in describe(pick_device(name)).items())
+    print(f"bit-transformer: {'; '.join(choices)}", file=sys.stderr)
 
 
 def _stopped_at_once(folder: Path, number: int) -> StoppedError:

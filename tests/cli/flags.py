@@ -86,6 +86,7 @@ FLAGS: dict[str, set[str]] = {
         "--trackio",
         "--use-act",
         "--use-checkpoint",
+        "--verbose",
         "--warmup",
         "--weight-average",
         "--weight-decay",

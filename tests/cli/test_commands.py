@@ -217,3 +217,12 @@ def test_a_quantized_model_is_taken_wherever_a_run_is(scheme, run, corpus, tmp_p
     assert main(["generate", str(out), "--prompt", "a", "--new-bytes", "4"]) == 0
     _fails(["quantize", out, "--out", tmp_path / "again"], 2, "as it was before", capsys)
     _fails(["quantize", run, "--out", out], 1, "exists", capsys)
+
+
+def test_training_tells_what_it_chose_for_this_device(corpus, tmp_path, capsys):
+    words = ["train", str(corpus), "--out", str(tmp_path / "run"), "--verbose"]
+    assert main([*words, *SHORT]) == 0
+    said = capsys.readouterr().err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    for what, value in report["device"].items():
+        assert f"{what}: {value}" in said
