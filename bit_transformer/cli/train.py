@@ -126,13 +126,13 @@ class _Origin:
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    from bit_transformer.training.callbacks.stop_signals import StopSignals, lasting_stderr
-
     origin = _origin(words)
     arguments = parse(TrainArguments, words, command="train", default=origin.defaults())
     folder = origin.folder()
     if origin.resume and origin.out is None:
         print(f"bit-transformer: going on with {folder}", file=sys.stderr)
+    from bit_transformer.training.callbacks.stop_signals import StopSignals, lasting_stderr
+
     with StopSignals() as signals, lasting_stderr():
         try:
             _train(arguments, folder, signals)

@@ -21,7 +21,7 @@ from bit_transformer.training.callbacks.base import Callback
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.fit import train_run
 from bit_transformer.training.run_folder import RunFolder, newest_run
-from tests.training.test_one_writer import TINY
+from tests.training.test_one_writer import TINY, start
 
 
 class _CrashAfter(Callback):
@@ -274,3 +274,14 @@ def test_generating_through_the_documented_floors_says_how_little_they_see(
     train_run(settings(steps=1), tmp_path / "run", progress=False)
     main(["generate", str(tmp_path / "run"), "--gate", "--new-bytes", "4"])
     assert "the documented floors of C and S are nearly blind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "--no-such"], ["memory", "--help"], ["runs", "--help"]]
+)
+def test_help_and_usage_errors_load_no_torch(words):
+    code = "import sys; from bit_transformer.cli.main import main; main(sys.argv[1:]); "
+    code += "sys.exit('torch' in sys.modules or 'numba' in sys.modules)"
+    ended = start("-c", code, *words)
+    ended.communicate()
+    assert ended.returncode == 0
