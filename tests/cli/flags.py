@@ -195,6 +195,7 @@ FLAGS: dict[str, set[str]] = {
         "--token",
         "--upload-bytes",
         "--wait-seconds",
+        "--waiting",
     },
     "dashboard": {
         "--allow-host",
