@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bit_transformer.checkpoint.atomic import storage_errors, temporary_sibling
+from bit_transformer.compression.config import CodecConfig
 from bit_transformer.compression.decoding import decompress_stream, recover_stream
-from bit_transformer.compression.encoding import CodecConfig, Shared, compress_stream
+from bit_transformer.compression.encoding import Shared, compress_stream
 from bit_transformer.compression.lane_network import LaneNetwork
 from bit_transformer.errors import TooLargeError
 from bit_transformer.lm import BitTransformerLM
