@@ -394,3 +394,12 @@ def test_closed_standard_streams_get_one_line(here, monkeypatch, capsys, closed)
     )
     assert "is closed" in capsys.readouterr().err
     assert os.listdir() == ["s"]
+
+
+def test_pages_and_pictures_go_through_links_and_into_devices(here):
+    Path("page").symlink_to("real")
+    atomic.write_output(Path("page"), b"new")
+    assert Path("page").is_symlink()
+    assert Path("real").read_bytes() == b"new"
+    atomic.write_output(Path("/dev/null"), b"new")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
