@@ -77,8 +77,9 @@ if TYPE_CHECKING:
         decompress_bits,
         model_output_decompress,
     )
+    from bit_transformer.compression.config import CodecConfig
     from bit_transformer.compression.decoding import decode
-    from bit_transformer.compression.encoding import CodecConfig, encode
+    from bit_transformer.compression.encoding import encode
     from bit_transformer.compression.mixing_predictor import MixingPredictor
     from bit_transformer.data.config import DataConfig
     from bit_transformer.errors import BitTransformerError
@@ -127,7 +128,7 @@ _HOMES = {
     "decompress_bits": "bits.run_length",
     "model_output_decompress": "bits.run_length",
     "decode": "compression.decoding",
-    "CodecConfig": "compression.encoding",
+    "CodecConfig": "compression.config",
     "encode": "compression.encoding",
     "MixingPredictor": "compression.mixing_predictor",
     "DataConfig": "data.config",

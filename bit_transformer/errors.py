@@ -21,6 +21,7 @@
     │   ├── ContainerVersionError  written by a newer format
     │   ├── ModelMismatchError     compressed with a model or bytes that were not given
     │   ├── VerificationError      what was compressed does not decode to itself
+    │   ├── MemoryLimitError       more memory than the limit allows
     │   └── ForeignArithmeticError this machine computes otherwise than the format asks for
     ├── HubError                   the hub cannot do what was asked: exit code 1
     │   ├── HubNotFoundError       no such repository or revision; also a CheckpointNotFoundError
@@ -49,6 +50,31 @@
 A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
 command line returns.
 """
+
+import errno
+from pathlib import Path
+
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "choose a folder that you may write to, or change its rights"
+    ),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE), "close other files, or raise the limit (ulimit -n)"
+    ),
+    errno.EROFS: "the file system is read-only: choose a folder on another one",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "make the folder first, or choose another",
+    errno.ENOTDIR: "a part of its path is a file: choose another folder",
+    errno.EISDIR: "it is a folder: name a file in it",
+    errno.EFBIG: "the file system or `ulimit -f` allows no larger file: choose another folder, "
+    "or raise the limit",
+    errno.ENXIO: "nothing reads from it, or no such device is there",
+    errno.ELOOP: "its symbolic links lead to each other: choose another name",
+    errno.EBUSY: "another program is using it: try again later, or choose another name",
+    errno.EIO: "the disk may be failing: choose another one",
+}
+"""What to do about an error of the operating system."""
 
 
 class BitTransformerError(Exception):
@@ -177,6 +203,10 @@ class ForeignArithmeticError(CodecError):
     """Compiled code on this machine does not compute what the format asks for."""
 
 
+class MemoryLimitError(CodecError):
+    """The work needs more memory than the limit allows."""
+
+
 class HubError(BitTransformerError):
     """The model hub cannot do what was asked; no message ever holds a token."""
 
@@ -195,6 +225,12 @@ class HubUnreachableError(HubError):
 
 class StorageError(BitTransformerError):
     """Writing failed; what was there before is untouched."""
+
+
+def storage_error(path: Path | str, error: OSError) -> StorageError:
+    """The error that names `path`, the reason, and the remedy that fits it."""
+    remedy = _REMEDIES.get(error.errno or 0, "choose another folder or name")
+    return StorageError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 class TrainingError(BitTransformerError):

@@ -287,7 +287,7 @@ class BitTransformerLM(nn.Module):
         damaged, or its weights do not fit its config; `MissingExtraError` for one that is being
         trained in 4 bits, without torchao.
         """
-        checkpoint = load_checkpoint(locate_checkpoint(Path(folder)), device=device)
+        checkpoint = load_checkpoint(locate_checkpoint(folder), device=device)
         settings = dict(checkpoint.config)
         scheme = settings.pop("quantization", None)
         model = cls.from_config(ModelConfig.from_dict(settings))

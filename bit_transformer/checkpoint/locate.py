@@ -10,6 +10,8 @@ from bit_transformer.errors import CheckpointNotFoundError
 Fetch = Callable[[str], Path | None]
 """From a name that is no path here to a local copy of what it means; None: it can mean nothing."""
 _fetchers: list[Fetch] = []
+_ADDRESS = "hf:"
+_PATH_BEGINNINGS = ("/", "./", "../", "~")
 
 
 def register_fetch(fetch: Fetch) -> None:
@@ -19,28 +21,43 @@ def register_fetch(fetch: Fetch) -> None:
         _fetchers.append(fetch)
 
 
-def local_folder(path: Path) -> Path:
+def is_surely_a_path(name: str) -> bool:
+    """Whether a name can mean nothing but a path, so that nobody else is asked for it.
+
+    That is so for what begins like a path or has more than one slash; and for a name in a folder
+    that is here, because a misspelt run is far likelier than a hub's user called like the folder.
+    What begins with hf: is an address.
+    """
+    if name.startswith(_ADDRESS):
+        return False
+    folder, _, rest = name.partition("@")[0].partition("/")
+    return name.startswith(_PATH_BEGINNINGS) or "/" in rest or Path(folder or ".").is_dir()
+
+
+def local_folder(name: str | Path) -> Path:
     """The path itself where there is something, else a local copy of what it names elsewhere.
 
-    A name that can be nothing but a path stays as it is. Raises what the lookups raise, a
-    `HubError` for a hub id.
+    A name that can be nothing but a path stays as it is. A `Path` has forgotten whether it was
+    spelt with ./, so hand over the user's own word. Raises what the lookups raise, a `HubError` for
+    a hub id.
     """
-    if not path.exists():
+    path = Path(name)
+    if not path.exists() and not is_surely_a_path(str(name)):
         for fetch in _fetchers:
-            folder = fetch(str(path))
+            folder = fetch(str(name))
             if folder is not None:
                 return folder
     return path
 
 
-def locate_checkpoint(path: Path) -> Path:
+def locate_checkpoint(name: str | Path) -> Path:
     """The checkpoint folder itself, or the latest one of a run folder or of its `checkpoints`; of a
     hub id, its local copy.
 
     Raises `CheckpointNotFoundError` saying what was looked for, `CheckpointCorruptError` where none
     of several is whole, and what `local_folder` raises.
     """
-    path = local_folder(path)
+    path = local_folder(name)
     if (path / MANIFEST).is_file():
         return path
     for folder in (path / "checkpoints", path):

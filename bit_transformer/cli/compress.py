@@ -1,44 +1,95 @@
-"""Compress a file."""
+"""Compress files."""
 
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json
+from bit_transformer.cli import decompress
+from bit_transformer.cli.output import parse
 from bit_transformer.cli.transfer import (
     STANDARD,
-    Ends,
+    Input,
+    Settings,
+    check_terminal,
+    destination,
+    each_file,
+    memory_limit_of,
     progress_bar,
-    run_and_file,
+    reading,
+    remove_input,
+    run_and_files,
     shared_of,
+    writing,
 )
-from bit_transformer.compression.container import SUFFIX
-from bit_transformer.compression.encoding import CodecConfig, Compressed, compress_stream
-from bit_transformer.errors import ConfigError
+from bit_transformer.cli.words import Words, split_words
+from bit_transformer.compression.config import SUFFIX, CodecConfig
+
+if TYPE_CHECKING:
+    from bit_transformer.compression.encoding import Compressed, Shared
+
+_MIB = 1 << 20
+LEVELS = {
+    1: CodecConfig(block_bytes=1 * _MIB, table_bits=16),
+    2: CodecConfig(block_bytes=2 * _MIB, table_bits=18),
+    3: CodecConfig(block_bytes=4 * _MIB, table_bits=19),
+    4: CodecConfig(block_bytes=8 * _MIB, table_bits=20),
+    5: CodecConfig(block_bytes=8 * _MIB, table_bits=21),
+    6: CodecConfig(),
+    7: CodecConfig(block_bytes=32 * _MIB, table_bits=23),
+    8: CodecConfig(block_bytes=32 * _MIB, table_bits=23, best=True),
+    9: CodecConfig(block_bytes=256 * _MIB, table_bits=24, best=True),
+}
+"""What -1 to -9 set: memory, and with -8 and -9 time too, for smaller files."""
+_DEFAULT_LEVEL = 6
+_INSTEAD = ("-d", "--decompress", "-t", "--test", "-l", "--list")
+"""Options that ask for the other direction, as with gzip, xz and zstd."""
 
 
 @dataclass(frozen=True)
 class CompressArguments:
-    """Compress any file without loss: FILE by context mixing, RUN FILE by that and a model.
+    """Compress files without loss: FILE by context mixing, RUN FILE by that and a model.
 
-    The input stays as it is. `bit-transformer decompress` needs the same RUN again.
+    Each FILE becomes FILE.btz, with its rights and times, and stays, unless --rm is given. Without
+    a FILE, standard input goes to standard output. `bit-transformer decompress` needs the same RUN
+    again.
     """
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE")]
-    """[RUN] FILE: the model's run, checkpoint or exported folder, and what to compress; - for
-    stdin."""
-    out: Path | None = None
-    """Compressed file; by default FILE.btz, or stdout for stdin; - for stdout."""
-    force: bool = False
-    """Replace the output if it exists."""
-    given: Path | None = None
+    paths: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
+    ] = ()
+    """What to compress, - for stdin; before it perhaps a run, checkpoint or exported folder, or a
+    model's name on a hub."""
+    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
+    """Compressed file; by default FILE.btz, or stdout for what is no regular file; - for stdout."""
+    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
+    """Write to stdout."""
+    decompress: Annotated[bool, tyro.conf.arg(aliases=["-d"])] = False
+    """Decompress instead, as `bit-transformer decompress` does."""
+    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
+    """Check compressed files, and write nothing."""
+    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
+    """Show what is in compressed files."""
+    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Replace the output if it exists; through a symbolic link, what it leads to."""
+    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
+    """Keep the input, which is the default; it outweighs --rm."""
+    rm: bool = False
+    """Remove the input once the output is safe on disk."""
+    level: Annotated[Literal[1, 2, 3, 4, 5, 6, 7, 8, 9], tyro.conf.arg(metavar="1..9")] = 6
+    """Also -1 to -9: from little memory to small files. The codec's own options outweigh it."""
+    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
+    """Of the model; 0 for one on each core. They change nothing in the file."""
+    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
+    """Most memory for blocks and tables, as 512MiB or 50%; by default half of this machine's."""
+    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """File like this one, to learn from first; decompressing needs it again."""
-    threads: int | None = None
-    """Of the model; by default one for each core. They change nothing in the file."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Say nothing but errors."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Say settings, memory and time too."""
     json: bool = False
     """Print the result as JSON."""
     codec: CodecConfig = field(default_factory=CodecConfig)
@@ -46,35 +97,77 @@ class CompressArguments:
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    arguments = parse(CompressArguments, words, command="compress")
-    model, file = run_and_file(arguments.paths, "compress")
-    ends = Ends(file, arguments.out or _default_output(file))
-    if arguments.json and ends.sink == STANDARD:
-        raise ConfigError("--json prints to stdout, where the compressed file goes; use --out")
-    ends.check(force=arguments.force)
-    shared = shared_of(model, arguments.given, arguments.threads)
-    length = ends.length()
-    with (
-        progress_bar("compressing", length, hidden=arguments.json) as progress,
-        ends.opened() as (source, sink),
-    ):
-        done = compress_stream(
-            source, sink, shared=shared, config=arguments.codec, length=length, progress=progress
-        )
-    _report(arguments, ends, done)
-
-
-def _default_output(file: Path) -> Path:
-    return STANDARD if file == STANDARD else Path(f"{file}{SUFFIX}")
-
-
-def _report(arguments: CompressArguments, ends: Ends, done: Compressed) -> None:
-    if arguments.json:
-        report = {"file": str(ends.source), "out": str(ends.sink), **asdict(done)}
-        print_json({**report, "bits_per_byte": done.bits_per_byte})
+    split = split_words(words)
+    if any(word in _INSTEAD for word in split.options):
+        decompress.run(_without_ours(split).ordered())
         return
-    print(
-        f"{ends.sink}: {done.coded_bytes:,} bytes for {done.raw_bytes:,}, "
-        f"{done.bits_per_byte:.3f} bits per byte",
-        file=sys.stderr,
+    level = split.level if split.level in LEVELS else _DEFAULT_LEVEL
+    default = CompressArguments(codec=LEVELS[level])
+    arguments = parse(CompressArguments, split.ordered(), command="compress", default=default)
+    model, files = run_and_files(split, "compress")
+    settings, limit = Settings.of(arguments, files), memory_limit_of(arguments.memory_limit)
+    shared = shared_of(model, arguments.given, arguments.threads)
+    each_file(files, settings, lambda name: _compress(name, arguments, settings, shared, limit))
+
+
+def _compress(
+    name: str, arguments: CompressArguments, settings: Settings, shared: "Shared", limit: int
+) -> dict[str, Any]:
+    from bit_transformer.compression.encoding import compress_stream, memory_to_compress
+    from bit_transformer.compression.memory_limit import shown
+
+    sink_name = destination(name, settings, lambda file: f"{file}{SUFFIX}")
+    check_terminal(sink_name, force=settings.force)
+    began, config = time.monotonic(), arguments.codec
+    hidden = settings.quiet or settings.json
+    with reading(name) as source:
+        with (
+            writing(sink_name, source, force=settings.force) as sink,
+            progress_bar("compressing", source.length, hidden=hidden) as progress,
+        ):
+            done = compress_stream(
+                source,
+                sink,
+                shared=shared,
+                config=config,
+                length=source.length,
+                progress=progress,
+                memory_limit=limit,
+            )
+        _warn_of_changes(name, source, done, settings)
+        remove_input(name, source, sink_name, settings)
+    _tell(sink_name, done, settings)
+    if settings.verbose:
+        memory = shown(memory_to_compress(config, shared, done.raw_bytes))
+        seconds = time.monotonic() - began
+        settings.tell(
+            f"  level {arguments.level}, blocks of {config.block_bytes:,} bytes, tables of "
+            f"2^{config.table_bits} entries, at most {memory}, {seconds:.1f} s"
+        )
+    report = {"file": name, "out": sink_name, **asdict(done)}
+    return {**report, "bits_per_byte": done.bits_per_byte}
+
+
+def _warn_of_changes(name: str, source: Input, done: "Compressed", settings: Settings) -> None:
+    if source.has_changed() or source.length not in (None, done.raw_bytes):
+        settings.warn(
+            f"{name} changed while it was read: what was compressed is {done.raw_bytes:,} bytes "
+            "as they were read"
+        )
+
+
+def _tell(sink: str, done: "Compressed", settings: Settings) -> None:
+    settings.tell(
+        f"{'standard output' if sink == STANDARD else sink}: {done.coded_bytes:,} bytes for "
+        f"{done.raw_bytes:,}, {done.bits_per_byte:.3f} bits per byte"
     )
+
+
+def _without_ours(split: Words) -> Words:
+    """The words for the other command: a level means nothing there, and -d is its nature."""
+    options, skip = list[str](), False
+    for word in split.options:
+        if not skip and word not in ("-d", "--decompress", "--level"):
+            options.append(word)
+        skip = word == "--level"
+    return Words(options, split.names)

@@ -1,130 +1,225 @@
-"""Decompress a file, or what can be saved of it."""
+"""Decompress files, or what can be saved of them."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.output import parse, print_table
 from bit_transformer.cli.transfer import (
     STANDARD,
-    Ends,
+    Settings,
+    destination,
+    each_file,
+    memory_limit_of,
     progress_bar,
     reading,
-    run_and_file,
+    remove_input,
+    run_and_files,
     shared_of,
+    writing,
 )
-from bit_transformer.compression.container import SUFFIX
-from bit_transformer.compression.decoding import (
-    Recovered,
-    decompress_stream,
-    list_blocks,
-    recover_stream,
-)
-from bit_transformer.compression.encoding import Shared
+from bit_transformer.cli.words import split_words
+from bit_transformer.compression.config import SUFFIX
 from bit_transformer.errors import ConfigError, ContainerError
+
+if TYPE_CHECKING:
+    from bit_transformer.compression.decoding import Listing, Recovered
+    from bit_transformer.compression.encoding import Shared
 
 
 @dataclass(frozen=True)
 class DecompressArguments:
-    """Give back what `bit-transformer compress` was given, checked to the last bit."""
+    """Give back what `bit-transformer compress` was given, checked to the last bit.
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE")]
-    """[RUN] FILE: the run that the file was compressed with, if any, and the file; - for stdin."""
-    out: Path | None = None
-    """Where to; by default FILE without .btz, or stdout for stdin; - for stdout."""
-    force: bool = False
-    """Replace the output if it exists."""
-    given: Path | None = None
-    """The file that --given named in compressing."""
+    FILE.btz becomes FILE, with its rights and times, and stays, unless --rm is given. Without a
+    FILE, standard input goes to standard output. Files that follow each other in one, as after
+    `cat a.btz b.btz`, are all given back.
+    """
+
+    paths: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
+    ] = ()
+    """What to decompress, - for stdin; before it the run that it was compressed with, if any."""
+    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
+    """Where to; by default FILE without .btz, or stdout for what is no regular file; - for
+    stdout."""
+    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
+    """Write to stdout."""
+    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
+    """Check that all of it can be given back, and write nothing."""
+    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
+    """Show how the file is made, and decompress nothing."""
     recover: bool = False
     """Save what can be saved of a damaged file; zeros fill what is missing, and each such stretch
     is named."""
-    list: bool = False
-    """Show how the file is made, and decompress nothing."""
-    threads: int | None = None
-    """Of the model; by default one for each core."""
+    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Replace the output if it exists; through a symbolic link, what it leads to."""
+    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
+    """Keep the input, which is the default; it outweighs --rm."""
+    rm: bool = False
+    """Remove the input once the output is safe on disk."""
+    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
+    """Of the model; 0 for one on each core."""
+    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
+    """Most memory for blocks and tables, as 512MiB or 50%; by default half of this machine's."""
+    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """The file that --given named in compressing."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Say nothing but errors."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Say the blocks and the time too."""
     json: bool = False
     """Print the result as JSON."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The work for each file."""
+
+    settings: Settings
+    shared: "Shared"
+    memory_limit: int
+
+    def decompress(self, name: str) -> dict[str, Any]:
+        from bit_transformer.compression.decoding import decompress_stream
+
+        sink_name = destination(name, self.settings, _without_suffix)
+        with reading(name) as source:
+            with (
+                writing(sink_name, source, force=self.settings.force) as sink,
+                self._progress("decompressing") as progress,
+            ):
+                raw_bytes = decompress_stream(
+                    source,
+                    sink,
+                    shared=self.shared,
+                    progress=progress,
+                    memory_limit=self.memory_limit,
+                )
+            remove_input(name, source, sink_name, self.settings)
+        shown = "standard output" if sink_name == STANDARD else sink_name
+        self.settings.tell(f"{shown}: {raw_bytes:,} bytes")
+        return {"file": name, "out": sink_name, "raw_bytes": raw_bytes}
+
+    def test(self, name: str) -> dict[str, Any]:
+        from bit_transformer.compression.decoding import decompress_stream
+
+        with reading(name) as source, self._progress("testing") as progress:
+            raw_bytes = decompress_stream(
+                source,
+                _Nowhere(),
+                shared=self.shared,
+                progress=progress,
+                memory_limit=self.memory_limit,
+            )
+        self.settings.tell(f"{name}: whole, {raw_bytes:,} bytes")
+        return {"file": name, "whole": True, "raw_bytes": raw_bytes}
+
+    def recover(self, name: str) -> dict[str, Any]:
+        from bit_transformer.compression.decoding import recover_stream
+
+        sink_name = destination(name, self.settings, _without_suffix)
+        if sink_name == STANDARD:
+            raise ConfigError("--recover writes out of order; name a file with --out")
+        with (
+            reading(name, again=True) as source,
+            writing(sink_name, source, force=self.settings.force, seekable=True) as sink,
+            self._progress("recovering") as progress,
+        ):
+            found = recover_stream(
+                source,
+                sink,
+                shared=self.shared,
+                progress=progress,
+                memory_limit=self.memory_limit,
+            )
+        self._tell_damage(name, sink_name, found)
+        return {"file": name, "out": sink_name, **asdict(found)}
+
+    def list(self, name: str) -> dict[str, Any]:
+        from bit_transformer.compression.decoding import list_blocks
+
+        with reading(name, again=True) as source:
+            listing = list_blocks(source, memory_limit=self.memory_limit)
+        if not self.settings.json:
+            _show(name, listing)
+        _refuse_damage(name, listing.damage)
+        return {"file": name, "raw_bytes": listing.raw_bytes, **asdict(listing)}
+
+    def _progress(self, title: str) -> Any:
+        return progress_bar(title, None, hidden=self.settings.quiet or self.settings.json)
+
+    def _tell_damage(self, name: str, sink: str, found: "Recovered") -> None:
+        """An error where something is wrong or missing, so that no script takes it for whole."""
+        if not found.damage and not found.missing:
+            self.settings.tell(f"{sink}: {found.raw_bytes:,} bytes, nothing is missing")
+            return
+        for line in found.damage:
+            print(line, file=sys.stderr)
+        for begin, end in found.missing:
+            print(f"bytes {begin:,} to {end - 1:,} are missing; zeros stand there", file=sys.stderr)
+        lost = sum(end - begin for begin, end in found.missing)
+        raise ContainerError(
+            f"{name} is damaged: {found.raw_bytes - lost:,} of {found.raw_bytes:,} bytes are "
+            f"recovered in {sink}"
+        )
+
+
+class _Nowhere:
+    """Takes bytes that only had to be checked."""
+
+    def write(self, content: bytes, /) -> int:
+        return len(content)
+
+
 def run(words: Sequence[str]) -> None:
     """Run the command."""
-    arguments = parse(DecompressArguments, words, command="decompress")
-    model, file = run_and_file(arguments.paths, "decompress")
+    split = split_words(words)
+    arguments = parse(DecompressArguments, split.ordered(), command="decompress")
+    model, files = run_and_files(split, "decompress")
+    settings, limit = Settings.of(arguments, files), memory_limit_of(arguments.memory_limit)
     if arguments.list:
-        _list(file, as_json=arguments.json)
+        each_file(files, settings, _Job(settings, _nothing(), limit).list)
         return
-    ends = Ends(file, arguments.out or _default_output(file))
-    if ends.sink == STANDARD and (arguments.json or arguments.recover):
-        raise ConfigError("--json and --recover need a file to write to; name it with --out")
-    ends.check(force=arguments.force)
-    shared = shared_of(model, arguments.given, arguments.threads)
-    if arguments.recover:
-        _recover(arguments, ends, shared)
-        return
-    with (
-        progress_bar("decompressing", None, hidden=arguments.json) as progress,
-        ends.opened() as (source, sink),
-    ):
-        raw_bytes = decompress_stream(source, sink, shared=shared, progress=progress)
-    if arguments.json:
-        print_json({"file": str(file), "out": str(ends.sink), "raw_bytes": raw_bytes})
-    else:
-        print(f"{ends.sink}: {raw_bytes:,} bytes", file=sys.stderr)
+    job = _Job(settings, shared_of(model, arguments.given, arguments.threads), limit)
+    work = job.test if arguments.test else job.recover if arguments.recover else job.decompress
+    each_file(files, settings, work)
 
 
-def _default_output(file: Path) -> Path:
-    if file == STANDARD:
-        return STANDARD
-    if file.suffix != SUFFIX:
-        raise ConfigError(f"{file} does not end in {SUFFIX}; name the output with --out")
-    return file.with_suffix("")
+def _nothing() -> "Shared":
+    from bit_transformer.compression.encoding import NOTHING_SHARED
+
+    return NOTHING_SHARED
 
 
-def _recover(arguments: DecompressArguments, ends: Ends, shared: Shared) -> None:
-    with (
-        progress_bar("recovering", None, hidden=arguments.json) as progress,
-        ends.opened() as (source, sink),
-    ):
-        found = recover_stream(source, sink, shared=shared, progress=progress)
-    if arguments.json:
-        print_json({"file": str(ends.source), "out": str(ends.sink), **asdict(found)})
-    _tell(ends, found)
+def _without_suffix(name: str) -> str:
+    if not name.endswith(SUFFIX) or name.endswith("/" + SUFFIX) or name == SUFFIX:
+        raise ConfigError(f"{name} does not end in {SUFFIX}; name the output with --out")
+    return name.removesuffix(SUFFIX)
 
 
-def _tell(ends: Ends, found: Recovered) -> None:
-    """On stderr what is wrong and missing; an error, so that no script takes it for whole."""
-    for line in found.damage:
+def _show(name: str, listing: "Listing") -> None:
+    """A table for each of the files that the file consists of."""
+    for number, member in enumerate(listing.members, 1):
+        rows = [
+            (str(block.index), f"{block.raw_bytes:,}", f"{block.coded_bytes:,}", str(block.lanes))
+            for block in member.blocks
+        ]
+        needs = f"needs the model {member.network[:16]}..." if member.network else "needs no model"
+        which = f", {number} of {len(listing.members)}" if len(listing.members) > 1 else ""
+        size = sum(block.raw_bytes for block in member.blocks)
+        title = f"{name}{which}: {size:,} bytes, {needs}"
+        title += f", given {member.given[:16]}..." if member.given else ""
+        print_table(title, ("block", "bytes", "coded", "lanes"), rows)
+
+
+def _refuse_damage(name: str, damage: "list[str]") -> None:
+    for line in damage:
         print(line, file=sys.stderr)
-    for begin, end in found.missing:
-        print(f"bytes {begin:,} to {end - 1:,} are missing; zeros stand there", file=sys.stderr)
-    if not found.damage and not found.missing:
-        print(f"{ends.sink}: {found.raw_bytes:,} bytes, nothing is missing", file=sys.stderr)
-        return
-    lost = sum(end - begin for begin, end in found.missing)
-    raise ContainerError(
-        f"{ends.source} is damaged: {found.raw_bytes - lost:,} of {found.raw_bytes:,} bytes are "
-        f"recovered in {ends.sink}"
-    )
-
-
-def _list(file: Path, *, as_json: bool) -> None:
-    with reading(file) as source:
-        listing = list_blocks(source)
-    if as_json:
-        print_json(asdict(listing))
-        return
-    rows = [
-        (str(block.index), f"{block.raw_bytes:,}", f"{block.coded_bytes:,}", str(block.lanes))
-        for block in listing.blocks
-    ]
-    needs = f"needs the model {listing.network[:16]}..." if listing.network else "needs no model"
-    title = f"{file}: {listing.raw_bytes:,} bytes, {needs}"
-    title += f", given {listing.given[:16]}..." if listing.given else ""
-    print_table(title, ("block", "bytes", "coded", "lanes"), rows)
-    for line in listing.damage:
-        print(line, file=sys.stderr)
+    if damage:
+        raise ContainerError(
+            f"{name} is damaged, see above; decompress --recover saves what can be saved"
+        )

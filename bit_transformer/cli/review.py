@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.checkpoint.atomic import is_written_into, write_output
 from bit_transformer.cli.output import parse, print_json, print_table
 from bit_transformer.cli.streams import ByteOutput, shown_name, shown_text
 from bit_transformer.errors import ConfigError, ReviewError
@@ -109,7 +109,7 @@ def _show(item: ReviewItem, state: State, *, json: bool) -> None:
 
 
 def _approve(queue: ReviewQueue, identity: str, out: Path | None) -> None:
-    if out is not None and out.exists():
+    if out is not None and out.exists() and not is_written_into(out):
         raise ConfigError(
             f"{shown_name(out)} exists already; name a new file, nothing was released"
         )
@@ -117,7 +117,7 @@ def _approve(queue: ReviewQueue, identity: str, out: Path | None) -> None:
     item = queue.approve(identity)
     content = item.as_bytes(item.output)
     if out is not None:
-        atomic_write_bytes(out, content)
+        write_output(out, content)
     if output is not None:
         output.write(content)
         output.end()

@@ -72,7 +72,7 @@ def _sum(arguments: ScoreArguments) -> dict[str, Any]:
 
 def _paint(arguments: ScoreArguments) -> dict[str, Any]:
     """The report, and the page."""
-    from bit_transformer.checkpoint.atomic import atomic_write_text
+    from bit_transformer.checkpoint.atomic import write_output
     from bit_transformer.inference.painting import paint
     from bit_transformer.lm import BitTransformerLM
 
@@ -85,7 +85,7 @@ def _paint(arguments: ScoreArguments) -> dict[str, Any]:
         data, window_bytes=arguments.window_bytes, overlap_bytes=arguments.overlap_bytes
     )
     name = shown_name(Path(arguments.file).name)
-    atomic_write_text(arguments.html, paint(data, score, name=name))
+    write_output(arguments.html, paint(data, score, name=name).encode())
     return {
         "bytes": len(data),
         "bits_per_byte": score.bits_per_byte,

@@ -64,14 +64,15 @@ def _columns(arguments: TelemetryArguments) -> tuple[Columns, Path | None]:
 
 
 def _draw(arguments: TelemetryArguments, columns: Columns, out: Path) -> None:
+    from bit_transformer.checkpoint.atomic import write_output
     from bit_transformer.safety.gate import SafetyGate
-    from bit_transformer.telemetry.plots import plot_telemetry
+    from bit_transformer.telemetry.plots import telemetry_picture
 
     floors = None
     if arguments.file is not None:
         gate = SafetyGate.from_pretrained(arguments.run) or SafetyGate()
         floors = dict(gate.policy.floors)
-    plot_telemetry(columns, out, floors=floors)
+    write_output(out, telemetry_picture(columns, floors=floors))
 
 
 def _of_training(run_folder: str) -> Columns:

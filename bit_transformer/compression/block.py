@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from bit_transformer.compression.config import LEAST_TABLE_BITS, MOST_TABLE_BITS
 from bit_transformer.compression.contexts import CONTEXTS, RICH_TEXT, TEXT, profile_of
 from bit_transformer.compression.lanes import Lanes, new_lanes
 from bit_transformer.compression.lockstep import (
@@ -24,10 +25,8 @@ from bit_transformer.compression.lockstep import (
 )
 from bit_transformer.compression.network import Network
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
-from bit_transformer.compression.tables import new_tables
+from bit_transformer.compression.tables import new_tables, table_bytes
 
-MAX_LANES = 1024
-LEAST_TABLE_BITS, MOST_TABLE_BITS = 10, 24
 _LANE_BYTES = 4096
 """A lane has at least so many, because it begins with no context."""
 _BUCKETS_PER_BYTE = 8
@@ -78,6 +77,13 @@ def block_shape(
 def table_bits_for(size: int) -> int:
     """Of the table that so many bytes fill, within the limits."""
     return min(max((size * _BUCKETS_PER_BYTE).bit_length(), LEAST_TABLE_BITS), MOST_TABLE_BITS)
+
+
+def memory_of(shape: BlockShape, given_bytes: int, *, network: bool) -> int:
+    """Bytes that coding such a block in one direction takes, a network's own not counted."""
+    return table_bytes(
+        given_bytes + shape.raw_bytes, shape.table_bits, CONTEXTS[shape.profile], network=network
+    )
 
 
 @dataclass(frozen=True)

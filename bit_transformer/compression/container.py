@@ -11,27 +11,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from bit_transformer.compression.block import (
+from bit_transformer.compression.block import BlockShape, Segment
+from bit_transformer.compression.config import (
     LEAST_TABLE_BITS,
     MAX_LANES,
+    MOST_BLOCK_BYTES,
     MOST_TABLE_BITS,
-    BlockShape,
-    Segment,
 )
 from bit_transformer.compression.contexts import CONTEXTS
 from bit_transformer.errors import ContainerError, ContainerVersionError
 
-SUFFIX = ".btz"
-"""What names of compressed files end in."""
 MAGIC = b"\x89BTZ\r\n\x1a\n"
 """No text, and not what is left of itself after a transfer as text (as in PNG)."""
 BLOCK, END = b"\x89BLK", b"\x89END"
-VERSION = 2
+VERSION, VERSIONS = 3, (2, 3)
+"""Of the format: the one that is written, and those that are read. Version 2 keeps no second
+header."""
 ARITHMETIC = 2
 """Which predictions: another mixer, or another way to run a network, is another number."""
 MIXER, HYBRID = 0, 1
 """Modes."""
-MOST_BLOCK_BYTES = 1 << 28
 MOST_LENGTH = 1 << 50
 """Of an original, in bytes."""
 UNKNOWN_LENGTH = (1 << 64) - 1
@@ -49,8 +48,12 @@ _ROW = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 _NETWORK_DIGEST, GIVEN_DIGEST_BYTES = 32, 16
 BLOCK_HEADER_BYTES = _BLOCK.size + _CRC.size
-END_BYTES = _END.size + _CRC.size
-"""Of an end record without a row for each block."""
+MOST_HEADER_BYTES = _HEADER.size + _NETWORK_DIGEST + GIVEN_DIGEST_BYTES + _CRC.size
+END_OPENING_BYTES = _END.size + MOST_HEADER_BYTES - len(MAGIC)
+"""Of an end record, with the longest header."""
+MOST_PER_CODED_BYTE = 3000
+"""Bytes that one byte of a block can stand for: a bit costs at least log2(65536 / 65520) bits, for
+no prediction is surer, which makes 2840; and a segment's header pays for what its end leaves."""
 _MOST_ROWS = 1 << 24
 
 
@@ -68,6 +71,17 @@ class Sink(Protocol):
 
     def write(self, content: bytes, /) -> object:
         """Append all of it."""
+
+
+@runtime_checkable
+class SeekableSource(Source, Protocol):
+    """Where bytes can be read again."""
+
+    def seek(self, offset: int, /) -> object:
+        """Read from there on."""
+
+    def seekable(self) -> bool:
+        """Whether that can be done."""
 
 
 @runtime_checkable
@@ -91,14 +105,14 @@ class Header:
     """SHA-256 of the network (see `lane_network.network_digest`); empty: the mixer alone."""
     given_digest: bytes = b""
     """BLAKE2b-128 of what was given beforehand; empty: nothing."""
+    version: int = VERSION
 
     def to_bytes(self) -> bytes:
         """As it is written."""
         mode, flags = HYBRID if self.network_digest else MIXER, _GIVEN if self.given_digest else 0
         length = UNKNOWN_LENGTH if self.length is None else self.length
-        fixed = _HEADER.pack(
-            MAGIC, VERSION, mode, ARITHMETIC, flags, self.block_bytes, self.segment_bytes, length
-        )
+        sizes = (self.block_bytes, self.segment_bytes, length)
+        fixed = _HEADER.pack(MAGIC, self.version, mode, ARITHMETIC, flags, *sizes)
         return _sealed(fixed + self.network_digest + self.given_digest)
 
     @cached_property
@@ -106,6 +120,11 @@ class Header:
         """The header's checksum, with which those of records begin, so that records of other files
         are none here."""
         return int.from_bytes(self.to_bytes()[-_CRC.size :], "little")
+
+    @cached_property
+    def copy(self) -> bytes:
+        """What the end record keeps of it: all but the opening mark."""
+        return b"" if self.version == 2 else self.to_bytes()[len(MAGIC) :]
 
 
 @dataclass(frozen=True)
@@ -149,7 +168,12 @@ class End:
         """As it is written in a file with this header."""
         table = b"".join(_ROW.pack(*row) for row in self.rows)
         fixed = _END.pack(END, len(self.rows), self.length, self.digest)
-        return _sealed(fixed + table, header.seal)
+        return _sealed(fixed + header.copy + table, header.seal)
+
+    def begins_before(self, header: Header) -> int:
+        """How many bytes of the file, from its header on, stand before this record."""
+        blocks = sum(BLOCK_HEADER_BYTES + coded for _, coded in self.rows)
+        return len(header.to_bytes()) + blocks
 
 
 def digest_of(data: bytes = b"") -> "hashlib.blake2b":
@@ -157,10 +181,13 @@ def digest_of(data: bytes = b"") -> "hashlib.blake2b":
     return hashlib.blake2b(data, digest_size=GIVEN_DIGEST_BYTES)
 
 
-def read_header(source: Source) -> Header:
-    """Raises `ContainerError` for what is no container, `ContainerVersionError` for one of another
-    version."""
-    fixed = source.read(_HEADER.size)
+def parse_header(content: bytes) -> tuple[Header, int]:
+    """The header that these bytes begin with, and how long it is.
+
+    `MOST_HEADER_BYTES` are enough. Raises `ContainerError` for what is no container,
+    `ContainerVersionError` for one of another version.
+    """
+    fixed = content[: _HEADER.size]
     if fixed[: len(MAGIC)] != MAGIC:
         raise ContainerError(
             "this is not a compressed file of bit-transformer: it begins with "
@@ -170,9 +197,9 @@ def read_header(source: Source) -> Header:
         raise ContainerError(f"the file ends within its header, after {len(fixed)} bytes")
     _, version, mode, arithmetic, flags, block_bytes, segment_bytes, length = _HEADER.unpack(fixed)
     _check_versions(version, arithmetic, flags)
-    network = source.read(_NETWORK_DIGEST) if mode == HYBRID else b""
-    given = source.read(GIVEN_DIGEST_BYTES) if flags & _GIVEN else b""
-    if not _seal_holds(fixed + network + given, source.read(_CRC.size)):
+    network_end = _HEADER.size + (_NETWORK_DIGEST if mode == HYBRID else 0)
+    end = network_end + (GIVEN_DIGEST_BYTES if flags & _GIVEN else 0)
+    if not _seal_holds(content[:end], content[end : end + _CRC.size]):
         raise ContainerError("the header is damaged: its checksum does not fit")
     if mode > HYBRID or not 1 <= segment_bytes <= block_bytes <= MOST_BLOCK_BYTES:
         raise ContainerError(
@@ -182,16 +209,26 @@ def read_header(source: Source) -> Header:
     known = None if length == UNKNOWN_LENGTH else length
     if known is not None and known > MOST_LENGTH:
         raise ContainerError(f"the header speaks of {known} bytes, {MOST_LENGTH} are the most")
-    return Header(block_bytes, segment_bytes, known, network, given)
+    network, given = content[_HEADER.size : network_end], content[network_end:end]
+    return Header(block_bytes, segment_bytes, known, network, given, version), end + _CRC.size
+
+
+def parse_copy(content: bytes) -> Header | None:
+    """The header kept in the end record that these bytes begin with, if one is."""
+    try:
+        return parse_header(MAGIC + content[_END.size :])[0]
+    except (ContainerError, ContainerVersionError):
+        return None
 
 
 def _check_versions(version: int, arithmetic: int, flags: int) -> None:
-    for name, found, ours in (("format", version, VERSION), ("arithmetic", arithmetic, ARITHMETIC)):
-        if found != ours:
-            age = "a newer" if found > ours else "an older"
+    both = (("format", version, VERSIONS), ("arithmetic", arithmetic, (ARITHMETIC,)))
+    for name, found, ours in both:
+        if found not in ours:
+            age = "a newer" if found > max(ours) else "an older"
             raise ContainerVersionError(
-                f"the file has {name} version {found}, this program reads {ours}; install {age} "
-                "bit-transformer"
+                f"the file has {name} version {found}, this program reads "
+                f"{' and '.join(map(str, ours))}; install {age} bit-transformer"
             )
     if flags & ~_GIVEN:
         raise ContainerVersionError(
@@ -210,6 +247,7 @@ def parse_block_header(content: bytes, header: Header) -> BlockHeader | None:
         and 1 <= raw <= header.block_bytes
         and index * header.block_bytes < MOST_LENGTH
         and coded <= _MOST_CODED * raw
+        and raw <= MOST_PER_CODED_BYTE * coded
         and 1 <= lanes <= min(raw, MAX_LANES)
         and profile < len(CONTEXTS)
         and LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS
@@ -220,21 +258,24 @@ def parse_block_header(content: bytes, header: Header) -> BlockHeader | None:
     return BlockHeader(index, shape, coded)
 
 
-def end_record_bytes(opening: bytes) -> int:
-    """How long the end record is whose first `END_BYTES` bytes these are."""
-    if len(opening) < END_BYTES:
-        return END_BYTES
+def end_record_bytes(opening: bytes, header: Header) -> int:
+    """How long the end record is that these bytes begin."""
+    least = _END.size + len(header.copy) + _CRC.size
+    if len(opening) < _END.size:
+        return least
     blocks = int(_END.unpack(opening[: _END.size])[1])
-    return END_BYTES + min(blocks, _MOST_ROWS) * _ROW.size
+    return least + min(blocks, _MOST_ROWS) * _ROW.size
 
 
 def parse_end(content: bytes, header: Header) -> End | None:
     """The end record that these bytes are, None where it is damaged."""
-    fixed, table = content[: _END.size], content[_END.size : -_CRC.size]
-    sealed = _seal_holds(fixed + table, content[-_CRC.size :], header.seal)
-    if len(content) < END_BYTES or not sealed:
+    least = _END.size + len(header.copy) + _CRC.size
+    if len(content) < least or not _seal_holds(
+        content[: -_CRC.size], content[-_CRC.size :], header.seal
+    ):
         return None
-    _, blocks, length, digest = _END.unpack(fixed)
+    _, blocks, length, digest = _END.unpack(content[: _END.size])
+    table = content[_END.size + len(header.copy) : -_CRC.size]
     rows = tuple(_ROW.iter_unpack(table)) if len(table) == blocks * _ROW.size else ()
     if len(rows) != blocks or sum(raw for raw, _ in rows) != length or length > MOST_LENGTH:
         return None

@@ -1,40 +1,25 @@
 """Decompresses files and streams, and saves what can be saved of damaged ones."""
 
 import io
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bit_transformer.compression.block import BlockCoder, Progress, Segment
+from bit_transformer.compression.block import BlockCoder, Progress, memory_of, table_bits_for
 from bit_transformer.compression.container import (
-    BLOCK,
-    BLOCK_HEADER_BYTES,
-    END,
-    END_BYTES,
     MOST_LENGTH,
-    BlockHeader,
+    MOST_PER_CODED_BYTE,
     End,
     Header,
     SeekableSink,
     Sink,
     Source,
     digest_of,
-    end_record_bytes,
-    parse_block_header,
-    parse_end,
-    read_header,
-    split_segments,
 )
 from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, share
+from bit_transformer.compression.memory_limit import check_memory
 from bit_transformer.compression.network import HoldsNetwork
+from bit_transformer.compression.scanning import Block, Damage, Scanner
 from bit_transformer.compression.self_test import check_arithmetic
 from bit_transformer.errors import ContainerError, ModelMismatchError
-
-_PIECE_BYTES = 1 << 16
-_MARKER = re.compile(b"|".join(map(re.escape, (BLOCK, END))))
-_MOST_IN_VAIN = 8
-"""Times the bytes of a file that are looked at again after damage; files made to take for ever
-would have more."""
 
 
 @dataclass
@@ -55,37 +40,46 @@ def decompress_stream(
     *,
     shared: Shared = NOTHING_SHARED,
     progress: Progress | None = None,
+    memory_limit: int | None = None,
 ) -> int:
-    """Decompress a file; how many bytes came out.
+    """Decompress a file, or several that follow each other in one; how many bytes came out.
 
     Raises `ContainerError` for what is no container or is damaged, naming block and place,
-    `ContainerVersionError`, and `ModelMismatchError` for another model or other bytes given.
-    Bytes are written a block at a time, each checked.
+    `ContainerVersionError`, `ModelMismatchError` for another model or other bytes given, and
+    `MemoryLimitError`. Bytes are written a block at a time, each checked.
     """
     check_arithmetic(network=shared.network is not None)
-    scanner = _Scanner(source)
-    header = read_header(scanner)
-    _check_shared(header, shared)
-    digest, rows = digest_of(), list[tuple[int, int]]()
-    for record in scanner.records(header):
-        if isinstance(record, _Damage):
+    total, digest, rows = 0, digest_of(), list[tuple[int, int]]()
+    for record in Scanner(source, memory_limit=memory_limit).records():
+        if isinstance(record, Header):
+            _check_shared(record, shared)
+            digest, rows = digest_of(), []
+        elif isinstance(record, Damage):
             raise ContainerError(f"{record.what}; --recover saves what can be saved")
-        if isinstance(record, End):
+        elif isinstance(record, End):
             _check_end(record, End(sum(raw for raw, _ in rows), digest.digest(), tuple(rows)))
-            continue
-        if record.header.index != len(rows):
-            raise ContainerError(
-                f"block {record.header.index} stands where block {len(rows)} should be; --recover "
-                "puts blocks where they belong"
-            )
-        decoded, trouble = _decode_block(record, shared, progress)
-        if trouble:
-            raise ContainerError(f"{trouble}; --recover saves what can be saved")
-        content = decoded.decoded().tobytes()
-        sink.write(content)
-        digest.update(content)
-        rows.append((record.header.shape.raw_bytes, record.header.coded_bytes))
-    return sum(raw for raw, _ in rows)
+        else:
+            content = _content(record, len(rows), shared, progress, memory_limit)
+            sink.write(content)
+            digest.update(content)
+            rows.append((len(content), record.header.coded_bytes))
+            total += len(content)
+    return total
+
+
+def _content(
+    record: Block, index: int, shared: Shared, progress: Progress | None, limit: int | None
+) -> bytes:
+    """The bytes of the block that should be the one of this index."""
+    if record.header.index != index:
+        raise ContainerError(
+            f"block {record.header.index} stands where block {index} should be; --recover "
+            "puts blocks where they belong"
+        )
+    decoded, trouble = _decode_block(record, shared, progress, limit)
+    if trouble or decoded is None:
+        raise ContainerError(f"{trouble}; --recover saves what can be saved")
+    return decoded.decoded().tobytes()
 
 
 def recover_stream(
@@ -95,48 +89,99 @@ def recover_stream(
     shared: Shared = NOTHING_SHARED,
     progress: Progress | None = None,
     most_bytes: int = MOST_LENGTH,
+    memory_limit: int | None = None,
 ) -> Recovered:
     """Decompress what can be decompressed of a damaged file, into a file that can be seeked in.
 
-    Raises as `decompress_stream` for a header that cannot be used: without it nothing can; and
+    In a source that can be seeked in too, a damaged header is replaced by its copy. Raises as
+    `decompress_stream` where neither can be used: without it nothing can be saved; and
     `ContainerError` where the original, by what is left, had more than `most_bytes`.
     """
     check_arithmetic(network=shared.network is not None)
-    scanner = _Scanner(source)
-    header = read_header(scanner)
-    _check_shared(header, shared)
-    found = Recovered()
-    length, seen = header.length, set[int]()
-    for record in scanner.records(header):
-        if isinstance(record, _Damage):
+    scanner, found = Scanner(source, memory_limit=memory_limit), Recovered()
+    member: _Rescue | None = None
+    for record in scanner.records():
+        if isinstance(record, Header):
+            _check_shared(record, shared)
+            if member is not None:
+                member.close(scanner.at)
+            member = _Rescue(record, sink, found, most_bytes)
+        elif isinstance(record, Damage):
             found.damage.append(record.what)
         elif isinstance(record, End):
-            length = record.length
-        elif record.header.index not in seen:
-            seen.add(record.header.index)
-            begin = record.header.index * header.block_bytes
-            _require_at_most(most_bytes, begin + record.header.shape.raw_bytes)
-            decoded, trouble = _decode_block(record, shared, progress)
-            found.damage += [trouble] if trouble else []
-            found.missing += [(begin + a, begin + b) for a, b in decoded.missing()]
-            sink.seek(begin)
-            sink.write(decoded.decoded().tobytes())
-            found.raw_bytes = max(found.raw_bytes, begin + record.header.shape.raw_bytes)
-    if length is not None and length > found.raw_bytes:
-        _require_at_most(most_bytes, length)
-        found.raw_bytes = length
-        sink.seek(length - 1)
-        sink.write(b"\0")
-    found.missing = sorted(found.missing + _absent(seen, header.block_bytes, found.raw_bytes))
+            assert member is not None
+            member.length = record.length
+        elif member is not None and member.takes(record, scanner.at):
+            member.write(record, *_decode_block(record, shared, progress, memory_limit))
+    if member is not None:
+        member.close(scanner.at)
     return found
 
 
-def _require_at_most(most_bytes: int, size: int) -> None:
-    if size > most_bytes:
-        raise ContainerError(
-            f"the original had {size:,} bytes by what the file says, {most_bytes:,} are the most "
-            "that may be written; recover it where more may be"
-        )
+class _Rescue:
+    """Puts the blocks of one member where they belong, behind the members before it."""
+
+    def __init__(
+        self, header: Header, sink: SeekableSink, found: Recovered, most_bytes: int
+    ) -> None:
+        self._block_bytes, self._sink, self._found = header.block_bytes, sink, found
+        self._most, self._base = most_bytes, found.raw_bytes
+        self.length, self._written = header.length, 0
+        self._seen = set[int]()
+
+    def takes(self, block: Block, read: int) -> bool:
+        """Whether it is another block, at a place that a file can reach of which so many bytes
+        were read."""
+        index, end = block.header.index, self._end_of(block)
+        self._require_at_most(end)
+        reachable = end <= MOST_PER_CODED_BYTE * read
+        if not reachable:
+            self._found.damage.append(
+                f"block {index} says that it ends at byte {end:,}, which is more than {read:,} "
+                "bytes can hold"
+            )
+        return reachable and index not in self._seen
+
+    def write(self, block: Block, decoded: BlockCoder | None, trouble: str) -> None:
+        """Write what was decoded of a block."""
+        begin = self._base + block.header.index * self._block_bytes
+        self._found.damage += [trouble] if trouble else []
+        if decoded is None:
+            return
+        self._seen.add(block.header.index)
+        self._found.missing += [(begin + a, begin + b) for a, b in decoded.missing()]
+        self._sink.seek(begin)
+        self._sink.write(decoded.decoded().tobytes())
+        self._written = max(self._written, self._end_of(block))
+
+    def close(self, read: int) -> None:
+        """Fill up with zeros what is missing at the end, as far as so many bytes read can have
+        been more."""
+        if self.length is not None and self.length > self._written:
+            self._require_at_most(self.length)
+            if self.length <= MOST_PER_CODED_BYTE * read:
+                self._written = self.length
+                self._sink.seek(self._base + self.length - 1)
+                self._sink.write(b"\0")
+            else:
+                self._found.damage.append(
+                    f"the header speaks of {self.length:,} bytes, more than {read:,} bytes can "
+                    "hold; nothing is filled up"
+                )
+        absent = _absent(self._seen, self._block_bytes, self._written)
+        self._found.missing += [(self._base + a, self._base + b) for a, b in absent]
+        self._found.missing.sort()
+        self._found.raw_bytes = self._base + self._written
+
+    def _end_of(self, block: Block) -> int:
+        return block.header.index * self._block_bytes + block.header.shape.raw_bytes
+
+    def _require_at_most(self, size: int) -> None:
+        if self._base + size > self._most:
+            raise ContainerError(
+                f"the original had {self._base + size:,} bytes by what the file says, "
+                f"{self._most:,} are the most that may be written; recover it where more may be"
+            )
 
 
 def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, int]]:
@@ -150,25 +195,20 @@ def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, in
     return found
 
 
-@dataclass(frozen=True)
-class _Block:
-    header: BlockHeader
-    segments: list[Segment]
-    """Up to the first damaged one."""
-    whole: bool
-
-
-@dataclass(frozen=True)
-class _Damage:
-    what: str
-
-
 def _decode_block(
-    block: _Block, shared: Shared, progress: Progress | None
-) -> tuple[BlockCoder, str]:
+    block: Block, shared: Shared, progress: Progress | None, memory_limit: int | None
+) -> tuple[BlockCoder | None, str]:
     """The block as far as it can be decoded, and what is wrong with it."""
-    header = block.header
-    coder = BlockCoder(header.shape, network=shared.network, given=shared.given, progress=progress)
+    header, shape = block.header, block.header.shape
+    if shape.table_bits > table_bits_for(shape.raw_bytes + len(shared.given)):
+        return None, (
+            f"block {header.index} asks for a table of 2^{shape.table_bits} entries, more than "
+            f"its {shape.raw_bytes:,} bytes can use"
+        )
+    needed = memory_of(shape, len(shared.given), network=shared.network is not None)
+    needed += shape.raw_bytes + header.coded_bytes
+    check_memory(needed, memory_limit, f"decompressing block {header.index}")
+    coder = BlockCoder(shape, network=shared.network, given=shared.given, progress=progress)
     for number, segment in enumerate(block.segments):
         if not coder.segments or not coder.decode(segment):
             return coder, (
@@ -179,96 +219,6 @@ def _decode_block(
     if block.whole and not coder.segments:
         return coder, ""
     return coder, f"block {header.index} is damaged in its segment {len(block.segments)}"
-
-
-class _Scanner:
-    """Reads records; where one is damaged it looks for the next that is not."""
-
-    def __init__(self, source: Source) -> None:
-        self._source, self._held, self._begin, self._at = source, b"", 0, 0
-        self._in_vain = 0
-        """Bytes looked at for records that turned out to be none."""
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end of the source."""
-        taken = self._peek(size)
-        self._drop(len(taken))
-        return taken
-
-    def _peek(self, size: int) -> bytes:
-        """The same bytes, to be read again."""
-        missing = size - (len(self._held) - self._begin)
-        if missing > 0:
-            pieces = [self._held[self._begin :]]
-            while missing > 0 and (piece := self._source.read(_PIECE_BYTES)):
-                pieces.append(piece)
-                missing -= len(piece)
-            self._held, self._begin = b"".join(pieces), 0
-        return self._held[self._begin : self._begin + size]
-
-    def _drop(self, size: int) -> None:
-        self._begin += size
-        self._at += size
-
-    def records(self, header: Header) -> Iterator[_Block | _Damage | End]:
-        """Blocks, what is wrong between them, and the end; nothing follows an end."""
-        while opening := self._peek(BLOCK_HEADER_BYTES):
-            at = self._at
-            if self._in_vain > _MOST_IN_VAIN * (at + _PIECE_BYTES):
-                yield _Damage(f"what follows byte {at} looks like records and holds none")
-                return
-            if block := parse_block_header(opening, header):
-                yield self._block(block, header)
-            elif opening.startswith(END) and (end := self._end(header)):
-                yield end
-                if extra := self.read(_PIECE_BYTES):
-                    yield _Damage(
-                        f"{len(extra)} bytes or more follow the end of the file at byte "
-                        f"{self._at - len(extra)}: something was appended"
-                    )
-                return
-            else:
-                yield _Damage(f"the record at byte {at} is damaged")
-                self._drop(1)
-                self._skip()
-        yield _Damage(f"the file ends at byte {self._at} without its end record: it was cut")
-
-    def _block(self, block: BlockHeader, header: Header) -> _Block:
-        """Go behind a block: to its end, or, where damage has moved that, to the next record."""
-        content = self._peek(BLOCK_HEADER_BYTES + block.coded_bytes)[BLOCK_HEADER_BYTES:]
-        segments, taken = split_segments(content)
-        rest = len(content) - taken
-        self._drop(BLOCK_HEADER_BYTES + taken)
-        if taken == block.coded_bytes or self._record_follows(rest, header):
-            self._drop(rest)
-        else:
-            self._in_vain += rest
-            self._skip()
-        return _Block(block, segments, taken == block.coded_bytes)
-
-    def _record_follows(self, rest: int, header: Header) -> bool:
-        opening = self._peek(rest + BLOCK_HEADER_BYTES)[rest:]
-        return opening.startswith(END) or parse_block_header(opening, header) is not None
-
-    def _end(self, header: Header) -> End | None:
-        content = self._peek(end_record_bytes(self._peek(END_BYTES)))
-        found = parse_end(content, header)
-        if found is None:
-            self._in_vain += len(content)
-        else:
-            self._drop(len(content))
-        return found
-
-    def _skip(self) -> None:
-        """Go to the next marker from here on, or to the end."""
-        while not (found := _MARKER.search(self._held, self._begin)):
-            # The last bytes may be the first of a marker.
-            kept = min(len(BLOCK) - 1, len(self._held) - self._begin)
-            self._drop(len(self._held) - self._begin - kept)
-            if len(self._peek(_PIECE_BYTES)) == kept:
-                self._drop(kept)
-                return
-        self._drop(found.start() - self._begin)
 
 
 @dataclass(frozen=True)
@@ -282,16 +232,28 @@ class ListedBlock:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """How a file is made."""
+class ListedMember:
+    """One of the files that a file consists of; mostly there is one."""
 
     network: str
     """SHA-256 of the network it needs, in hexadecimal; empty: none."""
     given: str
     """BLAKE2b-128 of the bytes it has to be given, in hexadecimal; empty: none."""
-    blocks: list[ListedBlock]
+    blocks: list[ListedBlock] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How a file is made."""
+
+    members: list[ListedMember]
     damage: list[str]
-    """What is wrong with its records; what is in segments is not looked at."""
+    """What is wrong with its records and their checksums; nothing is decompressed for it."""
+
+    @property
+    def blocks(self) -> list[ListedBlock]:
+        """Of all members."""
+        return [block for member in self.members for block in member.blocks]
 
     @property
     def raw_bytes(self) -> int:
@@ -299,18 +261,23 @@ class Listing:
         return sum(block.raw_bytes for block in self.blocks)
 
 
-def list_blocks(source: Source) -> Listing:
-    """How a compressed file is made, without decompressing it; raises as `read_header`."""
-    scanner = _Scanner(source)
-    header = read_header(scanner)
-    listing = Listing(header.network_digest.hex(), header.given_digest.hex(), [], [])
-    for record in scanner.records(header):
-        if isinstance(record, _Damage):
+def list_blocks(source: Source, *, memory_limit: int | None = None) -> Listing:
+    """How a compressed file is made, without decompressing it; raises as `decompress_stream` for
+    what has no header."""
+    listing = Listing([], [])
+    for record in Scanner(source, memory_limit=memory_limit).records():
+        if isinstance(record, Damage):
             listing.damage.append(record.what)
-        elif isinstance(record, _Block):
+        elif isinstance(record, Header):
+            member = ListedMember(record.network_digest.hex(), record.given_digest.hex())
+            listing.members.append(member)
+        elif isinstance(record, Block):
             own = record.header
             row = ListedBlock(own.index, own.shape.raw_bytes, own.coded_bytes, own.shape.lanes)
-            listing.blocks.append(row)
+            listing.members[-1].blocks.append(row)
+            if not record.whole:
+                where = f"block {own.index} is damaged in its segment {len(record.segments)}"
+                listing.damage.append(where)
     return listing
 
 

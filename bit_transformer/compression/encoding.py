@@ -9,17 +9,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bit_transformer.compression.block import (
-    LEAST_TABLE_BITS,
-    MAX_LANES,
-    MOST_TABLE_BITS,
     BlockCoder,
     BlockShape,
     Progress,
     Segment,
     block_shape,
+    memory_of,
+    table_bits_for,
 )
+from bit_transformer.compression.config import DEFAULT_CONFIG, CodecConfig
 from bit_transformer.compression.container import (
-    MOST_BLOCK_BYTES,
     BlockHeader,
     End,
     Header,
@@ -28,48 +27,13 @@ from bit_transformer.compression.container import (
     digest_of,
     segment_bytes,
 )
+from bit_transformer.compression.contexts import RICH_TEXT
+from bit_transformer.compression.memory_limit import check_memory
 from bit_transformer.compression.network import HoldsNetwork, Network
 from bit_transformer.compression.self_test import check_arithmetic
-from bit_transformer.errors import ConfigError, ContainerError, VerificationError
+from bit_transformer.errors import VerificationError
 
 _PIECE_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class CodecConfig:
-    """How files are compressed. A decoder finds all of it in the file."""
-
-    block_bytes: int = 16 << 20
-    """Blocks are independent: damage stays in one, and memory grows with this. Larger blocks are
-    smaller files."""
-    segment_bytes: int = 1 << 18
-    """Damage in a block leaves what is in the segments before it."""
-    table_bits: int = 22
-    """The mixer's hash table has up to 2**table_bits entries of 64 bytes. A larger one makes files
-    of some megabytes a little smaller."""
-    best: bool = False
-    """Text is predicted from twice the contexts, in twice the time; so it is with a model anyway,
-    beside which that time hardly matters."""
-    lanes: int = 1
-    """Stretches of a block that a model reads at a time, each without what the others have just
-    read: with four, files are up to 4 % larger, and a small model is hardly faster."""
-    verify: bool = True
-    """Decode all that is written, beside encoding it."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "block_bytes": (1, MOST_BLOCK_BYTES),
-            "table_bits": (LEAST_TABLE_BITS, MOST_TABLE_BITS),
-            "lanes": (1, MAX_LANES),
-        }
-        for name, (least, most) in limits.items():
-            if not least <= getattr(self, name) <= most:
-                raise ConfigError(f"{name} must be in [{least}, {most}], got {getattr(self, name)}")
-        if not 1 <= self.segment_bytes <= self.block_bytes:
-            raise ConfigError(
-                f"segment_bytes must be in [1, block_bytes={self.block_bytes}], got "
-                f"{self.segment_bytes}"
-            )
 
 
 @dataclass(frozen=True)
@@ -103,7 +67,6 @@ def share(model: HoldsNetwork | None = None, given: bytes = b"", *, threads: int
 
 
 NOTHING_SHARED = Shared()
-DEFAULT_CONFIG = CodecConfig()
 
 
 @dataclass(frozen=True)
@@ -128,12 +91,15 @@ def compress_stream(
     config: CodecConfig = DEFAULT_CONFIG,
     length: int | None = None,
     progress: Progress | None = None,
+    memory_limit: int | None = None,
 ) -> Compressed:
     """Compress all that is in `source`, whose `length` is told in the header where it is known.
 
-    Raises `VerificationError` when decoding does not give a block back, and `ContainerError` when
-    the source has another length; what is written by then is no whole file.
+    A source that turns out to have another length, because somebody writes to it, still makes a
+    whole file of what was read. Raises `VerificationError` when decoding does not give a block
+    back, and `MemoryLimitError` before anything is written.
     """
+    check_memory(memory_to_compress(config, shared, length), memory_limit, "compressing")
     check_arithmetic(network=shared.network is not None)
     header = Header(
         config.block_bytes,
@@ -153,14 +119,21 @@ def compress_stream(
         rows.append((len(data), len(content)))
         coded_bytes += len(block)
     raw_bytes = sum(raw for raw, _ in rows)
-    if length not in (None, raw_bytes):
-        raise ContainerError(
-            f"the input had {length} bytes at first and {raw_bytes} when read; compress a file "
-            "that nobody is writing"
-        )
     end = End(raw_bytes, digest.digest(), tuple(rows)).to_bytes(header)
     sink.write(end)
     return Compressed(raw_bytes, coded_bytes + len(end))
+
+
+def memory_to_compress(
+    config: CodecConfig, shared: Shared = NOTHING_SHARED, length: int | None = None
+) -> int:
+    """Bytes that compressing so much takes at most, a network's own not counted."""
+    block = config.block_bytes if length is None else min(length, config.block_bytes)
+    given, network = len(shared.given), shared.network is not None
+    bits = min(table_bits_for(block + given), config.table_bits)
+    shape = BlockShape(block, config.segment_bytes, 1, RICH_TEXT, bits)
+    coders = 2 if config.verify else 1
+    return coders * memory_of(shape, given, network=network) + 3 * block
 
 
 def _blocks_of(source: Source, block_bytes: int) -> Iterator[UInt8[np.ndarray, " _"]]:

@@ -26,6 +26,7 @@ ROWS = 2048
 """Of weights in a set."""
 _FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
 _RUN_MAP = 512
+_BUCKET_BYTES = 64
 _LEAST_HEAD_BITS, _HEAD_BITS_BELOW_BUCKETS = 12, 4
 _REFINED_FROM = 6
 
@@ -99,6 +100,16 @@ def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: 
         given=np.zeros(sets + 1, np.int32),
         refined_cells=np.zeros(4, np.int64),
     )
+
+
+def table_bytes(history_bytes: int, bucket_bits: int, contexts: int, *, network: bool) -> int:
+    """What `new_tables` takes, in memory."""
+    sets = SETS + (NETWORK_SETS if network else 0)
+    inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
+    heads = MATCHES << max(_LEAST_HEAD_BITS, bucket_bits - _HEAD_BITS_BELOW_BUCKETS)
+    maps = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
+    words = sets * ROWS * inputs + heads + maps * KNOTS + contexts * (COUNTS + _RUN_MAP)
+    return history_bytes + (_BUCKET_BYTES << bucket_bits) + 4 * words
 
 
 def _unrefined() -> UInt32[np.ndarray, "knots"]:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bit_transformer.errors import StorageError
+from bit_transformer.errors import storage_error
 
 
 def spooled_stdin(spool: Path) -> Path:
@@ -22,9 +22,9 @@ def spool_atomically(path: Path, chunks: Iterable[bytes]) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".spool-")
     except OSError as error:
-        raise _storage_error(path, error) from error
+        raise storage_error(path, error) from error
     try:
         written = _write(descriptor, chunks)
         if written:
@@ -34,7 +34,7 @@ def spool_atomically(path: Path, chunks: Iterable[bytes]) -> int:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _storage_error(path, error) from error
+            raise storage_error(path, error) from error
         raise
     return written
 
@@ -47,9 +47,3 @@ def _write(descriptor: int, chunks: Iterable[bytes]) -> int:
         file.flush()
         os.fsync(file.fileno())
     return written
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-    )

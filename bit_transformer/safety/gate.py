@@ -267,7 +267,7 @@ class SafetyGate:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "SafetyGate | None":
         """The gate that was calibrated with the model of a run or checkpoint folder, if one was."""
-        metadata = read_manifest(locate_checkpoint(Path(folder)))["metadata"]
+        metadata = read_manifest(locate_checkpoint(folder))["metadata"]
         settings = metadata.get(METADATA_KEY)
         return None if settings is None else cls.from_dict(settings)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
 
-from bit_transformer.compression.encoding import CodecConfig
+from bit_transformer.compression.config import CodecConfig
 from bit_transformer.inference.sampling_config import MOST_SEED, SamplingConfig
 from bit_transformer.server.jobs.folder import State
 from bit_transformer.server.settings import MOST_TEXT, NAME_PATTERN

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import io
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from bit_transformer.errors import ConfigError, MissingExtraError, StorageError
+from bit_transformer.errors import ConfigError, MissingExtraError, storage_error
 from bit_transformer.telemetry.drift import detect_metric_drift
 from bit_transformer.telemetry.log import TelemetryLog
 
@@ -57,8 +58,21 @@ def plot_telemetry(
     and t name those of K, C, S and T. Alarms of `detect_metric_drift` are dotted lines in the
     colour of the reading, where river is installed. What is not finite is left out.
 
+    Raises as `telemetry_picture`, and `StorageError` when the picture cannot be written.
+    """
+    _write(telemetry_picture(log, floors=floors), Path(path))
+    return Path(path)
+
+
+def telemetry_picture(
+    log: TelemetryLog | Mapping[str, Sequence[float]],
+    *,
+    floors: Mapping[str, float] | None = None,
+) -> bytes:
+    """The PNG that `plot_telemetry` writes.
+
     Raises `ConfigError` when there is nothing to draw, `MissingExtraError` without matplotlib
-    (extra `plots`), `StorageError` when the picture cannot be written.
+    (extra `plots`).
     """
     columns = log.columns() if isinstance(log, TelemetryLog) else log
     series = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
@@ -75,8 +89,9 @@ def plot_telemetry(
             _draw(panel, steps, values, label, color)
         _finish(panel, title, lines, [v for n, v in (floors or {}).items() if n in names])
     axes[-1].set_xlabel("step")
-    _write(figure, Path(path))
-    return Path(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
 
 
 Lines = list[tuple[str, Float[np.ndarray, " n"]]]
@@ -136,19 +151,17 @@ def _finish(axes: "Axes", title: str, lines: Lines, floors: list[float]) -> None
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _write(figure: Any, path: Path) -> None:
+def _write(picture: bytes, path: Path) -> None:
     """Whole or not at all."""
-    partial = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    partial = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-picture")
     try:
         try:
-            figure.savefig(partial, format="png", dpi=110)
+            partial.write_bytes(picture)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; name another place"
-        ) from error
+        raise storage_error(path, error) from error
 
 
 def _matplotlib() -> Any:

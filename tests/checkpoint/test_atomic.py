@@ -36,8 +36,19 @@ def test_the_file_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_a_refusing_disk_keeps_the_old_file(tmp_path, monkeypatch, call, reason):
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "choose a folder that you may write to"),
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EMFILE, "close other files"),
+        (errno.EFBIG, "the file system or `ulimit -f`"),
+        (errno.EIO, "the disk may be failing"),
+    ],
+)
+def test_a_refusing_disk_keeps_the_old_file(tmp_path, monkeypatch, call, reason, remedy):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -47,7 +58,7 @@ def test_a_refusing_disk_keeps_the_old_file(tmp_path, monkeypatch, call, reason)
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(StorageError) as caught:
         atomic.atomic_write_bytes(path, b"new")
-    assert f"cannot write {path}: {os.strerror(reason)}; free some space" in str(caught.value)
+    assert f"cannot write {path}: {os.strerror(reason)}; {remedy}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -246,7 +246,8 @@ def test_a_disk_that_takes_no_more_bytes_is_a_storage_error(tmp_path, sample):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(caught.value) == (
-        f"cannot write {folder}: File too large; free some space or choose another folder"
+        f"cannot write {folder}: File too large; the file system or `ulimit -f` allows no larger "
+        "file: choose another folder, or raise the limit"
     )
     assert names(tmp_path) == []
 

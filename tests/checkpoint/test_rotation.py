@@ -200,7 +200,7 @@ def test_prune_on_a_refusing_disk_is_a_storage_error(folder, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "rename", refuse)
-    with pytest.raises(StorageError, match=r"step-00000001: Permission denied; free"):
+    with pytest.raises(StorageError, match=r"step-00000001: Permission denied; choose a folder"):
         folder.prune(1)
     assert folder.steps() == [1, 2]
 

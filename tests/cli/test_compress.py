@@ -132,18 +132,24 @@ def test_a_listing_shows_the_blocks(file, capsys):
     assert "1,000" in shown
     assert main(["decompress", str(file) + ".btz", "--list", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
-    assert sum(block["raw_bytes"] for block in listing["blocks"]) == len(TEXT)
+    (member,) = listing["members"]
+    assert sum(block["raw_bytes"] for block in member["blocks"]) == len(TEXT)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["compress", "absent"], "there is no such file"),
-        (["compress", "."], "is a folder"),
-        (["compress", "a", "b", "c"], "got 3 names"),
+        (["compress", "absent"], "cannot read absent: it does not exist"),
+        (["compress", "."], "it is a folder; pack it with tar first"),
+        (["compress", "./runs/typo"], "cannot read ./runs/typo: it does not exist"),
+        (["compress", "plain", "plain", "--out", "x"], "--out names one file, and 2 are to be"),
+        (["compress", "plain", "-c", "-o", "x"], "both say where to write"),
+        (["compress", "plain", "-M", "much"], "a number like 512MiB"),
+        (["compress", "plain", "-M", "64KiB"], "needs 34 MiB of memory, the limit is 1 MiB"),
+        (["compress", "plain", "-T", "-1"], "threads must be 0"),
         (["decompress", "plain"], "does not end in .btz"),
         (["decompress", "plain", "--out", "out"], "not a compressed file of bit-transformer"),
-        (["compress", "plain", "--out", "-", "--json"], "use --out"),
+        (["compress", "plain", "--out", "-", "--json"], "name a file with --out"),
         (["compress", "plain", "--out", "no/such/folder"], "cannot write"),
         (["compress", "plain", "--given", "absent"], "cannot read absent"),
     ],

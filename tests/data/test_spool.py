@@ -45,7 +45,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"No space left on device; free space"):
+    with pytest.raises(StorageError, match=r"No space left on device; free some space"):
         spool_atomically(path, [b"new"])
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]

@@ -154,7 +154,7 @@ def test_a_full_disk_stops_the_run_in_one_line_with_the_last_checkpoint_whole(co
     _, told = ended.communicate()
     assert ended.returncode == 1
     (line,) = [one for one in told.splitlines() if one.startswith("bit-transformer: cannot")]
-    assert "step-00000004: File too large; free some space" in line
+    assert "step-00000004: File too large; the file system or `ulimit -f` allows no larger" in line
     assert "Traceback" not in told
     assert RunFolder(tmp_path / "run").checkpoints.latest(training=True).name == "step-00000002"
 

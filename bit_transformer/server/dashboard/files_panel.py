@@ -4,7 +4,7 @@ from typing import Any
 
 from nicegui import events, ui
 
-from bit_transformer.compression.container import SUFFIX
+from bit_transformer.compression.config import SUFFIX
 from bit_transformer.server.dashboard.desk import Desk, complain
 from bit_transformer.server.dashboard.form import Form
 from bit_transformer.server.dashboard.pieces import button, card, empty, folded

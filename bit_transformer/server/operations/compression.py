@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bit_transformer.checkpoint.atomic import storage_errors, temporary_sibling
+from bit_transformer.compression.config import CodecConfig
 from bit_transformer.compression.decoding import decompress_stream, recover_stream
-from bit_transformer.compression.encoding import CodecConfig, Shared, compress_stream
+from bit_transformer.compression.encoding import Shared, compress_stream
 from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.memory_limit import default_memory_limit
 from bit_transformer.errors import TooLargeError
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.server.jobs.work import Work
@@ -101,7 +103,13 @@ def compress(work: Work, request: CompressRequest) -> Compressed:
     told = _Telling(work, size * _PASSES[request.codec.verify])
     with source_path.open("rb") as source, _new_output(work, request.out) as sink:
         found = compress_stream(
-            source, sink, shared=shared, config=request.codec, length=size, progress=told
+            source,
+            sink,
+            shared=shared,
+            config=request.codec,
+            length=size,
+            progress=told,
+            memory_limit=default_memory_limit(),
         )
     return Compressed(
         out=request.out,
@@ -116,16 +124,24 @@ def decompress(work: Work, request: DecompressOrder) -> Decompressed:
     """Decompress a file, or save what can be saved of a damaged one."""
     source_path, shared = work.workspace.file(request.file), _shared(work, request.run)
     told = _Telling(work, None, request.most_bytes)
+    limit = default_memory_limit()
     damage: list[str] = []
     missing: list[tuple[int, int]] = []
     with source_path.open("rb") as source, _new_output(work, request.out) as sink:
         if request.recover:
             found = recover_stream(
-                source, sink, shared=shared, progress=told, most_bytes=request.most_bytes
+                source,
+                sink,
+                shared=shared,
+                progress=told,
+                most_bytes=request.most_bytes,
+                memory_limit=limit,
             )
             raw_bytes, damage, missing = found.raw_bytes, found.damage, found.missing
         else:
-            raw_bytes = decompress_stream(source, sink, shared=shared, progress=told)
+            raw_bytes = decompress_stream(
+                source, sink, shared=shared, progress=told, memory_limit=limit
+            )
     return Decompressed(out=request.out, raw_bytes=raw_bytes, damage=damage, missing=missing)
 
 

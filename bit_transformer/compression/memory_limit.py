@@ -1,0 +1,58 @@
+"""How much memory compressing and decompressing may take."""
+
+import os
+import re
+from pathlib import Path
+
+from bit_transformer.errors import ConfigError, MemoryLimitError
+
+_SIZE = re.compile(r"([0-9]{1,15})(?:\s*([kmgt])?(?:i?b)?|(%))", re.IGNORECASE)
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def parse_size(text: str) -> int:
+    """Bytes from a size like 512MiB, 2G or 50% (of this machine's memory).
+
+    Units are powers of 1024, as xz has them. Raises `ConfigError`.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f"a size is a number like 512MiB, 2GiB or 50%, got {text!r}")
+    number, unit, percent = found.groups()
+    size = int(number) * machine_memory() // 100 if percent else int(number) << _UNITS[_key(unit)]
+    if size < 1:
+        raise ConfigError(f"a size is at least one byte, got {text!r}")
+    return size
+
+
+def default_memory_limit() -> int:
+    """Half of what this machine has."""
+    return machine_memory() // 2
+
+
+def machine_memory() -> int:
+    """Bytes of memory, or of the control group that this process is kept in."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(physical, int(_CONTROL_GROUP.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return physical
+
+
+def check_memory(needed: int, limit: int | None, what: str) -> None:
+    """Raises `MemoryLimitError` where `what` needs more than the limit."""
+    if limit is not None and needed > limit:
+        raise MemoryLimitError(
+            f"{what} needs {shown(needed)} of memory, the limit is {shown(limit)}; "
+            f"--memory-limit {-(-needed // (1 << 20))}MiB allows it"
+        )
+
+
+def shown(size: int) -> str:
+    """A size as people read it."""
+    return f"{-(-size // (1 << 20)):,} MiB"
+
+
+def _key(unit: str | None) -> str:
+    return (unit or "").lower()
