@@ -12,15 +12,6 @@ from scripts.make_completion import current_table, written
 LIBRARIES = ["jaxtyping", "numba", "numpy", "pydantic", "rich", "torch"]
 
 
-# These load torch for their help today.
-HEAVY = {"train", "generate", "score", "eval", "compress", "decompress", "runs", "telemetry"}
-HEAVY |= {"gate", "memory", "dashboard", "call"}
-LIGHT = [
-    pytest.param(one, marks=pytest.mark.xfail(one in HEAVY, reason="loads torch", strict=False))
-    for one in COMMANDS
-]
-
-
 def loaded_by(*words: str, code: int = 0) -> set[str]:
     """The large libraries that a process has loaded when the command has ended."""
     script = (
@@ -46,12 +37,12 @@ def test_a_mistyped_command_loads_no_library():
     assert loaded_by("trian", code=2) == set()
 
 
-@pytest.mark.parametrize("command", LIGHT)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_loads_neither_torch_nor_numba(command):
     assert not loaded_by(command, "--help") & {"torch", "numba", "rich"}
 
 
-@pytest.mark.parametrize("command", LIGHT)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_mistyped_flag_loads_neither_torch_nor_numba(command):
     assert not loaded_by(command, "--no-such-flag", code=2) & {"torch", "numba", "rich"}
 
