@@ -5,6 +5,7 @@ file that it has left behind is harmless. The file holds, as JSON, who writes, w
 """
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -63,6 +64,27 @@ def sole_writer(folder: Path) -> Iterator[None]:
         if outermost and made:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def writer_of(folder: Path) -> BusyError | None:
+    """What `sole_writer` would raise now, as somebody writes in `folder`; None while nobody does.
+
+    The lock is tried and let go in the same moment, so nobody who wants it waits for this.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _busy(folder)
+    except OSError:
+        return None
+    else:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _acquire(lock: FileLock, folder: Path) -> bool:

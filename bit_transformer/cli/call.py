@@ -4,15 +4,15 @@ import json as json_format
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from bit_transformer.cli.output import parse, print_json, print_table
 from bit_transformer.errors import ConfigError, ServiceError
-from bit_transformer.server.client import Client, find_address, find_token
-from bit_transformer.server.operations import OPERATIONS
-from bit_transformer.server.operations.registry import Operation
+
+if TYPE_CHECKING:
+    from bit_transformer.server.operations.registry import Operation
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class CallArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(CallArguments, words, command="call")
+    # Before the operations are loaded, which takes seconds.
+    fields = _fields(arguments.json)
+    from bit_transformer.server.client import Client, find_address, find_token
+    from bit_transformer.server.operations import OPERATIONS
+
     if arguments.operation is None:
         rows = [
             (one.name, one.method, one.path, one.description.split("\n\n")[0].replace("\n", " "))
@@ -53,7 +58,6 @@ def run(words: Sequence[str]) -> None:
         schemas = {"fields": operation.request, "answer": operation.answer}
         print_json({name: kind.model_json_schema() for name, kind in schemas.items()})
         return
-    fields = _fields(arguments.json)
     client = Client(find_address(arguments.server), find_token(arguments.runs))
     for path in arguments.upload:
         client.upload(path)
@@ -70,7 +74,9 @@ def run(words: Sequence[str]) -> None:
     print_json(answer)
 
 
-def _operation(name: str) -> Operation:
+def _operation(name: str) -> "Operation":
+    from bit_transformer.server.operations import OPERATIONS
+
     if name not in OPERATIONS:
         raise ConfigError(f"no operation {name!r}; there are {', '.join(OPERATIONS)}")
     return OPERATIONS[name]

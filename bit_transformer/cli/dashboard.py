@@ -7,8 +7,6 @@ from pathlib import Path
 
 from bit_transformer.cli.output import parse
 from bit_transformer.errors import MissingExtraError
-from bit_transformer.server.access.origins import in_url
-from bit_transformer.server.client import find_address, find_token
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(DashboardArguments, words, command="dashboard")
     try:
+        from bit_transformer.server.access.origins import in_url
+        from bit_transformer.server.client import find_address, find_token
         from bit_transformer.server.dashboard.app import PASSWORD_VARIABLE, Place, run_dashboard
     except ImportError as error:
         raise MissingExtraError(

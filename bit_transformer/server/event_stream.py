@@ -1,7 +1,8 @@
 """Server-sent events: what a job tells and what a stream makes, as it comes."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import anyio.to_thread
 from pydantic import BaseModel
@@ -10,7 +11,10 @@ from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.jobs.log import follow
 from bit_transformer.server.operations.jobs import job_document
 from bit_transformer.server.operations.registry import Engine
+from bit_transformer.server.operations.runs import get_run
 from bit_transformer.server.problems import problem_of
+from bit_transformer.server.schemas import RunName
+from bit_transformer.training.run_folder import RunFolder
 
 MEDIA_TYPE = "text/event-stream"
 _PING_SECONDS = 15.0
@@ -30,8 +34,41 @@ async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator
     def is_over() -> bool:
         return engine.jobs.state(identity).over
 
+    async for part in _lines(job.metrics, after, is_over):
+        yield part
+
+    def describe() -> str:
+        return job_document(engine.jobs, engine.jobs.state(identity)).model_dump_json()
+
+    document = await anyio.to_thread.run_sync(describe, limiter=engine.lanes["control"])
+    yield event(document, kind="end")
+
+
+async def run_events(engine: Engine, name: str, after: int) -> AsyncIterator[bytes]:
+    """The records of a run after that line, then those that are written, whoever trains it; at
+    last, as `end`, the run."""
+    metrics = RunFolder(engine.workspace.root / name).metrics
+
+    def is_over() -> bool:
+        return engine.jobs.owner(name) is None and engine.workspace.writer(name) is None
+
+    async for part in _lines(metrics, after, is_over):
+        yield part
+
+    def describe() -> str:
+        try:
+            return get_run.run(engine, RunName(run=name)).summary.model_dump_json()
+        except BitTransformerError as error:
+            return problem_of(error).body().decode()
+
+    document = await anyio.to_thread.run_sync(describe, limiter=engine.lanes["work"])
+    yield event(document, kind="end")
+
+
+async def _lines(path: Path, after: int, is_over: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The lines of a file as events, and a comment now and then while none come."""
     spoke = time.monotonic()
-    async for batch in follow(job.metrics, after, is_over):
+    async for batch in follow(path, after, is_over):
         if batch:
             yield b"".join(event(line, number=number) for number, line in batch)
         elif time.monotonic() - spoke < _PING_SECONDS:
@@ -39,12 +76,6 @@ async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator
         else:
             yield b": waiting\n\n"
         spoke = time.monotonic()
-
-    def describe() -> str:
-        return job_document(engine.jobs, engine.jobs.state(identity)).model_dump_json()
-
-    document = await anyio.to_thread.run_sync(describe, limiter=engine.lanes["control"])
-    yield event(document, kind="end")
 
 
 async def part_events(

@@ -1,5 +1,6 @@
 """The operations as a REST interface with an OpenAPI document, made of their registry."""
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
@@ -16,9 +17,10 @@ from starlette.routing import Match, Route
 
 from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.event_stream import MEDIA_TYPE as EVENTS
-from bit_transformer.server.event_stream import job_events, part_events
+from bit_transformer.server.event_stream import job_events, part_events, run_events
 from bit_transformer.server.jobs.log import count_lines
 from bit_transformer.server.operations import OPERATIONS
+from bit_transformer.server.operations.beginning import beginning
 from bit_transformer.server.operations.files import File, describe_file
 from bit_transformer.server.operations.perform import answer, stream
 from bit_transformer.server.operations.registry import Engine, Operation
@@ -196,6 +198,24 @@ def _add_events(app: FastAPI, engine: Engine) -> None:
         content = job_events(engine, job, max(last_event_id, there - newest))
         return StreamingResponse(content, media_type=EVENTS)
 
+    async def of_run(
+        run: Name, last_event_id: Annotated[int, Header(ge=0, le=1 << 53)] = 0
+    ) -> Response:
+        """Follow a run, whoever trains it: each record of its metrics is an event, numbered so that
+        `Last-Event-ID` goes on where a connection broke. A record of the kind `restart` says that
+        all records follow once more. The last event is called `end` and holds the run's line."""
+        there = functools.partial(beginning, engine, run)
+        await anyio.to_thread.run_sync(there, limiter=engine.lanes["control"])
+        return StreamingResponse(run_events(engine, run, last_event_id), media_type=EVENTS)
+
+    app.add_api_route(
+        "/runs/{run}/events",
+        of_run,
+        operation_id="run_events",
+        dependencies=[Depends(_BEARER)],
+        **_events_settings(),
+    )
+
     app.add_api_route(
         "/jobs/{job}/events",
         events,
@@ -208,6 +228,7 @@ def _add_events(app: FastAPI, engine: Engine) -> None:
 def _add_files(app: FastAPI, engine: Engine) -> None:
     async def upload(name: Name, request: Request) -> File:
         """Upload a file of any content, as the body of the request."""
+        engine.jobs.require_unclaimed(name)
         await receive_file(engine.workspace, name, request.stream())
         return describe_file(engine.workspace, name)
 

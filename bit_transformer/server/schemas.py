@@ -1,7 +1,7 @@
 """What several operations take and give: names, runs, jobs."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
 
@@ -105,6 +105,9 @@ class Jobs(Response):
     """How many there are in all."""
 
 
+RunState = Literal["starting", "training", "interrupted", "ended", "untrained"]
+
+
 class RunSummary(Response):
     """One line about a run."""
 
@@ -119,7 +122,12 @@ class RunSummary(Response):
     """Whether it came to its end at least once."""
     problem: str | None = None
     """Why nothing can be said of it, where that is so."""
+    state: RunState
+    """Starting: its first records are still to come. Interrupted: it has records, no result, and
+    nobody writes to it. A model by itself has ended."""
     job: str | None
     """Job that writes to it now."""
+    writer: str | None = None
+    """Who writes to it now, where that is no job of this server."""
     created: float
     """Unix time."""

@@ -8,6 +8,7 @@ NAME/              a run, see training/run_folder.py, or a model by itself
 .server/lock       held by the one server of this folder
 """
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from bit_transformer.checkpoint.atomic import storage_errors
 from bit_transformer.checkpoint.format import MANIFEST
-from bit_transformer.errors import ConfigError, ConflictError, UnknownNameError
+from bit_transformer.checkpoint.lock import LOCK, writer_of
+from bit_transformer.errors import BusyError, ConfigError, ConflictError, UnknownNameError
 from bit_transformer.server.settings import NAME_PATTERN
 from bit_transformer.training.run_folder import RunFolder
 
@@ -56,7 +58,7 @@ class Workspace:
     def runs(self) -> list[RunFolder]:
         """Runs and models that can be asked for, oldest first."""
         dated = [
-            (marker.stat().st_mtime, path.name)
+            (_changed(marker), path.name)
             for path in self.root.iterdir()
             if self._is_inside(self.root, path.name) and (marker := _marker(path)) is not None
         ]
@@ -83,11 +85,33 @@ class Workspace:
         return self.newest_run() if name is None else self.run(name)
 
     def new_run(self, name: str) -> RunFolder:
-        """A run there is not; raises `ConflictError`."""
+        """A run there is not; raises `ConflictError`, and `BusyError` while it is being made."""
         path = self._inside(self.root, name)
         if path.exists():
+            self.require_unwritten(name)
             raise ConflictError(f"{name!r} is taken; choose another name for the new run")
         return RunFolder(path)
+
+    def writer(self, name: str) -> BusyError | None:
+        """Who writes to a run now, a job or a command line; None when nobody does."""
+        return writer_of(self.root / name)
+
+    def require_unwritten(self, name: str) -> None:
+        """Raise `BusyError`, which says who it is, while somebody writes to a run."""
+        writer = self.writer(name)
+        if writer is not None:
+            raise writer
+
+    @functools.cached_property
+    def ignores_case(self) -> bool:
+        """Whether the file system takes names that differ in case alone for one."""
+        return (self.root / ".SERVER").exists()
+
+    def are_same(self, one: str | None, other: str | None) -> bool:
+        """Whether two names mean one thing here."""
+        if one is None or other is None:
+            return False
+        return one == other or (self.ignores_case and one.casefold() == other.casefold())
 
     def file_names(self) -> list[str]:
         """Files that can be asked for, by name."""
@@ -135,10 +159,20 @@ def claim(partial: Path, target: Path) -> None:
 
 
 def _marker(path: Path) -> Path | None:
-    """The file that makes a folder a run, or a model."""
-    return next(
-        (path / name for name in ("config.json", MANIFEST) if (path / name).is_file()), None
-    )
+    """The file that makes a folder a run, a model, or a run that is being made."""
+    for name in ("config.json", MANIFEST):
+        if (path / name).is_file():
+            return path / name
+    # A run that a command line has just begun holds nothing but its lock.
+    return path / LOCK if writer_of(path) is not None else None
+
+
+def _changed(path: Path) -> float:
+    """When a file was written; 0 for one that has just gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def open_workspace(root: Path) -> Workspace:

@@ -50,8 +50,18 @@ class Backend:
 
     async def follow(self, job: str, after: int = 0) -> AsyncIterator[tuple[int, Any]]:
         """(number, record) of what a job tells after that number; ends with the job."""
+        async for found in self._follow(f"/jobs/{job}/events", after):
+            yield found
+
+    async def follow_run(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Any]]:
+        """(number, record) of what is written of a run after that number, whoever trains it; ends
+        with the training."""
+        async for found in self._follow(f"/runs/{urllib.parse.quote(run, safe='')}/events", after):
+            yield found
+
+    async def _follow(self, path: str, after: int) -> AsyncIterator[tuple[int, Any]]:
         headers = {"Last-Event-ID": str(after)}
-        async with self._open("GET", f"/jobs/{job}/events", headers=headers) as answer:
+        async with self._open("GET", path, headers=headers) as answer:
             async for kind, data, number in _events(answer):
                 if kind == "message":
                     yield number, data

@@ -26,6 +26,8 @@ class RunFeed:
         self._places: dict[str, int] = {}
         """Lines read of each job."""
         self._over: set[str] = set()
+        self._lines = 0
+        """Lines read of the run's own records."""
 
     async def run(self) -> None:
         """Follow; a server that is away for a while is waited for."""
@@ -36,6 +38,7 @@ class RunFeed:
                     await self._read_past()
                     known = True
                 await self._read_jobs()
+                await self._read_others()
                 self.problem = None
             except RefusedError as error:
                 self.problem = str(error)
@@ -63,10 +66,26 @@ class RunFeed:
                     self._take(record)
                 self._over.add(job["id"])
                 self.progress = None
-                self.details = await self._backend.call("get_run", {"run": self.run_name})
-                self.history.version += 1
+                await self._read_details()
+
+    async def _read_others(self) -> None:
+        """What a training that is no job of the server writes, until it has ended."""
+        lines = (line for line in self._pulse.snapshot.runs if line["name"] == self.run_name)
+        line = next(lines, None)
+        if line is None or line["writer"] is None:
+            return
+        async for number, record in self._backend.follow_run(self.run_name, self._lines):
+            self._lines = number
+            self._take(record)
+        await self._read_details()
+
+    async def _read_details(self) -> None:
+        self.details = await self._backend.call("get_run", {"run": self.run_name})
+        self.history.version += 1
 
     def _take(self, record: dict[str, Any]) -> None:
+        if record.get("kind") == "restart":
+            self.history = History(version=self.history.version + 1)
         self.history.add(record)
         if "done" in record:
             self.progress = record

@@ -10,6 +10,14 @@ from bit_transformer.server.dashboard.pulse import Snapshot
 from bit_transformer.server.dashboard.run_view import RunView
 from bit_transformer.server.dashboard.words import number
 
+_STATES = {
+    "starting": "starting",
+    "training": "training",
+    "interrupted": "interrupted",
+    "ended": "done",
+    "untrained": "not trained yet",
+}
+
 
 def draw_runs(desk: Desk) -> None:
     """A list of runs, and beside it one of them."""
@@ -103,7 +111,7 @@ class RunLine:
 def _words(run: dict[str, Any]) -> str:
     if run["problem"]:
         return str(run["problem"])
-    state = "training" if run["job"] else "done" if run["ended"] else "not finished"
+    state = _STATES[run["state"]]
     quality = f", {number(run['bits_per_byte'])} bits per byte" if run["bits_per_byte"] else ""
     steps = f"step {run['step']} of {run['steps']}" if run["steps"] else f"step {run['step']}"
     return f"{state}, {steps}{quality}"

@@ -44,6 +44,8 @@ class JobState:
     """Unix time, as all times here."""
     started: float | None = None
     ended: float | None = None
+    makes: str | None = None
+    """File that it alone may make."""
     pid: int | None = None
     """Of the process while it runs."""
     error: str | None = None

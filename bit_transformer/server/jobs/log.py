@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ _EVERY = 0.2
 """Seconds between looks at a file that is being followed."""
 _AT_ONCE = 1 << 16
 """Bytes read at a time, and sent: a slow reader has to get through them."""
+_RESTART = '{"kind": "restart"}'
 
 
 class JobLog:
@@ -76,12 +78,21 @@ def _record(line: bytes) -> dict[str, Any] | None:
 async def follow(
     path: Path, after: int, is_over: Callable[[], bool]
 ) -> AsyncIterator[list[tuple[int, str]]]:
-    """The lines after line `after` of a file that grows, numbered from 1, in batches, until the
-    job is over and all was read; an empty batch now and then while nothing comes."""
-    number, place, held = 0, 0, b""
+    """The lines after line `after` of a file that grows, numbered from 1, in batches, until its
+    writer is over and all was read; an empty batch now and then while nothing comes.
+
+    A file that was replaced, as the metrics of a run are when it goes back to a checkpoint, is told
+    from its beginning, after a line 0 that says `restart`.
+    """
+    number, place, held, was = 0, 0, b"", None
     while True:
         over = is_over()
-        content = _read_from(path, place)
+        content, now = _read_from(path, place)
+        if was is not None and now != was:
+            number, place, held, was, after = 0, 0, b"", now, 0
+            yield [(0, _RESTART)]
+            continue
+        was = now
         place += len(content)
         *lines, held = (held + content).split(b"\n")
         batch = [(number + i, line) for i, line in enumerate(lines, 1)]
@@ -95,15 +106,22 @@ async def follow(
 
 
 def count_lines(path: Path) -> int:
-    """Whole lines of a file."""
-    with path.open("rb") as file:
-        return sum(part.count(b"\n") for part in iter(lambda: file.read(_AT_ONCE), b""))
+    """Whole lines of a file; 0 while there is none."""
+    try:
+        with path.open("rb") as file:
+            return sum(part.count(b"\n") for part in iter(lambda: file.read(_AT_ONCE), b""))
+    except FileNotFoundError:
+        return 0
 
 
-def _read_from(path: Path, place: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(place)
-        return file.read(_AT_ONCE)
+def _read_from(path: Path, place: int) -> tuple[bytes, int | None]:
+    """What comes next in a file, and which file that is; nothing while there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(place)
+            return file.read(_AT_ONCE), os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return b"", None
 
 
 def _valid_json(line: bytes) -> str:

@@ -94,17 +94,20 @@ class JobQueue:
         request: dict[str, Any],
         *,
         writes: str | None,
+        makes: str | None = None,
         secret: Mapping[str, str],
     ) -> JobState:
         """Put a job in the queue.
 
-        Raises `BusyError` where another one that is not over writes to the same run, and
-        `QueueFullError`.
+        Raises `BusyError` where another one that is not over writes to the same run or makes the
+        same file, and `QueueFullError`.
         """
         with self._guard:
             unfinished = self._unfinished()
             if writes is not None:
                 self.require_free(writes)
+            if makes is not None:
+                self.require_unclaimed(makes)
             waiting = sum(state.state == "queued" for state in unfinished)
             if waiting >= self._limits.queued:
                 raise QueueFullError(
@@ -113,7 +116,8 @@ class JobQueue:
                 )
             now = datetime.now(UTC)
             identity = f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
-            state = JobState(identity, operation, writes, "queued", now.timestamp())
+            created = now.timestamp()
+            state = JobState(identity, operation, writes, "queued", created, makes=makes)
             job = JobFolder(self._workspace.jobs / identity)
             job.create(state, request)
             self._jobs[identity], self._secrets[identity] = job, secret
@@ -144,7 +148,8 @@ class JobQueue:
     def owner(self, run: str) -> JobState | None:
         """The job that may write to a run."""
         with self._guard:
-            return next((state for state in self._unfinished() if state.writes == run), None)
+            same = self._workspace.are_same
+            return next((one for one in self._unfinished() if same(one.writes, run)), None)
 
     def require_free(self, run: str) -> None:
         """Raise `BusyError` while a job may write to a run."""
@@ -153,6 +158,18 @@ class JobQueue:
             raise BusyError(
                 f"the run {run!r} belongs to job {owner.id} ({owner.operation}, {owner.state}) "
                 "until it is over; wait for it or cancel it",
+                owner=owner.id,
+            )
+
+    def require_unclaimed(self, file: str) -> None:
+        """Raise `BusyError` while a job is to make a file of that name."""
+        with self._guard:
+            same = self._workspace.are_same
+            owner = next((one for one in self._unfinished() if same(one.makes, file)), None)
+        if owner is not None:
+            raise BusyError(
+                f"the file {file!r} is what job {owner.id} ({owner.operation}, {owner.state}) "
+                "makes; wait for it, cancel it, or choose another name",
                 owner=owner.id,
             )
 

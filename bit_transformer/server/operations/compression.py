@@ -91,8 +91,8 @@ def _prepared(engine: Engine, request: CompressRequest | DecompressOrder) -> Pre
     engine.workspace.file(request.file)
     engine.workspace.new_file(request.out)
     if request.run is not None:
-        engine.models.require_checkpoint(engine.workspace.run(request.run))
-    return Prepared(request)
+        engine.models.require_checkpoint(engine.run(request.run))
+    return Prepared(request, makes=request.out)
 
 
 @job("/compress", prepare=_prepare_compression)

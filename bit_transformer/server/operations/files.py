@@ -59,6 +59,7 @@ def list_files(engine: Engine, request: Nothing) -> Files:
 @direct("POST", "/files")
 def put_file(engine: Engine, request: PutRequest) -> File:
     """Write a small file; one of that name must not be there."""
+    engine.jobs.require_unclaimed(request.name)
     atomic_write_bytes(engine.workspace.new_file(request.name), request.content())
     return describe_file(engine.workspace, request.name)
 

@@ -58,7 +58,7 @@ class GlassPatch(Response):
 @stream("/generate")
 def generate(engine: Engine, request: GenerateRequest) -> Iterator[GlassPatch]:
     """Continue a prompt, patch by patch: surprisal, K, C, S and the alternatives of each."""
-    run = engine.workspace.run_or_newest(request.run)
+    run = engine.run_or_newest(request.run)
     with engine.models.computing(run) as model:
         total = request.new_bytes * model.config.bits_per_byte
         stretches = watch(

@@ -58,7 +58,7 @@ class Downloaded(Response):
 
 
 def _prepare_upload(engine: Engine, request: UploadRequest) -> Prepared:
-    engine.models.require_checkpoint(engine.workspace.run(request.run))
+    engine.models.require_checkpoint(engine.run(request.run))
     return _without_token(request)
 
 

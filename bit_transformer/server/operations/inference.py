@@ -177,7 +177,7 @@ class LookedAt(Response):
 @direct("POST", "/infer", lane="compute")
 def infer(engine: Engine, request: InferRequest) -> Inferred:
     """Continue a prompt; under the model's gate if asked."""
-    run, began = engine.workspace.run_or_newest(request.run), time.monotonic()
+    run, began = engine.run_or_newest(request.run), time.monotonic()
     with engine.models.computing(run) as model:
         facts: dict[str, Any] = {"passed": None, "reasons": [], "queued": None}
         if request.gate:
@@ -247,7 +247,7 @@ def _guarded(
 def infer_long(engine: Engine, request: LongRequest) -> LongInferred:
     """Read a sequence of any length window by window: the likeliest next bit after each of its
     bits, and telemetry of each window."""
-    run = engine.workspace.run_or_newest(request.run)
+    run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MOST_LONG)
     with engine.models.computing(run) as shared:
         # Telemetry listens to a network, and must hear no other request.
@@ -282,7 +282,7 @@ def _require_few_windows(model: BitTransformerLM, bits: int, request: LongReques
 @direct("POST", "/score", lane="compute")
 def score(engine: Engine, request: ScoreRequest) -> Scored:
     """Bits per byte of some data under a model, every byte counted."""
-    run = engine.workspace.run_or_newest(request.run)
+    run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MOST_SCORED)
     with engine.models.computing(run) as model:
         found = model.score(
@@ -303,7 +303,7 @@ def score(engine: Engine, request: ScoreRequest) -> Scored:
 def look(engine: Engine, request: LookRequest) -> LookedAt:
     """Look inside one pass over some data: attention, its entropy, K, C, S, and the surprisal of
     each bit."""
-    run = engine.workspace.run_or_newest(request.run)
+    run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MOST_LOOKED_AT)
     with engine.models.computing(run) as shared:
         model = copy.deepcopy(shared)

@@ -34,7 +34,7 @@ class Quantized(Response):
 
 
 def _prepare(engine: Engine, request: QuantizeRequest) -> Prepared:
-    engine.models.require_checkpoint(engine.workspace.run(request.run))
+    engine.models.require_checkpoint(engine.run(request.run))
     engine.workspace.new_run(request.out)
     if request.file is not None:
         engine.workspace.file(request.file)

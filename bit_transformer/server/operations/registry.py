@@ -25,11 +25,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from anyio import CapacityLimiter
 from pydantic import BaseModel
 
+from bit_transformer.errors import UnknownNameError
 from bit_transformer.server.jobs.queue import JobQueue
 from bit_transformer.server.models import ModelStore
 from bit_transformer.server.schemas import Job
 from bit_transformer.server.settings import Limits
 from bit_transformer.server.workspace import Workspace
+from bit_transformer.training.run_folder import RunFolder
 
 Method = Literal["GET", "POST", "DELETE"]
 Kind = Literal["direct", "stream", "job"]
@@ -60,6 +62,21 @@ class Engine:
     lanes: dict[Lane, CapacityLimiter] = field(default_factory=_make_lanes)
     """Threads of each lane."""
 
+    def run(self, name: str) -> RunFolder:
+        """A run there is.
+
+        Raises `BusyError` for one that a job is only about to make, and `UnknownNameError`.
+        """
+        try:
+            return self.workspace.run(name)
+        except UnknownNameError:
+            self.jobs.require_free(name)
+            raise
+
+    def run_or_newest(self, name: str | None) -> RunFolder:
+        """The run of that name, or the newest one; raises what `run` does."""
+        return self.workspace.newest_run() if name is None else self.run(name)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -68,6 +85,8 @@ class Prepared:
     request: BaseModel
     writes: str | None = None
     """Run that only this job may write to."""
+    makes: str | None = None
+    """File that only this job may make."""
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     """Taken out of the request; kept in memory only."""
 
@@ -174,6 +193,7 @@ def submit(engine: Engine, operation: Operation, request: BaseModel) -> str:
         operation.name,
         prepared.request.model_dump(mode="json"),
         writes=prepared.writes,
+        makes=prepared.makes,
         secret=prepared.secrets,
     )
     return state.id

@@ -7,12 +7,22 @@ from typing import Any
 
 from bit_transformer.checkpoint.atomic import storage_errors
 from bit_transformer.checkpoint.format import MANIFEST, MODEL, read_manifest
-from bit_transformer.errors import BitTransformerError, ConfigError, ConflictError
+from bit_transformer.errors import BitTransformerError, BusyError, ConfigError, ConflictError
 from bit_transformer.safety.gate import SafetyGate
+from bit_transformer.server.jobs.folder import JobState
 from bit_transformer.server.models import check_model_size, saved_step
+from bit_transformer.server.operations.beginning import Beginning, beginning, beginnings
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.operations.status import shown_settings
-from bit_transformer.server.schemas import Name, Nothing, Request, Response, RunName, RunSummary
+from bit_transformer.server.schemas import (
+    Name,
+    Nothing,
+    Request,
+    Response,
+    RunName,
+    RunState,
+    RunSummary,
+)
 from bit_transformer.server.training_request import RunSettings, new_run_name
 from bit_transformer.training.run_folder import RunFolder
 
@@ -76,13 +86,24 @@ def init(engine: Engine, request: RunSettings) -> Run:
 @direct("GET", "/runs")
 def list_runs(engine: Engine, request: Nothing) -> Runs:
     """The runs and models there are: how far they are and how good."""
-    return Runs(runs=[summarize(engine, run) for run in engine.workspace.runs()])
+    begun = beginnings(engine)
+    names = {one.name for one in begun}
+    there = [run for run in engine.workspace.runs() if run.path.name not in names]
+    return Runs(
+        runs=[summarize(engine, run) for run in there]
+        + [_summary_of_beginning(engine, one) for one in begun]
+    )
 
 
 @direct("GET", "/runs/{run}")
 def get_run(engine: Engine, request: RunName) -> Run:
     """One run: settings, result, floors of its gate, checkpoints."""
-    return describe(engine, engine.workspace.run(request.run))
+    begun = beginning(engine, request.run)
+    if begun is None:
+        return describe(engine, engine.workspace.run(request.run))
+    settings = None if begun.config is None else shown_settings(begun.config.to_dict())
+    summary = _summary_of_beginning(engine, begun)
+    return Run(summary=summary, settings=settings, report=None, floors=None, checkpoints=[])
 
 
 @direct("POST", "/import_checkpoint", lane="compute")
@@ -132,7 +153,11 @@ def describe(engine: Engine, run: RunFolder) -> Run:
 def summarize(engine: Engine, run: RunFolder) -> RunSummary:
     """One line about a run; one whose settings cannot be read is told as it is found."""
     name = run.path.name
+    begun = beginning(engine, name)
+    if begun is not None:
+        return _summary_of_beginning(engine, begun)
     owner = engine.jobs.owner(name)
+    writer = engine.workspace.writer(name) if owner is None else None
     facts: dict[str, Any] = {"step": 0, "steps": 0, "bits_per_byte": None, "ended": False}
     try:
         if run.exists():
@@ -150,9 +175,38 @@ def summarize(engine: Engine, run: RunFolder) -> RunSummary:
     facts.pop("run", None)
     return RunSummary(
         name=name,
+        state=_state(run, owner, writer, ended=facts["ended"]),
         job=None if owner is None else owner.id,
+        writer=None if writer is None else writer.owner,
         created=run.path.stat().st_mtime,
         **facts,
+    )
+
+
+def _state(
+    run: RunFolder, owner: JobState | None, writer: BusyError | None, *, ended: bool
+) -> RunState:
+    begun = run.metrics.exists()
+    if owner is not None or writer is not None:
+        waits = owner is not None and owner.state == "queued"
+        return "training" if begun and not waits else "starting"
+    if ended:
+        return "ended"
+    return "interrupted" if begun else "untrained"
+
+
+def _summary_of_beginning(engine: Engine, begun: Beginning) -> RunSummary:
+    writer = engine.workspace.writer(begun.name) if begun.job is None else None
+    return RunSummary(
+        name=begun.name,
+        step=0,
+        steps=0 if begun.config is None else begun.config.train.steps,
+        bits_per_byte=None,
+        ended=False,
+        state="starting",
+        job=begun.job,
+        writer=None if writer is None else writer.owner,
+        created=begun.created,
     )
 
 

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
+from bit_transformer.errors import UnknownNameError
 from bit_transformer.server.models import weight_bytes
+from bit_transformer.server.operations.beginning import Beginning, beginning
 from bit_transformer.server.operations.jobs import job_document
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.schemas import Job, NewestRun, Nothing, Response
@@ -112,7 +114,10 @@ def status(engine: Engine, request: Nothing) -> Status:
 @direct("GET", "/metrics")
 def metrics(engine: Engine, request: MetricsRequest) -> Metrics:
     """Records of a run's steps, evaluations, telemetry readings and recoveries."""
-    run = engine.workspace.run_or_newest(request.run)
+    name = request.run or engine.workspace.newest_run().path.name
+    if beginning(engine, name) is not None:
+        return Metrics(run=name, records=[])
+    run = engine.workspace.run(name)
     records = [
         record
         for record in read_metrics(run.metrics)
@@ -125,7 +130,11 @@ def metrics(engine: Engine, request: MetricsRequest) -> Metrics:
 @direct("GET", "/model_config")
 def model_config(engine: Engine, request: NewestRun) -> ModelSettings:
     """Settings of a run's model and of its training."""
-    run = engine.workspace.run_or_newest(request.run)
+    name = request.run or engine.workspace.newest_run().path.name
+    begun = beginning(engine, name)
+    if begun is not None:
+        return _settings_of_beginning(engine, begun)
+    run = engine.workspace.run(name)
     model = engine.models.settings(run)
     settings = run.config() if run.exists() else None
     own = {key: value for key, value in model.items() if key != "quantization"}
@@ -134,6 +143,19 @@ def model_config(engine: Engine, request: NewestRun) -> ModelSettings:
         model=model,
         weight_bytes=weight_bytes(RunConfig.from_dict({"model": own}).model),
         settings=None if settings is None else shown_settings(settings.to_dict()),
+    )
+
+
+def _settings_of_beginning(engine: Engine, begun: Beginning) -> ModelSettings:
+    if begun.config is None:
+        engine.jobs.require_free(begun.name)
+        engine.workspace.require_unwritten(begun.name)
+        raise UnknownNameError(f"there is no run {begun.name!r}; what made it has ended")
+    return ModelSettings(
+        run=begun.name,
+        model=begun.config.model.to_dict(),
+        weight_bytes=weight_bytes(begun.config.model),
+        settings=shown_settings(begun.config.to_dict()),
     )
 
 

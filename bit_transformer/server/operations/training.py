@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bit_transformer.errors import ConflictError
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.server.models import check_model_size, trained_steps
+from bit_transformer.server.operations.beginning import beginning
 from bit_transformer.server.operations.callbacks import JobCallback
 from bit_transformer.server.operations.registry import Engine, Prepared, direct, job
 from bit_transformer.server.schemas import Name, Request, Response, RunName
@@ -70,9 +71,11 @@ class Saved(Response):
 
 def _prepare_training(engine: Engine, request: TrainRequest) -> Prepared:
     name = request.run or new_run_name()
+    engine.jobs.require_free(name)
     before = None
     if request.resume or _is_untouched(engine, name):
         before = _settings_of(engine, name)
+        engine.workspace.require_unwritten(name)
     else:
         engine.workspace.new_run(name)
     config = request.resolved(engine.workspace, before)
@@ -89,7 +92,9 @@ def _prepare_training(engine: Engine, request: TrainRequest) -> Prepared:
 
 def _prepare_steps(engine: Engine, request: StepRequest) -> Prepared:
     config = RunSettings().resolved(engine.workspace, _settings_of(engine, request.run))
-    done = trained_steps(engine.workspace.run(request.run))
+    engine.jobs.require_free(request.run)
+    engine.workspace.require_unwritten(request.run)
+    done = trained_steps(engine.run(request.run))
     if done >= config.train.steps:
         raise ConflictError(
             f"{request.run!r} has done all of its {config.train.steps} planned steps; plan more "
@@ -101,7 +106,7 @@ def _prepare_steps(engine: Engine, request: StepRequest) -> Prepared:
 
 
 def _settings_of(engine: Engine, name: str) -> RunConfig:
-    run = engine.workspace.run(name)
+    run = engine.run(name)
     if not run.exists():
         raise ConflictError(
             f"{name!r} is a model by itself, without the state that training goes on from; train "
@@ -150,12 +155,13 @@ def _train(work: Work, order: TrainingOrder) -> Trained:
 @direct("POST", "/checkpoint", lane="control")
 def checkpoint(engine: Engine, request: RunName) -> Saved:
     """Have a training save what it has learned, after the step it is at."""
-    run = engine.workspace.run(request.run)
+    begun = beginning(engine, request.run)
     owner = engine.jobs.owner(request.run)
     saving = owner is not None and owner.state == "running" and owner.operation in ("train", "step")
     if saving and owner is not None:
         engine.jobs.save(owner.id)
-    return Saved(run=request.run, requested=saving, step=trained_steps(run))
+    step = 0 if begun is not None else trained_steps(engine.workspace.run(request.run))
+    return Saved(run=request.run, requested=saving, step=step)
 
 
 OPERATIONS = (train, step, checkpoint)
