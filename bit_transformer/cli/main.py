@@ -109,9 +109,11 @@ def _guarded(words: list[str]) -> int:
 def _run(words: list[str]) -> int:
     if words and words[0] == "--debug":
         words = words[1:]
-    if not words or words[0] in ("-h", "--help", "--help-all"):
+    if not words:
+        return _fail(f"a command is needed\n\n{usage()}", 2)
+    if words[0] in ("-h", "--help", "--help-all"):
         print(usage())
-        return 0 if words else 2
+        return 0
     command = words[0]
     if command in ("-V", "--version"):
         print(f"bit-transformer {__version__}")

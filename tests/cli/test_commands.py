@@ -187,7 +187,14 @@ def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"  {command} " in printed for command in COMMANDS)
+
+
+def test_a_missing_command_is_an_error_and_lists_them(capsys):
     assert main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("bit-transformer: a command is needed\n\nusage: ")
+    assert all(f"  {command} " in printed.err for command in COMMANDS)
 
 
 def test_python_m_runs_the_command_line():
