@@ -5,4 +5,5 @@ import sys
 from bit_transformer.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["watch", *sys.argv[1:]]))
+    sys.argv.insert(1, "watch")
+    sys.exit(main())

@@ -6,4 +6,5 @@ import sys
 from bit_transformer.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["dashboard", *sys.argv[1:]]))
+    sys.argv.insert(1, "dashboard")
+    sys.exit(main())
