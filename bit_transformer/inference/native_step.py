@@ -85,23 +85,33 @@ def _normalized(x: Vector) -> Vector:
 
 
 @reassociated_callee
-def _rotated(x: Vector, cosine: Vector, sine: Vector) -> Vector:
-    half = x.size // 2
-    out = np.empty_like(x)
-    for i in range(half):
-        out[i] = x[i] * cosine[i] + x[i + half] * sine[i]
-        out[i + half] = x[i + half] * cosine[i + half] + x[i] * sine[i + half]
-    return out
+def _copy(x: Vector, out: Vector) -> None:
+    """A loop: numba takes a second to compile the assignment of a slice, which checks shapes."""
+    for i in range(x.size):
+        out[i] = x[i]
 
 
 @reassociated_callee
-def _attended(query: Vector, keys: Matrix, values: Matrix) -> Vector:
+def _rotate(x: Vector, cosine: Vector, sine: Vector, out: Vector) -> None:
+    half = x.size // 2
+    for i in range(half):
+        out[i] = x[i] * cosine[i] + x[i + half] * sine[i]
+        out[i + half] = x[i + half] * cosine[i + half] + x[i] * sine[i + half]
+
+
+@reassociated_callee
+def _attend(query: Vector, keys: Matrix, values: Matrix, out: Vector) -> None:
+    """The mean of the values, weighted by how well their keys fit."""
     length, width = keys.shape
     scale = np.float32(1) / np.sqrt(np.float32(width))
-    weights = _multiply(keys, query) * scale
-    top = weights.max()
+    weights = _multiply(keys, query)
+    top = weights[0] * scale
+    for position in range(length):
+        weights[position] *= scale
+        top = max(top, weights[position])
     total = np.float32(0)
-    out = np.zeros(width, np.float32)
+    for i in range(width):
+        out[i] = np.float32(0)
     for position in range(length):
         weight = np.exp(weights[position] - top)
         total += weight
@@ -109,7 +119,24 @@ def _attended(query: Vector, keys: Matrix, values: Matrix) -> Vector:
             out[i] += weight * values[position, i]
     for i in range(width):
         out[i] /= total
-    return out
+
+
+@reassociated_callee
+def _remember(
+    kv: Vector,
+    head: int,
+    keys: Matrix,
+    values: Matrix,
+    position: int,
+    rotation: tuple[Vector, Vector],
+) -> None:
+    """Store key and value of a head; `kv` holds the keys of all heads, then their values."""
+    width = keys.shape[1]
+    begin = head * width
+    key = _normalized(kv[begin : begin + width])
+    _rotate(key, rotation[0], rotation[1], keys[position])
+    begin += kv.size // 2
+    _copy(kv[begin : begin + width], values[position])
 
 
 @reassociated
@@ -124,14 +151,15 @@ def _attention_step(
 ) -> Vector:
     """What attention adds to `x` (D,); keys and values are (H, capacity, K)."""
     heads, _, width = keys.shape
-    qkv = _apply(project_qkv, _normalized(x)).reshape(3, heads, width)
-    mixed = np.empty((heads, width), np.float32)
+    qkv = _apply(project_qkv, _normalized(x))
+    mixed = np.empty(heads * width, np.float32)
     for head in range(heads):
-        keys[head, position] = _rotated(_normalized(qkv[1, head]), rotation[0], rotation[1])
-        values[head, position] = qkv[2, head]
-        query = _rotated(_normalized(qkv[0, head]), rotation[0], rotation[1])
-        mixed[head] = _attended(query, keys[head, : position + 1], values[head, : position + 1])
-    return _apply(project_out, mixed.reshape(heads * width))
+        begin = head * width
+        query, out = qkv[begin : begin + width], mixed[begin : begin + width]
+        _remember(qkv[heads * width :], head, keys[head], values[head], position, rotation)
+        _rotate(_normalized(query), rotation[0], rotation[1], query)
+        _attend(query, keys[head, : position + 1], values[head, : position + 1], out)
+    return _apply(project_out, mixed)
 
 
 @reassociated
@@ -145,12 +173,11 @@ def _remember_step(
 ) -> Vector:
     """Store the keys and values by which later positions read a position that has stopped; `x` is
     returned as it is."""
-    heads, _, width = keys.shape
+    heads = keys.shape[0]
     lower = (project_qkv[0][x.size :], project_qkv[1][x.size :])
-    kv = _apply(lower, _normalized(x)).reshape(2, heads, width)
+    kv = _apply(lower, _normalized(x))
     for head in range(heads):
-        keys[head, position] = _rotated(_normalized(kv[0, head]), rotation[0], rotation[1])
-        values[head, position] = kv[1, head]
+        _remember(kv, head, keys[head], values[head], position, rotation)
     return x
 
 

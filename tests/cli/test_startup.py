@@ -47,6 +47,17 @@ def test_a_mistyped_flag_loads_neither_torch_nor_numba(command):
     assert not loaded_by(command, "--no-such-flag", code=2) & {"torch", "numba", "rich"}
 
 
+def test_compressing_without_a_model_loads_no_torch(tmp_path):
+    file, coded = tmp_path / "note", tmp_path / "note.btz"
+    file.write_bytes(b"to be or not to be, " * 50)
+    heavy = {"torch", "pydantic"}
+    assert not loaded_by("compress", str(file)) & heavy
+    file.unlink()
+    assert not loaded_by("decompress", str(coded)) & heavy
+    assert file.read_bytes() == b"to be or not to be, " * 50
+    assert not loaded_by("decompress", "--list", str(coded)) & (heavy | {"numba"})
+
+
 def test_the_completion_table_is_current():
     from bit_transformer.cli.completion import TABLE
 
