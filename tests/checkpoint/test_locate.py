@@ -1,5 +1,6 @@
 import pytest
 
+from bit_transformer.checkpoint import locate
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError
@@ -48,3 +49,27 @@ def test_nothing_found_says_what_was_looked_for(tmp_path, what):
         f"{path} {problem}; looked for manifest.json, checkpoints/step-*/manifest.json and "
         "step-*/manifest.json: name a run folder or a checkpoint folder"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("./user/net", False),
+        ("../user/net", False),
+        ("/user/net", False),
+        ("~/net", False),
+        ("a/b/c", False),
+        ("runs/typo", False),
+        ("user/net", True),
+        ("user/net@a/branch", True),
+        ("hf://runs/net", True),
+    ],
+)
+def test_a_hub_is_asked_only_for_what_can_be_no_path(tmp_path, monkeypatch, name, asked):
+    heard: list[str] = []
+    monkeypatch.setattr(locate, "_fetchers", [lambda word: heard.append(word)])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(CheckpointNotFoundError, match="does not exist"):
+        locate_checkpoint(name)
+    assert heard == ([name] if asked else [])

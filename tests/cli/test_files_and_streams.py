@@ -403,3 +403,14 @@ def test_pages_and_pictures_go_through_links_and_into_devices(here):
     assert Path("real").read_bytes() == b"new"
     atomic.write_output(Path("/dev/null"), b"new")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_listing_of_a_truncated_file_fails(here, capsys):
+    Path("s").write_bytes(TEXT)
+    assert main(["compress", "s"]) == 0
+    whole = Path("s.btz").read_bytes()
+    Path("s.btz").write_bytes(whole[: len(whole) // 2])
+    assert main(["decompress", "--list", "s.btz"]) == 1
+    told = capsys.readouterr()
+    assert f"{len(TEXT):,} bytes" in told.out
+    assert "without its end record: it was cut" in told.err
