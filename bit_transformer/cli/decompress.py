@@ -1,6 +1,7 @@
 """Decompress files, or what can be saved of them."""
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +71,7 @@ class DecompressArguments:
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
     """Say nothing but errors."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
-    """Say the blocks and the time too."""
+    """Say the time it took too."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -86,7 +87,7 @@ class _Job:
     def decompress(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import decompress_stream
 
-        sink_name = destination(name, self.settings, _without_suffix)
+        began, sink_name = time.monotonic(), destination(name, self.settings, _without_suffix)
         with reading(name) as source:
             with (
                 writing(sink_name, source, force=self.settings.force) as sink,
@@ -102,11 +103,13 @@ class _Job:
             remove_input(name, source, sink_name, self.settings)
         shown = "standard output" if sink_name == STANDARD else sink_name
         self.settings.tell(f"{shown}: {raw_bytes:,} bytes")
+        self._tell_time(began)
         return {"file": name, "out": sink_name, "raw_bytes": raw_bytes}
 
     def test(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import decompress_stream
 
+        began = time.monotonic()
         with reading(name) as source, self._progress("testing") as progress:
             raw_bytes = decompress_stream(
                 source,
@@ -116,6 +119,7 @@ class _Job:
                 memory_limit=self.memory_limit,
             )
         self.settings.tell(f"{name}: whole, {raw_bytes:,} bytes")
+        self._tell_time(began)
         return {"file": name, "whole": True, "raw_bytes": raw_bytes}
 
     def recover(self, name: str) -> dict[str, Any]:
@@ -148,6 +152,10 @@ class _Job:
             _show(name, listing)
         _refuse_damage(name, listing.damage)
         return {"file": name, "raw_bytes": listing.raw_bytes, **asdict(listing)}
+
+    def _tell_time(self, began: float) -> None:
+        if self.settings.verbose:
+            self.settings.tell(f"  {time.monotonic() - began:.1f} s")
 
     def _progress(self, title: str) -> Any:
         return progress_bar(title, None, hidden=self.settings.quiet or self.settings.json)

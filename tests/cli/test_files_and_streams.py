@@ -259,6 +259,9 @@ def test_options_are_those_of_other_compressors(here, capsysbinary):
     assert capsysbinary.readouterr() == (b"", b"")
     assert main(["compress", "-dc", "s.btz"]) == 0
     assert capsysbinary.readouterr().out == TEXT
+    for words in (["decompress", "-vf", "s.btz"], ["decompress", "-vt", "s.btz"]):
+        assert main(words) == 0
+        assert capsysbinary.readouterr().err.endswith(b" s\n")
     assert main(["compress", "-l", "s.btz"]) == 0
     assert b"s.btz: " in capsysbinary.readouterr().out
     assert main(["compress", "-c1qT0", "s", "s"]) == 0
