@@ -3,6 +3,7 @@
 Importing this loads next to nothing, so that help and a mistyped command take no time.
 """
 
+import errno
 import importlib
 import os
 import signal
@@ -20,6 +21,12 @@ from bit_transformer.cli.process import (
 from bit_transformer.device import prepare_threads
 from bit_transformer.errors import BitTransformerError, Interrupted, StorageError
 from bit_transformer.version import __version__
+
+_REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO),
+}
+"""A full disk, rights, limits: what a machine lacks is no fault of ours."""
 
 
 def usage() -> str:
@@ -99,9 +106,13 @@ def _guarded(words: list[str]) -> int:
         what = "there is not enough memory for this; a smaller batch, model or block needs less"
         return _explain(error, what, 1, words)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            what = f"cannot use {error.filename}: {error.strerror}"
+        elif error.errno in _REFUSALS:
+            what = f"the system refuses what is needed: {error.strerror}"
+        else:
             return _internal(error, words)
-        return _explain(error, f"cannot use {error.filename}: {error.strerror}", 1, words)
+        return _explain(error, what, 1, words)
     except Exception as error:
         return _internal(error, words)
 

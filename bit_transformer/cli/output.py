@@ -20,13 +20,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
+    class Pipe(Console):
+        """Says that nobody reads any more, instead of ending the process by itself."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
     table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*row)
     # Names are text: no markup, no names of emoji.
-    console = Console(file=sys.stdout, markup=False, emoji=False)
+    console = Pipe(file=sys.stdout, markup=False, emoji=False)
     # Apart from the table, whose width a title of its own would be wrapped to.
     console.print(title, style="bold", highlight=False, soft_wrap=True)
     console.print(table)

@@ -32,7 +32,8 @@ def digest_of(function: CompiledFunction) -> bytes:
 def _walk(value: Any, seen: set[int]) -> list[bytes]:
     """What a value is made of; functions that were seen before are only named."""
     if isinstance(value, CompiledFunction):
-        own = [repr(sorted(value.options.items(), key=str)).encode()]
+        options = sorted(value.options.items())
+        own = [f"{name}={_written(option)}".encode() for name, option in options]
         return own + _walk(value.function, seen)
     if isinstance(value, FunctionType):
         return _walk_function(value, seen)
@@ -70,10 +71,19 @@ def _walk_function(function: FunctionType, seen: set[int]) -> list[bytes]:
             if isinstance(constant, CodeType):
                 pending.append(constant)
             elif constant != function.__doc__:
-                parts.append(f"{type(constant).__name__} {constant!r}".encode())
+                parts.append(f"{type(constant).__name__} {_written(constant)}".encode())
         for global_name in code.co_names:
             if global_name in function.__globals__:
                 parts += _walk(function.__globals__[global_name], seen)
     for cell in function.__closure__ or ():
         parts += _walk(cell.cell_contents, seen)
     return parts + _walk(function.__defaults__, seen)
+
+
+def _written(value: Any) -> str:
+    """The same text in every process; the order of a set of strings is another in each."""
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_written, value)))}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))})"
+    return repr(value)

@@ -1,5 +1,7 @@
 """What the process of a command owes its caller: streams, signals and exit codes."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import pytest
 
 from bit_transformer.cli.main import main
+from bit_transformer.cli.output import print_table
 from bit_transformer.cli.process import signals_raise
 from bit_transformer.errors import Interrupted, StoppedError
 
@@ -48,6 +51,16 @@ def test_a_reader_that_goes_away_is_no_error_of_ours():
     ended = shell("(sleep 2; $B completion fish) | true; echo ${PIPESTATUS[0]}")
     assert ended.stdout == "141\n"
     assert ended.stderr == ""
+
+
+def test_a_reader_of_a_table_that_goes_away_is_no_error_of_ours(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with pytest.raises(BrokenPipeError):
+        print_table("Runs", ("name",), [("first",)])
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -101,6 +114,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored():
         (Interrupted(signal.SIGHUP), 129, "stopped by SIGHUP"),
         (StoppedError("stopped at step 2 of 4", signal.SIGINT), 130, "stopped at step 2 of 4"),
         (PermissionError(13, "Permission denied", "x"), 1, "cannot use x: Permission denied"),
+        (OSError(28, "No space left on device"), 1, "the system refuses what is needed: No space"),
         (MemoryError(), 1, "there is not enough memory for this"),
         (SystemExit("that is all"), 1, "that is all"),
     ],

@@ -103,6 +103,23 @@ def test_a_change_to_anything_that_is_compiled_is_another_digest(monkeypatch):
     assert _digest() == before
 
 
+def test_a_digest_is_the_same_in_every_process():
+    """The order of a set, as of the options of fast arithmetic, depends on the hash seed."""
+    program = (
+        "from bit_transformer.native.digest import digest_of\n"
+        "from bit_transformer.native.functions import reassociated\n"
+        "def close(word):\n"
+        "    return word in {'near', 'far', 'here', 'there', 'nowhere'}\n"
+        "print(digest_of(reassociated(close)).hex())\n"
+    )
+    command = [sys.executable, "-c", program]
+    found = {
+        subprocess.check_output(command, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+
+
 def test_what_cannot_be_followed_is_refused(monkeypatch):
     monkeypatch.setitem(globals(), "SCALE", object())
     with pytest.raises(TypeError, match="nothing tells whether that has changed"):

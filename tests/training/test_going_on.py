@@ -269,11 +269,11 @@ def test_too_few_windows_for_a_gate_are_told_with_the_number(settings, tmp_path,
 
 
 def test_generating_through_the_documented_floors_says_how_little_they_see(
-    settings, tmp_path, capsys
+    settings, tmp_path, capsysbinary
 ):
     train_run(settings(steps=1), tmp_path / "run", progress=False)
     main(["generate", str(tmp_path / "run"), "--gate", "--new-bytes", "4"])
-    assert "the documented floors of C and S are nearly blind" in capsys.readouterr().err
+    assert b"the documented floors of C and S are nearly blind" in capsysbinary.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,9 @@ def _spec(path: str, field: Mapping[str, Any], default: Any, required: bool) -> 
         kind = "list"
     elif field.get("format") == "password":
         kind = "secret"
+    if kind == "list" and default is None and not field.get("nullable"):
+        # A list that is empty by default is made anew for each request, so no schema has it.
+        default = []
     return FieldSpec(
         path=path,
         kind=kind,
