@@ -44,7 +44,7 @@ def _require_headers(found):
         (403, "GET", "/status", None, {"Origin": "null"}),
         (404, "GET", "/no", None, {}),
         (405, "DELETE", "/status", None, {}),
-        (413, "POST", "/infer", b" " * 2_000_000, {}),
+        (413, "POST", "/infer", None, {"Content-Length": "2000000"}),
         (422, "POST", "/infer", b'{"new_bytes": 0}', {}),
         (400, "POST", "/infer", b"{", {}),
         (406, "GET", "/mcp", None, {}),
