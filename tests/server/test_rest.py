@@ -48,7 +48,7 @@ def test_a_run_is_made_shown_and_listed(served):
     assert made["summary"] | {"created": 0} == {
         "name": "two",
         "step": 0,
-        "steps": 900,
+        "steps": 500,
         "bits_per_byte": None,
         "ended": False,
         "problem": None,
@@ -200,10 +200,10 @@ def test_an_internal_error_says_nothing_of_its_inside(served, monkeypatch, caplo
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(served, monkeypatch):
-    def full(path, content):
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bit_transformer.checkpoint.atomic.write_synced", full)
+    monkeypatch.setattr("bit_transformer.checkpoint.atomic.os.fsync", full)
     for path, body in (("/files", {"name": "a", "text": "x"}), ("/init", {"run": "two"})):
         status, _, problem = served.ask("POST", path, body)
         assert (status, problem["type"]) == (507, "urn:bit-transformer:problem:storage")
