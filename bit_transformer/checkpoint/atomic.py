@@ -1,5 +1,6 @@
 """Files that are either the old or the new one, whatever happens while they are written."""
 
+import errno
 import json
 import os
 import re
@@ -53,6 +54,8 @@ def atomic_file(
     its `times` too. Nobody else can read it before.
     """
     with storage_errors(path):
+        if not path.name:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         partial = temporary_sibling(path)
         try:
             with _created(partial, _USUAL if like is None else _PRIVATE) as file:

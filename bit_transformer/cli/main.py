@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None:
             prepare_streams()
             prepare_threads(os.environ)
-        with signals_raise():
-            code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
+        with signals_raise() as raised:
+            code = _guarded(list(sys.argv[1:] if arguments is None else arguments), raised)
     except KeyboardInterrupt as interrupt:
         code = _interrupted(interrupt)
     if arguments is None:
@@ -90,8 +90,8 @@ def _flushed(code: int) -> int:
     return code
 
 
-def _guarded(words: list[str]) -> int:
-    """The exit code of a command, whatever happens in it."""
+def _guarded(words: list[str], raised: Sequence[int]) -> int:
+    """The exit code of a command, whatever happens in it; `raised` has the signals that were."""
     try:
         return _run(words)
     except BitTransformerError as error:
@@ -106,15 +106,22 @@ def _guarded(words: list[str]) -> int:
         what = "there is not enough memory for this; a smaller batch, model or block needs less"
         return _explain(error, what, 1, words)
     except OSError as error:
-        if error.filename is not None:
-            what = f"cannot use {error.filename}: {error.strerror}"
-        elif error.errno in _REFUSALS:
-            what = f"the system refuses what is needed: {error.strerror}"
-        else:
-            return _internal(error, words)
-        return _explain(error, what, 1, words)
+        return _refused(error, words)
     except Exception as error:
+        if raised:
+            # Python and libraries, while they import, make other errors of an interrupt.
+            return _interrupted(Interrupted(raised[0]))
         return _internal(error, words)
+
+
+def _refused(error: OSError, words: Sequence[str]) -> int:
+    if error.filename is not None:
+        what = f"cannot use {error.filename}: {error.strerror}"
+    elif error.errno in _REFUSALS:
+        what = f"the system refuses what is needed: {error.strerror}"
+    else:
+        return _internal(error, words)
+    return _explain(error, what, 1, words)
 
 
 def _run(words: list[str]) -> int:
@@ -149,7 +156,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
     # An interrupt that came while text was run, as dataclasses do, is still kept as unhandled and
     # would end the process by its signal; running any text clears that.
     exec("")
-    if isinstance(interrupt, Interrupted):
+    if isinstance(interrupt, Interrupted) and interrupt.signal_number != signal.SIGINT:
         name = signal.Signals(interrupt.signal_number).name
         return _fail(f"stopped by {name}", interrupt.exit_code)
     return _fail("interrupted", 128 + signal.SIGINT)

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -48,6 +49,17 @@ class Output(io.FileIO):
             raise StorageError(f"cannot write to standard output: {why}") from error
 
 
+class Errors(io.FileIO):
+    """Standard error; where nobody can be told, the work goes on, and the exit code tells."""
+
+    def write(self, data: Any, /) -> int:
+        """The number of bytes written, or that are given up."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 class ClosedOutput(io.RawIOBase):
     """Standard output that the caller has closed: what is written is not lost in silence."""
 
@@ -77,8 +89,11 @@ def prepare_streams() -> None:
         )
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open to the end)
-    elif isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors=_SHOWN)
+    elif sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        told = Errors(sys.stderr.fileno(), "wb", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(told), sys.stderr.encoding, _SHOWN, line_buffering=True
+        )
 
 
 def _fill_descriptors() -> None:
@@ -135,20 +150,30 @@ def drop(stream: TextIO) -> None:
 
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_BEFORE = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(_ENDING, signal.SIG_DFL)
+"""What happens to signals where nobody has seen to them yet."""
 
 
 @contextmanager
-def signals_raise() -> Iterator[None]:
+def signals_raise() -> Iterator[list[int]]:
     """SIGTERM and SIGHUP raise `Interrupted` in the main thread, once; further ones are ignored, so
-    that what the first one has begun to clean up is cleaned up.
+    that what the first one has begun to clean up is cleaned up. SIGINT raises each time.
 
-    A signal that the caller has ignored, as `nohup` does, stays ignored.
+    A signal that the caller has ignored, as `nohup` does, stays ignored. The value is a list of the
+    signals that were raised.
     """
     told: list[int] = []
+    raised: list[int] = []
 
     def tell(number: int, frame: FrameType | None) -> None:
-        if not told:
+        if _torch_is_loading(frame):
+            _tell_later(number)
+        elif number == signal.SIGINT:
+            raised.append(number)
+            raise KeyboardInterrupt
+        elif not told:
             told.append(number)
+            raised.append(number)
             raise Interrupted(number)
 
     def tell_again(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -158,11 +183,10 @@ def signals_raise() -> Iterator[None]:
             sys.__unraisablehook__(unraisable)
             return
         told.clear()
-        number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
-        _thread.interrupt_main(signal.Signals(number))
+        _tell_later(error.signal_number if isinstance(error, Interrupted) else signal.SIGINT)
 
     hook = sys.unraisablehook
-    numbers = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
+    numbers = [number for number, before in _BEFORE.items() if signal.getsignal(number) is before]
     try:
         for number in numbers:
             signal.signal(number, tell)
@@ -171,11 +195,31 @@ def signals_raise() -> Iterator[None]:
         numbers = []
     sys.unraisablehook = tell_again
     try:
-        yield
+        yield raised
     finally:
         sys.unraisablehook = hook
         for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, _BEFORE[number])
+
+
+def _torch_is_loading(frame: FrameType | None) -> bool:
+    """Whether an interrupt would come out of torch's own start in C++, which ends the process with
+    a page about itself when it meets one."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch" and frame.f_code.co_name == "<module>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _tell_later(number: int) -> None:
+    """Have a signal told in a moment, from wherever the main thread is then."""
+
+    def tell() -> None:
+        time.sleep(0.02)
+        _thread.interrupt_main(signal.Signals(number))
+
+    _thread.start_new_thread(tell, ())
 
 
 def leave_to_the_system() -> None:

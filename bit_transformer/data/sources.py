@@ -66,7 +66,7 @@ def absolute_source(spec: str) -> str:
         return spec
     if spec.startswith(SCHEME):
         return absolute_hub_source(spec)
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if path.is_absolute():
         return str(path)
     if glob.has_magic(spec) and not path.exists():
@@ -91,7 +91,7 @@ def _resolve(spec: str, spool: Path, stdin: ByteStream | None) -> list[Path]:
         return [_spool_stdin(spooled_stdin(spool), stdin)]
     if spec.startswith(SCHEME):
         return [spool_hub_source(spec, spool)]
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if path.is_dir():
         return _non_empty(_walk(path), f"folder {spec}")
     if path.exists():

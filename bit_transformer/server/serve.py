@@ -19,6 +19,7 @@ from bit_transformer.server.access.headers import COMMON, DOCUMENTS_ARE_DATA
 from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
 from bit_transformer.server.access.token import settle_token
 from bit_transformer.server.app import Access, create_app
+from bit_transformer.server.ending import ends_in_order
 from bit_transformer.server.jobs.queue import JobQueue, Launch, launch_worker
 from bit_transformer.server.models import ModelStore
 from bit_transformer.server.operations.registry import Engine
@@ -59,7 +60,7 @@ def run_server(
     token: str | None,
     announce: Callable[[str, Path], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM; `announce` hears of the URL and the token's file first.
+    """Serve until SIGINT, SIGTERM or SIGHUP; `announce` hears of URL and token's file first.
 
     Raises `ConfigError` for an address that cannot be had, or that others can reach without a token
     that was given; `ConflictError` while another server has the folder.
@@ -74,8 +75,9 @@ def run_server(
         engine.jobs.open()
         try:
             server, url = make_server(engine, address, listener, token)
-            announce(url, engine.workspace.token)
-            server.run(sockets=[listener])
+            with ends_in_order():
+                announce(url, engine.workspace.token)
+                server.run(sockets=[listener])
         finally:
             engine.jobs.close()
 

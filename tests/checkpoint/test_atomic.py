@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,12 @@ def test_content_is_written_and_nothing_else_is_left(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"é": [1, None]}
     assert (tmp_path / "a.json").read_text().endswith("\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.json", "a.txt"]
+
+
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_path_without_a_name_is_a_folder(name):
+    with pytest.raises(StorageError, match=r"[Dd]irectory"):
+        atomic.atomic_write_bytes(Path(name), b"x")
 
 
 def test_the_file_has_the_usual_permissions(tmp_path):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -37,6 +38,8 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("$B --help >&-", 1, "cannot write to standard output: it is closed"),
         ("$B fly 2>&-", 2, ""),
         ("$B fly >&- 2>/dev/full", 2, ""),
+        ("$B --debug runs none 2>/dev/full", 1, ""),
+        ("$B runs none --debug 2>/dev/full", 1, ""),
         ("$B --version <&-", 0, ""),
         ("$B runs none --json >&-", 1, "none is no folder; name one that holds run folders"),
     ],
@@ -128,6 +131,55 @@ def test_every_end_has_its_code_and_one_line(error, code, line, monkeypatch, cap
     printed = capsys.readouterr().err
     assert printed.startswith(f"bit-transformer: {line}")
     assert printed.count("\n") == 1
+
+
+def test_a_reader_of_messages_that_goes_away_stops_no_work(tmp_path):
+    (tmp_path / "a").write_bytes(b"to be or not to be")
+    ended = shell(f"exec 2> >(exec true); sleep 0.5; $B compress {tmp_path}/a; echo $?")
+    assert ended.stdout == "0\n"
+    assert (tmp_path / "a.btz").stat().st_size > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_torch_starts_waits_until_it_has(number):
+    """Its C++ ends the process by itself when an interrupt comes out of its callbacks."""
+    torch = compile(f"import os; os.kill(os.getpid(), {int(number)}); done.append(1)", "", "exec")
+    done: list[int] = []
+
+    def load() -> None:
+        exec(torch, {"__name__": "torch", "done": done})
+        time.sleep(5)
+
+    with signals_raise(), pytest.raises(KeyboardInterrupt):
+        load()
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_hits_a_finalizer_comes_again():
+    class Ended:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def work() -> None:
+        ended = Ended()
+        del ended
+        time.sleep(5)
+
+    with signals_raise(), pytest.raises(Interrupted):
+        work()
+
+
+def test_an_interrupt_that_a_library_makes_another_error_of_is_still_one(monkeypatch, capsys):
+    def fail(words: list[str]) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise TypeError("expected a message argument") from None
+
+    monkeypatch.setattr("bit_transformer.cli.runs.run", fail)
+    assert main(["runs"]) == 143
+    assert capsys.readouterr().err == "bit-transformer: stopped by SIGTERM\n"
 
 
 def test_an_interrupt_while_libraries_load_is_one_line():

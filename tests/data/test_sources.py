@@ -50,6 +50,12 @@ def test_a_file_whose_name_looks_like_a_glob(resolve, tree):
     assert resolve(odd) == [odd]
 
 
+def test_a_file_whose_name_looks_like_a_user(resolve, tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    (tree / "~nobody-of-this-name").write_bytes(b"x")
+    assert resolve("~nobody-of-this-name") == [tree / "~nobody-of-this-name"]
+
+
 def test_paths_survive_a_change_of_folder(resolve, tree, monkeypatch):
     monkeypatch.chdir(tree)
     assert resolve("a.txt") == [tree / "a.txt"]

@@ -61,6 +61,8 @@ class Outcome:
     seconds: float = 0.0
     signalled: bool = False
     hung: bool = False
+    by_signal: bool = False
+    """Whether the system ended it, as it does once the work is done."""
     before: Snapshot = field(default_factory=dict)
     after: Snapshot = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
@@ -111,9 +113,10 @@ def _process(case: Case, work: Path, temporary: Path, models: Models, stack: Exi
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            outcome.stdout, outcome.stderr = (found or b"" for found in process.communicate())
     # A shell shows the end by a signal so.
     outcome.code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+    outcome.by_signal = process.returncode < 0
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -339,7 +342,8 @@ def _words(case: Case, outcome: Outcome) -> Iterator[str]:
         yield from (f"it names a class, {name!r}" for name in set(CLASS_NAME.findall(said)))
     if outcome.code == 0 and re.search(rb"\berror\b", outcome.stderr, re.IGNORECASE):
         yield "exit code 0, and it speaks of an error"
-    can_be_read = case.stderr == "pipe" and outcome.code != 141
+    # A signal that came when all was done, and the end was left to the system, has no words.
+    can_be_read = case.stderr == "pipe" and outcome.code != 141 and not outcome.by_signal
     if outcome.code != 0 and can_be_read and not outcome.stderr.strip():
         yield f"exit code {outcome.code} without a word on standard error"
 

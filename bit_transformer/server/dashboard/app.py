@@ -15,6 +15,7 @@ from bit_transformer.server.dashboard.login import Login
 from bit_transformer.server.dashboard.page import draw_page
 from bit_transformer.server.dashboard.policy import PagePolicy
 from bit_transformer.server.dashboard.pulse import Pulse
+from bit_transformer.server.ending import ends_in_order
 
 PASSWORD_VARIABLE = "BIT_TRANSFORMER_PASSWORD"
 _FAVICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 26"><g fill="none"
@@ -34,7 +35,7 @@ class Place:
 
 
 def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT, SIGTERM or SIGHUP.
 
     Raises `ConfigError` for an address that cannot be had, or that others can reach without a
     password.
@@ -59,20 +60,21 @@ def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
         app.add_middleware(Login, password=place.password)
     app.add_middleware(SameSite, hosts=hosts)
     app.add_middleware(PagePolicy)
-    ui.run(
-        host=place.host,
-        port=place.port,
-        title="BitTransformerLM",
-        favicon=_FAVICON,
-        dark=None,
-        language="en-US",
-        show=False,
-        reload=False,
-        reconnect_timeout=30,
-        show_welcome_message=False,
-        server_header=False,
-        headers=[*COMMON, NO_FRAMES],
-    )
+    with ends_in_order():
+        ui.run(
+            host=place.host,
+            port=place.port,
+            title="BitTransformerLM",
+            favicon=_FAVICON,
+            dark=None,
+            language="en-US",
+            show=False,
+            reload=False,
+            reconnect_timeout=30,
+            show_welcome_message=False,
+            server_header=False,
+            headers=[*COMMON, NO_FRAMES],
+        )
 
 
 def _require_free(place: Place) -> None:
