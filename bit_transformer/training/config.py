@@ -53,7 +53,7 @@ class OptimizerConfig:
 class TrainConfig:
     """How long, in what steps, and what happens beside them."""
 
-    steps: int = 500
+    steps: int = 600
     """Optimizer steps."""
     batch_size: int = 8
     """Windows per optimizer step, over all micro-batches."""

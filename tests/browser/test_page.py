@@ -85,7 +85,7 @@ def test_settings_of_others_are_not_believed(open_page: Open) -> None:
     forms = {"train": {"train.steps": "many", "no.such": 1, "model.d_model": True}}
     page = open_page(stored={"tab": "nowhere", "run": "../..", "forms": forms})
     tab(page, "Train")
-    assert shown(page).get_by_label("Steps", exact=True).input_value() == "500"
+    assert shown(page).get_by_label("Steps", exact=True).input_value() == "600"
 
 
 def _stored(page: Any) -> str:

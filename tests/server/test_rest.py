@@ -48,7 +48,7 @@ def test_a_run_is_made_shown_and_listed(served):
     assert made["summary"] | {"created": 0} == {
         "name": "two",
         "step": 0,
-        "steps": 500,
+        "steps": 600,
         "bits_per_byte": None,
         "ended": False,
         "problem": None,
