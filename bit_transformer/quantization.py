@@ -15,7 +15,8 @@ import importlib
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -321,11 +322,14 @@ def _prepare(stack: nn.Module) -> None:
             weight_dtype=torch.int4,  # type: ignore[attr-defined]
             granularity=library.PerGroup(group),
         )
-        library.quantize_(
-            stack,
-            training.QATConfig(base, step="prepare"),
-            lambda module, _, size=group: type(module) is nn.Linear and _group_of(module) == size,
-        )
+        with _no_library_speaks():
+            library.quantize_(
+                stack,
+                training.QATConfig(base, step="prepare"),
+                lambda module, _, size=group: (
+                    type(module) is nn.Linear and _group_of(module) == size
+                ),
+            )
 
 
 def _is_prepared(module: nn.Module) -> bool:
@@ -340,11 +344,8 @@ def _network(model: nn.Module) -> BitTransformer:
 
 @functools.cache
 def _torchao() -> tuple[Any, Any]:
-    # It announces on import which of its GPU kernels this machine cannot load.
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _no_library_speaks():
             return (
                 importlib.import_module("torchao.quantization"),
                 importlib.import_module("torchao.quantization.qat"),
@@ -354,5 +355,16 @@ def _torchao() -> tuple[Any, Any]:
             "training in 4 bits, and loading a checkpoint of such a training, needs torchao; "
             "install bit-transformer[qat], or load the model after `quantize --to int4`"
         ) from error
+
+
+@contextmanager
+def _no_library_speaks() -> Iterator[None]:
+    """Torchao announces as its parts are imported, some of them late, which kernels this machine
+    cannot load and what its next version will refuse."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(level)

@@ -1,6 +1,8 @@
 """Weights in 8 and 4 bits: error bounds, what is stored, what is trained and what is refused."""
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -197,3 +199,12 @@ def test_what_cannot_be_done_says_so(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"install bit-transformer\[qat\]"):
         prepare_qat_fx(tiny_model())
+
+
+def test_no_library_speaks_while_a_model_is_put_into_four_bits(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "model")
+    words = ["quantize", str(tmp_path / "model"), "--to", "int4", "--out", str(tmp_path / "small")]
+    command = [sys.executable, "-m", "bit_transformer", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0
+    assert ended.stderr == ""
