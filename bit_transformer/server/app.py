@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.routing import Match
 
 from bit_transformer.server.access.answers import App, FreshAnswers, Scope
 from bit_transformer.server.access.origins import SameSite
@@ -72,7 +73,10 @@ def _guarded(app: App, engine: Engine, access: Access) -> App:
         uploads = scope["method"] == "PUT" and scope["path"].startswith("/files/")
         return limits.upload_bytes if uploads else limits.body_bytes
 
-    bounded = BoundedRequest(BoundedShape(app), most_bytes, limits.silence_seconds)
+    def is_answered(scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
+
+    bounded = BoundedRequest(BoundedShape(app, is_answered), most_bytes, limits.silence_seconds)
     known = BearerToken(bounded, access.token)
     limited = RateLimit(known, limits.requests_per_second, limits.burst)
     return FreshAnswers(SameSite(limited, access.hosts, access.origins))

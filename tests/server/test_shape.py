@@ -132,6 +132,14 @@ def test_long_addresses_are_not_sent_back(served):
         assert int(headers["content-length"]) < 5000
 
 
+@pytest.mark.parametrize("body", [b"\0\x89PNG", b"[" * 900, b"{}"])
+def test_a_wrong_method_or_address_is_named_before_the_body_is_looked_at(served, body):
+    status, headers, _ = served.ask("POST", "/files/0", body, {"Content-Type": "image/png"})
+    assert (status, set(headers["allow"].split(", "))) == (405, {"DELETE", "GET", "PUT"})
+    assert served.ask("POST", "/nowhere", body)[0] == 404
+    assert served.ask("GET", "/nowhere?" + "&" * 200)[0] == 404
+
+
 def test_what_is_meant_passes(served):
     sources = ["text"] * 500
     body = {"run": "two", "data": {"sources": sources}, "model": {"d_model": 16, "nhead": 2}}

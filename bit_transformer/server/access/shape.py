@@ -6,6 +6,7 @@ brackets are counted in the bytes, which takes milliseconds and makes no objects
 """
 
 import re
+from collections.abc import Callable
 
 import anyio.to_thread
 
@@ -20,14 +21,18 @@ _AT_ONCE = 16 << 10
 
 
 class BoundedShape:
-    """Refuses requests of too many parameters, and JSON of too many values or too deep."""
+    """Refuses requests of too many parameters, and JSON of too many values or too deep.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    `is_answered` says whether the application has an answer to this method at this address. Where
+    it has none, nothing reads the body, and the application says which of the two is wrong.
+    """
+
+    def __init__(self, app: App, is_answered: Callable[[Scope], bool]) -> None:
+        self._app, self._is_answered = app, is_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; an upload is no JSON and passes as it comes."""
-        if scope["type"] != "http":
+        """One request; an upload is not JSON and passes as it comes."""
+        if scope["type"] != "http" or not self._is_answered(scope):
             await self._app(scope, receive, send)
             return
         given = scope["query_string"].count(b"&") + 1
@@ -80,7 +85,7 @@ def judge(body: bytes) -> Problem | None:
     """What is wrong with the shape of a JSON document; None where nothing is."""
     if b"\0" in body:
         # Other encodings of Unicode, in which the signs below would be told wrongly.
-        return problem(400, "the body is no JSON in UTF-8: it holds a zero byte")
+        return problem(400, "the body is not JSON in UTF-8: it holds a zero byte")
     signs = _outside_strings(body)
     values = signs.count(b",") + signs.count(b"[") + signs.count(b"{")
     if values > MOST_VALUES:
