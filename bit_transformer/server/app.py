@@ -66,7 +66,7 @@ def create_app(engine: Engine, access: Access) -> App:
     return _guarded(app, engine, access)
 
 
-def _guarded(app: App, engine: Engine, access: Access) -> App:
+def _guarded(app: FastAPI, engine: Engine, access: Access) -> App:
     limits = engine.limits
 
     def most_bytes(scope: Scope) -> int:
