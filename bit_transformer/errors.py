@@ -299,3 +299,9 @@ class UnreachableError(ServiceError):
 
 class RefusedError(ServiceError):
     """The server refused; the message is its own."""
+
+
+def require(holds: bool, name: str, value: object, limit: str) -> None:
+    """Raise `ConfigError` unless the setting `name` is within its limit."""
+    if not holds:
+        raise ConfigError(f"{name} must be {limit}, got {value}")

@@ -353,7 +353,7 @@ def _torchao() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtraError(
             "training in 4 bits, and loading a checkpoint of such a training, needs torchao; "
-            "install bit-transformer[qat], or load the model after `quantize --to int4`"
+            "pip install 'bit-transformer[qat]', or load the model after `quantize --to int4`"
         ) from error
 
 

@@ -197,7 +197,7 @@ def test_what_cannot_be_done_says_so(monkeypatch):
 
     quantization._torchao.cache_clear()
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(MissingExtraError, match=r"install bit-transformer\[qat\]"):
+    with pytest.raises(MissingExtraError, match=r"install 'bit-transformer\[qat\]"):
         prepare_qat_fx(tiny_model())
 
 

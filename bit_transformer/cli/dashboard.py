@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bit_transformer.cli.output import parse
-from bit_transformer.errors import MissingExtraError
+from bit_transformer.extras import extra_imports
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,10 @@ class DashboardArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(DashboardArguments, words, command="dashboard")
-    try:
+    with extra_imports(extra="dashboard", purpose="the dashboard"):
         from bit_transformer.server.access.origins import in_url
         from bit_transformer.server.client import find_address, find_token
         from bit_transformer.server.dashboard.app import PASSWORD_VARIABLE, Place, run_dashboard
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the dashboard needs {error.name}; install bit-transformer[dashboard]"
-        ) from error
     password = arguments.password or os.environ.get(PASSWORD_VARIABLE)
     place = Place(arguments.host, arguments.port, arguments.allow_host, password)
     address = find_address(arguments.server)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bit_transformer.cli.output import parse
-from bit_transformer.errors import MissingExtraError
+from bit_transformer.extras import extra_imports
 from bit_transformer.server.settings import Limits
 
 
@@ -36,12 +36,8 @@ class ServeArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(ServeArguments, words, command="serve")
-    try:
+    with extra_imports(extra="server", purpose="the server"):
         from bit_transformer.server import serve
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the server needs {error.name}; install bit-transformer[server]"
-        ) from error
     address = serve.Address(
         arguments.host, arguments.port, arguments.allow_host, arguments.allow_origin
     )

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from bit_transformer.data.spool import spool_atomically
-from bit_transformer.errors import ConfigError, MissingExtraError, SourceError
+from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.extras import extra_imports
 
 SCHEME = "hf://"
 DEFAULT_BYTES = 1_000_000_000
@@ -147,10 +148,6 @@ def _limited(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _import_load_dataset() -> Any:
-    try:
+    with extra_imports("the library datasets", extra="data", purpose=f"a source of {SCHEME}"):
         from datasets import load_dataset
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{SCHEME} sources need the `data` extra: pip install 'bit-transformer[data]'"
-        ) from error
     return load_dataset

@@ -23,9 +23,9 @@ from bit_transformer.errors import (
     HubError,
     HubNotFoundError,
     HubUnreachableError,
-    MissingExtraError,
     StorageError,
 )
+from bit_transformer.extras import extra_imports
 
 Progress = Callable[[int, int, str], None]
 """Told as a transfer goes on: bytes done, bytes in all, name of the file."""
@@ -42,13 +42,9 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 def library() -> Any:
     """The module huggingface_hub, with its submodule of errors; raises `MissingExtraError`."""
-    try:
+    with extra_imports("huggingface_hub", extra="hub", purpose="the hub"):
         module = import_module("huggingface_hub")
         import_module("huggingface_hub.errors")
-    except ImportError as error:
-        raise MissingExtraError(
-            "the hub needs the `hub` extra: pip install 'bit-transformer[hub]'"
-        ) from error
     return module
 
 

@@ -2,13 +2,13 @@
 
 import bz2
 import gzip
-import importlib
 import lzma
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bit_transformer.errors import ConfigError, MissingExtraError, SourceError
+from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.extras import import_extra
 
 Compressor = Callable[[bytes], bytes]
 
@@ -74,9 +74,4 @@ def require_compressors(names: Sequence[str]) -> None:
 
 
 def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"comparing with this compressor needs {name}; install bit-transformer[compare]"
-        ) from error
+    return import_extra(name, name, extra="compare", purpose="comparing with this compressor")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bit_transformer.bits.codec import bits_per_symbol
-from bit_transformer.errors import ConfigError, UnsupportedCombination
+from bit_transformer.errors import ConfigError, UnsupportedCombination, require
 
 MAX_PATCH_SIZE = 12
 MAX_MEMORY_SLOTS = 1 << 24
@@ -65,17 +65,17 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("d_model", "nhead", "num_layers", "dim_feedforward", "memory_width"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         self._check_heads()
         self._check_patches()
         self._check_memory()
         self._check_chunks()
         self._check_halting()
         for name in ("dropout", "memory_dropout"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
-        _require(self.logit_cap >= 0, "logit_cap", self.logit_cap, "at least 0")
-        _require(math.isfinite(self.logit_cap), "logit_cap", self.logit_cap, "finite; 0 is no cap")
-        _require(self.rotary_base > 1, "rotary_base", self.rotary_base, "above 1")
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        require(self.logit_cap >= 0, "logit_cap", self.logit_cap, "at least 0")
+        require(math.isfinite(self.logit_cap), "logit_cap", self.logit_cap, "finite; 0 is no cap")
+        require(self.rotary_base > 1, "rotary_base", self.rotary_base, "above 1")
 
     def _check_heads(self) -> None:
         if self.d_model % self.nhead:
@@ -91,7 +91,7 @@ class ModelConfig:
 
     def _check_patches(self) -> None:
         limit = f"1 to {MAX_PATCH_SIZE}"
-        _require(1 <= self.patch_size <= MAX_PATCH_SIZE, "patch_size", self.patch_size, limit)
+        require(1 <= self.patch_size <= MAX_PATCH_SIZE, "patch_size", self.patch_size, limit)
         if self.parity and self.patch_size != bits_per_symbol(True):
             raise ConfigError(
                 f"parity needs patch_size=9 (eight bits and their parity), got {self.patch_size}"
@@ -106,9 +106,9 @@ class ModelConfig:
         slots = self.memory_slots
         power_of_two = 1 <= slots <= MAX_MEMORY_SLOTS and slots & (slots - 1) == 0
         limit = f"a power of two up to {MAX_MEMORY_SLOTS}"
-        _require(power_of_two, "memory_slots", slots, limit)
+        require(power_of_two, "memory_slots", slots, limit)
         for span in self.memory_bits:
-            _require(span >= 1, "memory_bits", span, "spans of at least 1 bit")
+            require(span >= 1, "memory_bits", span, "spans of at least 1 bit")
 
     def _check_chunks(self) -> None:
         if self.chunk_size is None:
@@ -138,7 +138,7 @@ class ModelConfig:
             )
 
     def _check_halting(self) -> None:
-        _require(0 < self.act_threshold <= 1, "act_threshold", self.act_threshold, "in (0, 1]")
+        require(0 < self.act_threshold <= 1, "act_threshold", self.act_threshold, "in (0, 1]")
         if self.use_act and self.reversible:
             raise UnsupportedCombination(
                 "use_act and reversible exclude each other: a position that stops early leaves no "
@@ -189,11 +189,6 @@ class ModelConfig:
             raise ConfigError(f"unknown model settings {unknown}; known are {sorted(known)}")
         spans = tuple(fields.get("memory_bits", cls.memory_bits))
         return cls(**{**fields, "memory_bits": spans})
-
-
-def _require(holds: bool, name: str, value: object, limit: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} must be {limit}, got {value}")
 
 
 def _largest_divisor(width: int, at_most: int) -> int:

@@ -6,7 +6,6 @@ readings, and a mixture of Gaussians describes the clouds without being told the
 F is the share of good readings that are less likely than the ones at hand.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bit_transformer.errors import ConfigError, MissingExtraError
+from bit_transformer.errors import ConfigError
+from bit_transformer.extras import import_extra
 
 INPUTS = ("k", "c", "t", "u")
 """Readings that familiarity is of. S is none of them: with it the gate caught fewer degenerate
@@ -120,10 +120,7 @@ def _features(
 
 
 def _mixture(components: int, seed: int) -> Any:
-    try:
-        library = importlib.import_module("sklearn.mixture")
-    except ImportError as error:
-        raise MissingExtraError(
-            "calibrating a gate needs scikit-learn; install bit-transformer[telemetry]"
-        ) from error
+    library = import_extra(
+        "sklearn.mixture", "scikit-learn", extra="telemetry", purpose="calibrating a gate"
+    )
     return library.GaussianMixture(components, reg_covar=1e-3, random_state=seed)

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from bit_transformer.errors import MissingExtraError, SourceError
+from bit_transformer.errors import SourceError
+from bit_transformer.extras import extra_imports
 
 _PATIENCE = 5.0
 """Seconds for a server to end by itself."""
@@ -65,12 +66,8 @@ def python_changes(paths: Sequence[Path], stop: threading.Event | None = None) -
 
     Raises `SourceError` for a path that is not there, `MissingExtraError` without watchfiles.
     """
-    try:
+    with extra_imports("watchfiles", extra="server", purpose="watching files"):
         from watchfiles import PythonFilter, watch
-    except ImportError as error:
-        raise MissingExtraError(
-            "watching files needs watchfiles; install bit-transformer[server]"
-        ) from error
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise SourceError(f"cannot watch {', '.join(missing)}: not there")

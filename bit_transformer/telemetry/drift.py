@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bit_transformer.errors import ConfigError, InvalidPredictionError, MissingExtraError
+from bit_transformer.errors import InvalidPredictionError, require
+from bit_transformer.extras import extra_imports
 
 _OVERSHOOT = 1.166
 """Siegmund's correction of the threshold for sums that jump across it."""
@@ -49,9 +50,9 @@ class DriftDetector:
 
         Raises `ConfigError` for values outside their limits, `MissingExtraError` without river.
         """
-        _require(expected_interval >= 10, "expected_interval", expected_interval, "at least 10")
-        _require(0.1 <= shift <= 10, "shift", shift, "in [0.1, 10]")
-        _require(baseline >= _LEAST_BASELINE, "baseline", baseline, f"at least {_LEAST_BASELINE}")
+        require(expected_interval >= 10, "expected_interval", expected_interval, "at least 10")
+        require(0.1 <= shift <= 10, "shift", shift, "in [0.1, 10]")
+        require(baseline >= _LEAST_BASELINE, "baseline", baseline, f"at least {_LEAST_BASELINE}")
         self._half_shift, self._baseline = shift / 2, baseline
         self._threshold = page_hinkley_threshold(expected_interval, shift)
         self._library = _river()
@@ -176,17 +177,8 @@ def _message(name: str, values: Sequence[float], alarm: int) -> str:
     )
 
 
-def _require(holds: bool, name: str, value: object, limit: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} must be {limit}, got {value}")
-
-
 def _river() -> Any:
-    try:
+    with extra_imports("river", extra="telemetry", purpose="watching metrics for drift"):
         importlib.import_module("river.stats")
         importlib.import_module("river.drift")
         return importlib.import_module("river")
-    except ImportError as error:
-        raise MissingExtraError(
-            "watching metrics for drift needs river; install bit-transformer[telemetry]"
-        ) from error

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from bit_transformer.errors import ConfigError, MissingExtraError, storage_error
+from bit_transformer.errors import ConfigError, storage_error
+from bit_transformer.extras import import_extra
 from bit_transformer.telemetry.drift import detect_metric_drift
 from bit_transformer.telemetry.log import TelemetryLog
 
@@ -165,9 +166,6 @@ def _write(picture: bytes, path: Path) -> None:
 
 
 def _matplotlib() -> Any:
-    try:
-        return importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise MissingExtraError(
-            "drawing telemetry needs matplotlib; install bit-transformer[plots]"
-        ) from error
+    return import_extra(
+        "matplotlib.figure", "matplotlib", extra="plots", purpose="drawing telemetry"
+    )

@@ -5,7 +5,6 @@ K, C, S and attention entropy. scikit-learn (extra `telemetry`) finds the cluste
 sequence that stands for each, and the few directions that a cluster varies along (PCA).
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bit_transformer.errors import ConfigError, InvalidPredictionError, MissingExtraError
+from bit_transformer.errors import ConfigError, InvalidPredictionError
+from bit_transformer.extras import import_extra
 
 _SCALARS = (
     "negentropy_input",
@@ -214,9 +214,4 @@ def _scipy(part: str) -> Any:
 
 
 def _library(name: str, package: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"telemetry is synthesized with {package}; install bit-transformer[telemetry]"
-        ) from error
+    return import_extra(name, package, extra="telemetry", purpose="synthesizing telemetry")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from bit_transformer.data.config import DataConfig
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import ConfigError, require
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
 from bit_transformer.training.schedule import ScheduleName
@@ -43,10 +43,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("embedding_lr", "memory_lr"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        _require(self.lr is None or self.lr > 0, "lr", self.lr, "above 0")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        require(self.lr is None or self.lr > 0, "lr", self.lr, "above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "keep_checkpoints", "recovery_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in (
             "clip_norm",
             "evaluate_every",
@@ -120,13 +120,13 @@ class TrainConfig:
             "patience",
             "max_recoveries",
         ):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         for name in ("warmup", "decay"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
-        _require(0 <= self.weight_average < 1, "weight_average", self.weight_average, "in [0, 1)")
-        _require(self.evaluate_bytes >= 1, "evaluate_bytes", self.evaluate_bytes, "at least 1")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
+        require(0 <= self.weight_average < 1, "weight_average", self.weight_average, "in [0, 1)")
+        require(self.evaluate_bytes >= 1, "evaluate_bytes", self.evaluate_bytes, "at least 1")
         if self.window_bytes is not None:
-            _require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1")
+            require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1")
         if self.memory_budget is not None:
             parse_bytes(self.memory_budget)
         if self.batch_size % self.accumulate:
@@ -148,11 +148,6 @@ def parse_bytes(text: str) -> int:
     return size
 
 
-def _require(holds: bool, name: str, value: object, limit: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} must be {limit}, got {value}")
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a run. The same values give the same run."""
@@ -171,7 +166,7 @@ class RunConfig:
                 f"{self.window_bytes * self.model.bits_per_byte} bits, max_seq_len is "
                 f"{self.model.max_seq_len}; lower the one or raise the other"
             )
-        _require(self.window_bytes >= 1, "max_seq_len in bytes", self.window_bytes, "at least 1")
+        require(self.window_bytes >= 1, "max_seq_len in bytes", self.window_bytes, "at least 1")
 
     @property
     def window_bytes(self) -> int:

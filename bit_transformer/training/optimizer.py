@@ -5,7 +5,6 @@ Every optimizer but Muon is torch's own or from a kept library; this module only
 which weight.
 """
 
-import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adafactor, AdamW, Optimizer, SparseAdam
 
-from bit_transformer.errors import CheckpointMismatchError, MissingExtraError
+from bit_transformer.errors import CheckpointMismatchError
+from bit_transformer.extras import import_extra
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.training.config import OptimizerConfig, OptimizerName
 from bit_transformer.training.muon import FastMuon
@@ -114,13 +114,12 @@ def _rest_optimizer(weights: list[nn.Parameter], config: OptimizerConfig) -> Opt
 
 
 def _lion() -> Callable[..., Optimizer]:
-    try:
-        library = importlib.import_module("pytorch_optimizer")
-    except ImportError as error:
-        raise MissingExtraError(
-            "the optimizer 'lion' needs the package pytorch-optimizer; "
-            "install bit-transformer[optimizers]"
-        ) from error
+    library = import_extra(
+        "pytorch_optimizer",
+        "the package pytorch-optimizer",
+        extra="optimizers",
+        purpose="the optimizer 'lion'",
+    )
     lion: Callable[..., Optimizer] = library.Lion
     return lion
 

@@ -1,12 +1,11 @@
 """Runs and checkpoints to and from the hub. Its library is needed by no other operation."""
 
-import importlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr
 
-from bit_transformer.errors import MissingExtraError
+from bit_transformer.extras import import_extra
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.server.operations.registry import Engine, Prepared, job
 from bit_transformer.server.schemas import Name, Request, Response
@@ -99,12 +98,7 @@ def download_checkpoint(work: Work, request: HubRequest) -> Downloaded:
 
 def hub_functions() -> Any:
     """The module that knows the hub; `MissingExtraError` where it is not to be had."""
-    try:
-        return importlib.import_module("bit_transformer.hub")
-    except ImportError as error:
-        raise MissingExtraError(
-            "the hub needs huggingface_hub; install bit-transformer[hub]"
-        ) from error
+    return import_extra("bit_transformer.hub", "huggingface_hub", extra="hub", purpose="the hub")
 
 
 def _upload(work: Work, request: UploadRequest, *, training: bool) -> Uploaded:

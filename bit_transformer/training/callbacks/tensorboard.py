@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bit_transformer.checkpoint.atomic import atomic_file, storage_errors
-from bit_transformer.errors import MissingExtraError
+from bit_transformer.extras import import_extra
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -27,12 +27,11 @@ class TensorBoardWriter(Callback):
 
     def __init__(self, folder: Path) -> None:
         """Raises `MissingExtraError` where TensorBoard is not installed."""
-        try:
-            self._module = importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise MissingExtraError(
-                "train.tensorboard needs TensorBoard; install bit-transformer[tensorboard]"
-            ) from error
+        self._module = import_extra(
+            *("torch.utils.tensorboard", "TensorBoard"),
+            extra="tensorboard",
+            purpose="train.tensorboard",
+        )
         self._folder = folder
         self._writer: Any = None
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from bit_transformer.errors import MissingExtraError
+from bit_transformer.extras import import_extra
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -23,12 +23,7 @@ class TrackioWriter(Callback):
 
     def __init__(self, run: str, config: dict[str, Any]) -> None:
         """Raises `MissingExtraError` where trackio is not installed."""
-        try:
-            self._trackio = importlib.import_module("trackio")
-        except ImportError as error:
-            raise MissingExtraError(
-                "train.trackio needs trackio; install bit-transformer[trackio]"
-            ) from error
+        self._trackio = import_extra("trackio", "trackio", extra="trackio", purpose="train.trackio")
         self._run, self._config, self._logged = run, config, 0
 
     def on_start(self, trainer: RunningTrainer) -> None:

@@ -110,5 +110,5 @@ def test_a_transfer_ends_when_it_should(engine, hub):
 
 def test_without_its_library_the_extra_is_named(engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "bit_transformer.hub", None)
-    with pytest.raises(MissingExtraError, match=r"install bit-transformer\[hub\]"):
+    with pytest.raises(MissingExtraError, match=r"install 'bit-transformer\[hub\]"):
         _do(engine, "push", {"run": "one", "repo": "me/model"})

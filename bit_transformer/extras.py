@@ -1,0 +1,33 @@
+"""Optional libraries: each belongs to an extra of the package, such as `pip install
+bit-transformer[plots]`."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bit_transformer.errors import MissingExtraError
+
+
+def import_extra(module: str, library: str, *, extra: str, purpose: str) -> Any:
+    """Import a module of an optional library.
+
+    Raises `MissingExtraError`, which names the purpose, the library and the extra to install.
+    """
+    with extra_imports(library, extra=extra, purpose=purpose):
+        return importlib.import_module(module)
+
+
+@contextmanager
+def extra_imports(library: str | None = None, *, extra: str, purpose: str) -> Iterator[None]:
+    """Context for imports of optional libraries; without `library` the module that is missing is
+    named.
+
+    Raises `MissingExtraError`, which names the purpose, the library and the extra to install.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{purpose} needs {library or error.name}; pip install 'bit-transformer[{extra}]'"
+        ) from error
