@@ -24,8 +24,6 @@ from bit_transformer import ModelConfig, OptimizerConfig, Predictor, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.model.halting import HaltingStack
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.config import RegularizerConfig
-from bit_transformer.objectives.regularizers import regularized
 
 _WINDOW = 128
 _THRESHOLDS = (1.0, 0.9, 0.5)
@@ -56,10 +54,10 @@ def main() -> None:
                 memory_bits=(16, 24, 32),
                 memory_slots=1 << 14,
                 use_act=cost is not None,
+                ponder_cost=cost or 0.0,
             )
         )
-        objective = regularized(RegularizerConfig(ponder_cost=cost or 0.0))
-        train(network, dataset, settings, OptimizerConfig(), objective=objective)
+        train(network, dataset, settings, OptimizerConfig())
         return network.eval()
 
     plain = cold_bits_per_byte(trained(None), held_out, _WINDOW)

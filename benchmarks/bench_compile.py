@@ -17,7 +17,7 @@ from timing import best_seconds
 from bit_transformer import Predictor, preset
 from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 
 _ROUNDS, _BYTES = 5, 32
 

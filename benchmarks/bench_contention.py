@@ -110,7 +110,7 @@ def _our_step() -> Callable[[], object]:
 
     from bit_transformer import ModelConfig, OptimizerConfig
     from bit_transformer.model.transformer import BitTransformer
-    from bit_transformer.objectives.next_bit import next_bit_loss
+    from bit_transformer.objectives.causal import next_bit_loss
     from bit_transformer.training.optimizer import build_optimizer
 
     torch.manual_seed(0)

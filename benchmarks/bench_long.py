@@ -29,7 +29,7 @@ from bit_transformer import ModelConfig, OptimizerConfig, Predictor, SamplingCon
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.inference.generate import stream_bits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 
 LENGTHS = (16_384, 65_536, 262_144)
 _CHUNKS: dict[str, Any] = {"chunk_size": 2048, "overlap": 1024}

@@ -16,11 +16,11 @@ import torch
 from memory import in_a_child, peak_above_now
 from report import write_result
 
-from bit_transformer import OptimizerConfig, RunConfig, TrainConfig, preset
+from bit_transformer import OptimizerConfig, RunConfig, preset
 from bit_transformer.distributed.parallelize import parallelize
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import Causal
 from bit_transformer.training.memory_estimate import estimate_training
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.trainer import Trainer
@@ -30,7 +30,8 @@ def _run(name: str, model: dict[str, Any] | None = None, **train: Any) -> RunCon
     settings: dict[str, Any] = {"steps": 3, "device": "cpu", "telemetry_every": 0}
     optimizer = OptimizerConfig(optimizer=train.pop("optimizer", "muon"))
     config = ModelConfig.from_dict(preset(name).to_dict() | (model or {}))
-    return RunConfig(model=config, optimizer=optimizer, train=TrainConfig(**(settings | train)))
+    sections = {"model": config.to_dict(), "train": settings | train}
+    return dataclasses.replace(RunConfig.from_dict(sections), optimizer=optimizer)
 
 
 RUNS = {
@@ -106,7 +107,7 @@ def _steps(config: RunConfig) -> None:
     parallelize(network, use_checkpoint=train.use_checkpoint, compile=False)
     bits = config.window_bytes * config.model.bits_per_byte
     windows = _Windows(train.batch_size // train.accumulate, bits)
-    Trainer(network, next_bit_loss, windows, optimizer, train).fit()
+    Trainer(network, Causal(), windows, optimizer, train).fit()
 
 
 if __name__ == "__main__":

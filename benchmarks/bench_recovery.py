@@ -24,15 +24,14 @@ from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
 from bit_transformer.data.dataset import Dataset
 from bit_transformer.errors import TrainingError
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import Causal
 from bit_transformer.training.callbacks.base import (
     Callback,
     Loader,
     RecoveryRecord,
     RunningTrainer,
 )
-from bit_transformer.training.callbacks.nan_guard import NaNGuard
-from bit_transformer.training.callbacks.recovery import Recovery
+from bit_transformer.training.callbacks.recovery import NaNGuard, Recovery
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.trainer import Trainer
 
@@ -169,7 +168,7 @@ def _run(dataset: Dataset, steps: int, fault: str, *, recover: bool) -> Outcome:
     beside: Sequence[Callback] = [guard, records, Lines(f"{fault}, {recover=}")]
     optimizer = build_optimizer(network, OptimizerConfig())
     loader = dataset.loader(config.batch_size, seed=config.seed)
-    trainer = Trainer(network, next_bit_loss, loader, optimizer, config, beside)
+    trainer = Trainer(network, Causal(), loader, optimizer, config, beside)
     FAULTS[fault](trainer)
     started = time.perf_counter()
     try:

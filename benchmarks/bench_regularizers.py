@@ -23,8 +23,8 @@ from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.data.dataset import Dataset
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.config import RegularizerConfig
-from bit_transformer.objectives.regularizers import regularized
+from bit_transformer.objectives.causal import Causal
+from bit_transformer.objectives.config import ObjectiveConfig
 from bit_transformer.telemetry.metrics import lz_complexity
 
 _MODEL = ModelConfig(
@@ -39,14 +39,14 @@ _MODEL = ModelConfig(
 _WINDOW = 128
 _HELD_OUT_WINDOWS = 400
 VARIANTS = {
-    "none": RegularizerConfig(),
-    "K 0.1": RegularizerConfig(lambda_k=0.1),
-    "K 1": RegularizerConfig(lambda_k=1.0),
-    "C 0.1": RegularizerConfig(lambda_c=0.1),
-    "C 1": RegularizerConfig(lambda_c=1.0),
-    "S 0.1": RegularizerConfig(lambda_s=0.1),
-    "S 1": RegularizerConfig(lambda_s=1.0),
-    "S 1, floor 0.95": RegularizerConfig(lambda_s=1.0, floor_s=0.95),
+    "none": ObjectiveConfig(),
+    "K 0.1": ObjectiveConfig(lambda_k=0.1),
+    "K 1": ObjectiveConfig(lambda_k=1.0),
+    "C 0.1": ObjectiveConfig(lambda_c=0.1),
+    "C 1": ObjectiveConfig(lambda_c=1.0),
+    "S 0.1": ObjectiveConfig(lambda_s=0.1),
+    "S 1": ObjectiveConfig(lambda_s=1.0),
+    "S 1, floor 0.95": ObjectiveConfig(lambda_s=1.0, floor_s=0.95),
 }
 """At the default floors, and S at one that it does not clear by itself."""
 
@@ -89,7 +89,7 @@ def _measure(
     dataset: Dataset,
     held_out: np.ndarray,
     normal: Tensor,
-    config: RegularizerConfig,
+    config: ObjectiveConfig,
     seed: int,
     arguments: argparse.Namespace,
 ) -> list[float]:
@@ -97,7 +97,7 @@ def _measure(
     torch.manual_seed(seed)
     network = BitTransformer(_MODEL)
     settings = TrainConfig(steps=arguments.steps, batch_size=8, device="cpu", seed=seed)
-    plain, whole = regularized(RegularizerConfig()), regularized(config)
+    plain, whole = Causal(ObjectiveConfig()), Causal(config)
     trained = train(network, dataset, settings, OptimizerConfig(), objective=whole)
     nothing = torch.zeros(arguments.samples, 0, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(seed)
@@ -118,7 +118,9 @@ def _pulls(network: BitTransformer, dataset: Dataset, plain: Any, whole: Any, se
     """Share of 100 training windows that the trained network would still pay a penalty on."""
     loader = dataset.loader(1, seed=seed)
     batches = [loader.next_batch() for _ in range(100)]
-    return float(np.mean([float(whole(network, b) - plain(network, b)) > 1e-5 for b in batches]))
+    return float(
+        np.mean([float(whole.loss(network, b) - plain.loss(network, b)) > 1e-5 for b in batches])
+    )
 
 
 if __name__ == "__main__":

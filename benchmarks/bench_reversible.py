@@ -23,7 +23,7 @@ from training import cold_bits_per_byte, hold_out_tenth, train
 from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 
 DEPTHS = (24, 48)
 STACKS = ("plain", "checkpointed", "reversible")

@@ -19,9 +19,9 @@ from training import hold_out_tenth, train
 from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
 from bit_transformer.inference.score import score_bytes
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.config import RunLengthConfig
-from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.run_length import RunLengthObjective
+from bit_transformer.objectives.causal import Causal
+from bit_transformer.objectives.config import ObjectiveConfig
+from bit_transformer.objectives.run_length import RunLength
 
 WINDOW = 256
 MODEL = ModelConfig(
@@ -68,7 +68,7 @@ def _run(path: Path, share: float, steps: int, seed: int) -> float:
     dataset = hold_out_tenth(path, WINDOW, "spread")
     torch.manual_seed(seed)
     network = BitTransformer(MODEL)
-    objective = RunLengthObjective(next_bit_loss, RunLengthConfig(direct_prob=share, ramp=0.0))
+    objective = RunLength(Causal(), ObjectiveConfig(direct_prob=share, ramp=0.0))
     config = TrainConfig(steps=steps, batch_size=8, seed=seed)
     train(network, dataset, config, OptimizerConfig(), objective=objective, name=f"{share} {seed}")
     pieces = dataset.held_out_bytes()

@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from bit_transformer import ModelConfig, OptimizerConfig, SamplingConfig
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.training.optimizer import build_optimizer, gradient_norm
 
 WINDOW, BATCH, NEW_BYTES = 256, 16, 128

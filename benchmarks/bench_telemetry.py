@@ -24,10 +24,11 @@ from bit_transformer import (
 )
 from bit_transformer.inference.generate import stream_bits
 from bit_transformer.inference.watch import watch
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import Causal
 from bit_transformer.safety.guard import guarded_stream
 from bit_transformer.training.callbacks.base import StepRecord, TelemetryRecord
 from bit_transformer.training.callbacks.telemetry import TelemetryReader
+from bit_transformer.training.config import EvaluationConfig
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.trainer import Trainer
 
@@ -61,7 +62,7 @@ class Ignored(TelemetryReader):
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    every = TrainConfig().telemetry_every
+    every = EvaluationConfig().telemetry_every
     plain, read = _training()
     model = BitTransformerLM.from_config(preset("tiny")).eval()
     for weight in model.parameters():
@@ -89,9 +90,9 @@ def _training() -> tuple[float, float]:
     config = TrainConfig(steps=10**6)
     loader = Windows(preset("tiny").max_seq_len)
     optimizer = build_optimizer(network, OptimizerConfig())
-    plain = Trainer(network, next_bit_loss, loader, optimizer, config)
+    plain = Trainer(network, Causal(), loader, optimizer, config)
     reader = Ignored(1)
-    read = Trainer(network, next_bit_loss, loader, optimizer, config, [reader])
+    read = Trainer(network, Causal(), loader, optimizer, config, [reader])
     network.train()
 
     def step_and_read() -> None:

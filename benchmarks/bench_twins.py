@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from report import without_folders, write_result
-from training import cold_bits_per_byte, hold_out_tenth, train
+from training import Loss, LossAlone, cold_bits_per_byte, hold_out_tenth, train
 from twins import byte_softmax_network, next_byte_loss
 
 from bit_transformer import ModelConfig, OptimizerConfig, SamplingConfig, TrainConfig
@@ -29,8 +29,7 @@ from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import draw_patch, sample_patch
 from bit_transformer.model.flops import training_flops_per_byte
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.training.trainer import Objective
+from bit_transformer.objectives.causal import next_bit_loss
 
 WINDOW = 128
 BASE = ModelConfig(
@@ -55,7 +54,7 @@ class Variant:
         return byte_softmax_network(self.config) if self.softmax else BitTransformer(self.config)
 
     @property
-    def objective(self) -> Objective:
+    def loss(self) -> Loss:
         return next_byte_loss if self.softmax else next_bit_loss
 
 
@@ -153,11 +152,11 @@ def _quality(
         dataset,
         config,
         variant.optimizer,
-        objective=variant.objective,
+        objective=LossAlone(variant.loss),
         name=f"{variant.name} seed {seed}",
     )
     held_out = np.concatenate(list(dataset.held_out_bytes()))
-    found = cold_bits_per_byte(network, held_out, WINDOW, objective=variant.objective)
+    found = cold_bits_per_byte(network, held_out, WINDOW, loss=variant.loss)
     print(f"{variant.name} seed {seed}: {found:.4f}", flush=True)
     return found
 
@@ -184,7 +183,7 @@ def _training_step(variant: Variant) -> Callable[[], object]:
 
     def step() -> None:
         network.zero_grad()
-        variant.objective(network, bits).backward()
+        variant.loss(network, bits).backward()
 
     return step
 

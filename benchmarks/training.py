@@ -1,9 +1,10 @@
 """Training and held-out scoring as every benchmark does them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,15 @@ from bit_transformer import DataConfig, OptimizerConfig, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.data.dataset import Dataset, open_dataset
 from bit_transformer.data.split import Layout
-from bit_transformer.model.likelihood import bit_logits
-from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import mean_code_length, next_bit_loss
+from bit_transformer.model.transformer import BitTransformer, bit_logits
+from bit_transformer.objectives.base import Objective
+from bit_transformer.objectives.causal import Causal, mean_code_length
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer, StepRecord
 from bit_transformer.training.optimizer import build_optimizer
-from bit_transformer.training.trainer import Objective, Trainer
+from bit_transformer.training.trainer import Trainer
+
+Loss = Callable[[Any, Tensor], Tensor]
+"""From a network and bits (B, T) to bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,17 @@ class Lines(Callback):
             )
 
 
+class LossAlone(Causal):
+    """The causal objective with another training loss."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self._loss = loss
+
+    def loss(self, network: BitTransformer, bits: Tensor, progress: float = 1.0) -> Tensor:
+        return self._loss(network, bits)
+
+
 def hold_out_tenth(path: Path, window_bytes: int, layout: Layout = "tail") -> Dataset:
     """90 % to train on, 10 % held out: the last bytes, or regions spread over the file."""
     config = DataConfig((str(path),), held_out_fraction=0.1, held_out_layout=layout)
@@ -60,7 +75,7 @@ def train(
     config: TrainConfig,
     optimizer: OptimizerConfig,
     *,
-    objective: Objective = next_bit_loss,
+    objective: Objective = Causal(),  # noqa: B008 -- it has no state
     name: str = "",
 ) -> Trained:
     """Train a network in place with the project's own trainer."""
@@ -69,9 +84,7 @@ def train(
     parts = build_optimizer(network, optimizer)
     trainer = Trainer(network, objective, loader, parts, config, [lines])
     done = trainer.fit()
-    with trainer.average.applied():
-        averaged = {key: value.clone() for key, value in network.state_dict().items()}
-    network.load_state_dict(averaged)
+    trainer.average.keep()
     network.eval()
     return Trained(done.seconds, done.data_bytes, float(np.mean(lines.losses[-50:])))
 
@@ -87,13 +100,13 @@ def cold_bits_per_byte(
     held_out: np.ndarray,
     window: int,
     *,
-    objective: Objective = code_length,
+    loss: Loss = code_length,
 ) -> float:
     """Bits per byte over all of `held_out`, in windows that each start with no context."""
     total = 0.0
     for rows in _windows(held_out, window):
-        bits = torch.from_numpy(unpack_bytes(rows)).to(network.embedding.nodes.device)
-        total += float(objective(network, bits)) * rows.size
+        bits = torch.from_numpy(unpack_bytes(rows)).to(network.device)
+        total += float(loss(network, bits)) * rows.size
     return total / len(held_out)
 
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bit_transformer import ModelConfig
+from bit_transformer.model.bit_tree import patch_values
 from bit_transformer.model.norm import rms_norm
-from bit_transformer.model.patches import patch_values
 from bit_transformer.model.transformer import BitTransformer
 
 

@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from bit_transformer.inference.watch import watch
     from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
     from bit_transformer.model.config import ModelConfig, preset
-    from bit_transformer.model.dropout import set_dropout
+    from bit_transformer.model.transformer import set_dropout
     from bit_transformer.quantization import convert_qat_fx, prepare_qat_fx, quantize_dynamic
     from bit_transformer.safety.gate import SafetyGate
     from bit_transformer.safety.guard import guarded_stream
@@ -110,9 +110,10 @@ if TYPE_CHECKING:
     from bit_transformer.telemetry.plots import plot_telemetry
     from bit_transformer.telemetry.synthesizer import TelemetrySynthesizer, drift_between
     from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
-    from bit_transformer.training.fit import RunResult, fit
+    from bit_transformer.training.fit import fit
     from bit_transformer.training.optimizer import adjust_learning_rate, configure_optimizer
     from bit_transformer.training.precision import cpu_autocast
+    from bit_transformer.training.result import RunResult
     from bit_transformer.training.schedule import cosine_ramp
 
 # The type checker reads the imports above; the interpreter looks a name up here.
@@ -145,7 +146,7 @@ _HOMES = {
     "score": "lm",
     "ModelConfig": "model.config",
     "preset": "model.config",
-    "set_dropout": "model.dropout",
+    "set_dropout": "model.transformer",
     "convert_qat_fx": "quantization",
     "prepare_qat_fx": "quantization",
     "quantize_dynamic": "quantization",
@@ -167,7 +168,7 @@ _HOMES = {
     "OptimizerConfig": "training.config",
     "RunConfig": "training.config",
     "TrainConfig": "training.config",
-    "RunResult": "training.fit",
+    "RunResult": "training.result",
     "fit": "training.fit",
     "adjust_learning_rate": "training.optimizer",
     "configure_optimizer": "training.optimizer",

@@ -1,7 +1,7 @@
 """The public face of a model: one class that joins network, telemetry, inference and files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.errors import (
-    CheckpointCorruptError,
-    CheckpointMismatchError,
     ConfigError,
     ContextLengthError,
     InvalidBitsError,
@@ -32,10 +30,9 @@ from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.score import Score, score_bytes
 from bit_transformer.inference.stop import Stop
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.model.likelihood import bit_logits
-from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.config import RegularizerConfig
-from bit_transformer.quantization import restructure, settings_of
+from bit_transformer.model.transformer import BitTransformer, bit_logits, evaluating
+from bit_transformer.network_spec import NetworkSpec, build_network, load_weights, spec_of
+from bit_transformer.objectives.config import ObjectiveConfig
 from bit_transformer.telemetry.lazy import LazyReadings
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.readings import pass_readings
@@ -54,7 +51,7 @@ class BitTransformerLM(nn.Module):
     step then costs time for all rows of the memory. `examples/own_loop.py` shows both.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- documented names, by keyword
         self,
         *,
         full_attn_logging: bool = False,
@@ -65,30 +62,45 @@ class BitTransformerLM(nn.Module):
         lambda_S: float = 0.0,
         use_checkpoint: bool = False,
         use_autocast: bool = False,
+        network: BitTransformer | None = None,
         **settings: Any,
     ) -> None:
-        """The named arguments are how the model is used: no part of it, and not saved with it.
+        """`network` is a built network, in place of settings to build one from.
 
+        The other named arguments say how the model is used; they are not saved with it.
         `full_attn_logging` and `log_activations` add `attention_maps` and `activations` to the
         telemetry; without the first, no map of all positions against all is ever built. S is held
         against `reference`, a frozen model, where one is given. The lambdas are the weights of the
-        penalties that `fit` trains it with, see `RegularizerConfig`. `use_checkpoint` keeps only
+        penalties that `fit` trains it with, see `ObjectiveConfig`. `use_checkpoint` keeps only
         the input of each block for the backward pass, and `use_autocast` has matrix products done
         in bfloat16, in `forward`, `log2_likelihood` and `fit`.
 
         Raises `ConfigError` for a setting that does not exist or cannot be built.
         """
         super().__init__()
-        self.config = ModelConfig.from_dict(settings)
-        self.network = BitTransformer(self.config)
+        if network is None:
+            network = build_network(NetworkSpec(ModelConfig.from_dict(settings)))
+        elif settings:
+            raise ConfigError(f"a built network excludes model settings, got {sorted(settings)}")
+        self.network, self.config = network, network.config
         self.full_attn_logging, self.log_activations = full_attn_logging, log_activations
-        self.regularizers = RegularizerConfig(lambda_K, lambda_C, lambda_S)
-        """Penalties that `fit` trains this model with."""
+        self.objective = ObjectiveConfig(lambda_k=lambda_K, lambda_c=lambda_C, lambda_s=lambda_S)
+        """The objective that `fit` trains this model for."""
         self.use_checkpoint, self.use_autocast = use_checkpoint, use_autocast
         if use_checkpoint:
             checkpoint_blocks(self.network)
         # In a tuple: a reference is no part of this module and trains with nobody.
         self._reference = (reference,)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the weights that stay unquantized."""
+        return self.network.dtype
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "BitTransformerLM":
@@ -132,7 +144,7 @@ class BitTransformerLM(nn.Module):
                 "streams of one batch must stand for equally many bits, got "
                 f"{[len(row) for row in rows]}; pad the bits before they are compressed"
             )
-        bits = torch.from_numpy(np.stack(rows)).to(self.network.embedding.nodes.device)
+        bits = torch.from_numpy(np.stack(rows)).to(self.network.device)
         return self(bits, causal=causal)
 
     def _reference_probabilities(
@@ -161,7 +173,7 @@ class BitTransformerLM(nn.Module):
     def _autocast(self) -> AbstractContextManager[Any]:
         if not self.use_autocast:
             return nullcontext()
-        return torch.autocast(self.network.embedding.nodes.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.network.device.type, dtype=torch.bfloat16)
 
     def generate(  # noqa: PLR0913 -- the filters of `SamplingConfig`, by keyword
         self,
@@ -270,7 +282,7 @@ class BitTransformerLM(nn.Module):
         save_checkpoint(
             target,
             weights=self.network.state_dict(),
-            config=settings_of(self.network),
+            config=spec_of(self.network).to_dict(),
             training_state=None,
             metadata=metadata,
         )
@@ -288,12 +300,9 @@ class BitTransformerLM(nn.Module):
         trained in 4 bits, without torchao.
         """
         checkpoint = load_checkpoint(locate_checkpoint(folder), device=device)
-        settings = dict(checkpoint.config)
-        scheme = settings.pop("quantization", None)
-        model = cls.from_config(ModelConfig.from_dict(settings))
-        restructure(model.network, scheme)
-        load_weights(model.network, checkpoint.weights, where=folder)
-        return model.to(device).eval()
+        network = build_network(NetworkSpec.from_dict(checkpoint.config))
+        load_weights(network, checkpoint.weights, where=folder)
+        return cls(network=network).to(device).eval()
 
     def _check_bits(self, bits: Tensor, *, any_length: bool = False) -> None:
         require_batch(bits)
@@ -330,7 +339,7 @@ def infer_long_sequence(
 
     Raises `ConfigError` for windows that are no whole patches, or do not fit context or each other.
     """
-    row = torch.as_tensor(bits, device=model.network.embedding.nodes.device)
+    row = torch.as_tensor(bits, device=model.network.device)
     window, overlap = _long_window(model.config, ctx_bits, overlap_bits)
     predicted = [row.new_zeros(0, dtype=torch.uint8)]
     telemetry: list[Mapping[str, Tensor]] = []
@@ -363,37 +372,3 @@ def _long_window(
     if not 0 <= overlap < window:
         raise ConfigError(f"overlap_bits must be in [0, {window}), below ctx_bits, got {overlap}")
     return window, overlap
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Context in which a module is in evaluation mode; afterwards it is as it was."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
-
-
-def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, where: object) -> None:
-    """Copy weights into a network.
-
-    `CheckpointMismatchError` names the first that does not fit, `CheckpointCorruptError` the first
-    that holds something other than numbers.
-    """
-    own = network.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        here, there = own.get(name), weights.get(name)
-        if here is None or there is None or here.shape != there.shape:
-            shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (here, there)]
-            raise CheckpointMismatchError(
-                f"weight {name!r} is {shapes[0]} in the model and {shapes[1]} in {where}; "
-                "load it into a model of the configuration it was saved with"
-            )
-        if there.is_floating_point() and not bool(there.isfinite().all()):
-            raise CheckpointCorruptError(
-                f"weight {name!r} in {where} holds NaN or infinity; the model's weights are "
-                "damaged: load a good checkpoint"
-            )
-    network.load_state_dict(dict(weights))

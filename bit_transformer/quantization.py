@@ -224,14 +224,11 @@ def scheme_of(model: nn.Module) -> Scheme | None:
     return None
 
 
-def settings_of(network: BitTransformer) -> dict[str, Any]:
-    """What a checkpoint has to say of a network: its config, and its scheme where it has one."""
-    scheme = scheme_of(network)
-    return network.config.to_dict() | ({} if scheme is None else {"quantization": scheme})
+def apply_scheme(network: BitTransformer, scheme: str | None) -> None:
+    """Give a fresh network the modules of a scheme, in place, ready to load quantized weights.
 
-
-def restructure(network: BitTransformer, scheme: str | None) -> None:
-    """Give a fresh network the modules of a scheme, in place, ready to load such weights."""
+    Raises `CheckpointMismatchError` for an unknown scheme.
+    """
     if scheme is None:
         return
     if scheme not in get_args(Scheme):
@@ -268,7 +265,7 @@ def _require_float(model: nn.Module, name: str) -> None:
             f"{name} needs ordinary weights, these are {scheme}; start from the model as it was "
             "before"
         )
-    dtype = _network(model).embedding.nodes.dtype
+    dtype = _network(model).dtype
     if dtype != torch.float32:
         raise UnsupportedCombination(
             f"{name} and weights of {dtype} exclude each other; call model.float() first"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bit_transformer.lm import BitTransformerLM
-from bit_transformer.model.dropout import set_dropout
+from bit_transformer.model.transformer import set_dropout
 
 __all__ = ["load_model", "save_model", "set_dropout"]
 

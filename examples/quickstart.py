@@ -15,7 +15,7 @@ def main(steps: int = 150) -> None:
     model = BitTransformerLM(
         d_model=128, nhead=2, num_layers=4, dim_feedforward=512, max_seq_len=1024
     )
-    result = fit(model, README, TrainConfig(steps=steps, batch_size=8, evaluate_every=0))
+    result = fit(model, README, TrainConfig(steps=steps, batch_size=8))
     print(f"held out: {result.held_out_bits_per_byte:.3f} bits per byte")
 
     prompt = torch.from_numpy(bytes_to_bits(b"A language "))[None]

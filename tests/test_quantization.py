@@ -25,14 +25,14 @@ from bit_transformer.errors import (
 )
 from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.inference.predictor import Predictor
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.quantization import (
     Int4Linear,
     Int8Embedding,
     Int8Linear,
     _int8_products,
+    apply_scheme,
     pack_nibbles,
-    restructure,
     scheme_of,
     unpack_nibbles,
 )
@@ -125,7 +125,7 @@ def test_what_was_trained_in_4_bits_is_what_is_converted():
     assert scheme_of(converted) == "int4"
     expected = prepared.log2_likelihood(BITS)
     torch.testing.assert_close(converted.log2_likelihood(BITS), expected, atol=1e-5, rtol=0)
-    layer = converted.network.stack.blocks[0].feed_forward.narrow
+    layer = converted.network.stack.blocks[0].feed_forward.down_proj
     assert isinstance(layer, Int4Linear)
     assert layer.packed.nbytes == 64 * 96 // 2
 
@@ -160,7 +160,7 @@ def test_files_hold_quantized_models(scheme, tmp_path):
 
 
 def test_a_run_in_4_bits_is_saved_resumed_and_converted(tmp_path):
-    settings = {"steps": 2, "batch_size": 2, "telemetry_every": 0, "device": "cpu", "qat": True}
+    settings = {"steps": 2, "batch_size": 2, "device": "cpu", "qat": True}
     data = bytes(range(256)) * 16
     result = fit(tiny_model(), data, TrainConfig(**settings), out=tmp_path / "run", progress=False)
     assert scheme_of(result.model) == "int4-qat"
@@ -188,7 +188,7 @@ def test_what_cannot_be_done_says_so(monkeypatch):
     with pytest.raises(ConfigError, match="in pairs, the width is 3"):
         Int4Linear(torch.zeros(2, 3, dtype=torch.int8), torch.ones(2, 1))
     with pytest.raises(CheckpointMismatchError, match="quantized as 'int2'"):
-        restructure(tiny_model().network, "int2")
+        apply_scheme(tiny_model().network, "int2")
 
     def missing(name):
         raise ImportError(name)

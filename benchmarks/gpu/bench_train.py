@@ -27,7 +27,7 @@ from bit_transformer.data.loader import WindowLoader
 from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.model.flops import training_flops_per_byte
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.training.optimizer import CombinedOptimizer, build_optimizer, gradient_norm
 from bit_transformer.training.precision import autocast
 

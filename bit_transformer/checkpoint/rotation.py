@@ -21,7 +21,14 @@ from bit_transformer.checkpoint.atomic import (
     storage_errors,
     temporary_sibling,
 )
-from bit_transformer.checkpoint.format import is_complete, save_checkpoint, verify
+from bit_transformer.checkpoint.format import (
+    SINGLE_WRITER,
+    CheckpointWriter,
+    is_complete,
+    save_checkpoint,
+    verify,
+)
+from bit_transformer.checkpoint.migrate import DEFAULT_OBJECTIVE
 from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError, ConfigError
 
 _log = logging.getLogger(__name__)
@@ -32,7 +39,7 @@ _PREFIX = "step-"
 _NAME = re.compile(r"step-([0-9]{8,})")
 
 
-_REMEDY = re.compile(r"; (use another checkpoint of the run|name a run or a checkpoint folder)$")
+_REMEDY = re.compile(r"; (use another checkpoint of the run|name a run or checkpoint folder)$")
 
 
 def _without_remedy(error: Exception) -> str:
@@ -62,6 +69,8 @@ class CheckpointFolder:
         config: Mapping[str, Any],
         training_state: Any = None,
         metadata: Mapping[str, Any] | None = None,
+        objective: str = DEFAULT_OBJECTIVE,
+        writer: CheckpointWriter = SINGLE_WRITER,
     ) -> Path:
         """Write the checkpoint of a step, in place of one of that step, and point `latest` at it.
 
@@ -75,7 +84,9 @@ class CheckpointFolder:
             config=config,
             training_state=training_state,
             metadata=metadata,
+            objective=objective,
             replace=True,
+            writer=writer,
         )
         atomic_write_text(self.root / POINTER, target.name + "\n")
         # Once more, for what was spared as long as nothing else was whole.

@@ -81,7 +81,7 @@ def _walk(
         inner, marks = _unwrap(hints[field.name])
         value = _default(field) if default is None else getattr(default, field.name)
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            names = next((mark.names for mark in marks if isinstance(mark, Shown)), ())
+            names = next((mark.names for mark in marks if isinstance(mark, Shown)), shown or ())
             yield from _walk(inner, value, section=field.name.replace("_", " "), shown=names)
         else:
             rare = RARE in marks if shown is None else field.name not in shown

@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> None:
         fit_into_budget,
     )
 
-    settings = fit_into_budget(arguments.settings())
+    settings = fit_into_budget(arguments.run_config())
     training = dataclasses.asdict(estimate_training(settings))
     weights, cache = estimate_inference(settings.model)
     report = {

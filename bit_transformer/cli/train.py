@@ -14,11 +14,9 @@ import tyro
 
 from bit_transformer.cli.arguments import RARE, Shown
 from bit_transformer.cli.output import parse, parse_known, print_comparison, print_json
-from bit_transformer.data.config import DataConfig
 from bit_transformer.errors import ConfigError, Interrupted, MissingExtraError, StoppedError
-from bit_transformer.model.config import ModelConfig, PresetName, preset
-from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
-from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+from bit_transformer.model.config import PresetName, preset
+from bit_transformer.training.config import RunConfig
 from bit_transformer.waiting import waiting
 
 # What loads torch is imported where it is used, so that help and usage errors are fast.
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from bit_transformer.hub.mirror import HubMirror
     from bit_transformer.lm import BitTransformerLM
     from bit_transformer.training.callbacks.stop_signals import StopSignals
-    from bit_transformer.training.fit import RunResult
+    from bit_transformer.training.result import RunResult
     from bit_transformer.training.run_folder import RunFolder
 
 _RUNS = Path("runs")
@@ -51,7 +49,7 @@ class TrainArguments:
     preset: PresetName = "tiny"
     """Size of the model: the model settings it stands for are in the README."""
     config: Path | None = None
-    """TOML file with the sections data, model, optimizer, train, regularizers, run_length."""
+    """TOML file with a section for each group of settings below."""
     hf_repo: Annotated[str | None, RARE] = None
     """Repository on a hub, as in user/name, that is kept at the newest checkpoint; where it holds
     this run already, on a new machine say, training goes on from there."""
@@ -63,25 +61,20 @@ class TrainArguments:
     verbose: bool = False
     """Say at the start which device, number format and threads were chosen; the report has them
     too."""
-    data: DataConfig = field(default_factory=DataConfig)
-    model: Annotated[
-        ModelConfig, Shown("d_model", "nhead", "num_layers", "dim_feedforward", "max_seq_len")
-    ] = field(default_factory=ModelConfig)
-    optimizer: Annotated[OptimizerConfig, Shown("lr")] = field(default_factory=OptimizerConfig)
-    train: Annotated[
-        TrainConfig, Shown("steps", "batch_size", "memory_budget", "device", "seed")
-    ] = field(default_factory=TrainConfig)
-    regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
-    run_length: RunLengthConfig = field(default_factory=RunLengthConfig)
+    settings: Annotated[
+        RunConfig,
+        Shown(
+            *("d_model", "nhead", "num_layers", "dim_feedforward", "max_seq_len", "lr"),
+            *("steps", "batch_size", "memory_budget", "device", "seed"),
+        ),
+    ] = field(default_factory=RunConfig)
 
-    def settings(self) -> RunConfig:
-        """The run's settings."""
-        data = self.data
-        if self.data_sources:
-            data = dataclasses.replace(data, sources=self.data_sources)
-        return RunConfig(
-            data, self.model, self.optimizer, self.train, self.regularizers, self.run_length
-        )
+    def run_config(self) -> RunConfig:
+        """The settings of the run."""
+        if not self.data_sources:
+            return self.settings
+        data = dataclasses.replace(self.settings.data, sources=self.data_sources)
+        return dataclasses.replace(self.settings, data=data)
 
 
 @dataclass(frozen=True)
@@ -102,14 +95,7 @@ class _Origin:
             settings = RunFolder(self.folder()).config()
         elif self.config is not None:
             settings = RunConfig.from_toml(self.config, preset(self.preset))
-        return TrainArguments(
-            data=settings.data,
-            model=settings.model,
-            optimizer=settings.optimizer,
-            train=settings.train,
-            regularizers=settings.regularizers,
-            run_length=settings.run_length,
-        )
+        return TrainArguments(settings=settings)
 
     def folder(self) -> Path:
         """The run folder that is meant."""
@@ -145,7 +131,7 @@ def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> N
     from bit_transformer.training.fit import train_run
     from bit_transformer.training.run_folder import RunFolder
 
-    settings = arguments.settings()
+    settings = arguments.run_config()
     mirror = _mirror(arguments, folder)
     resume = arguments.resume
     callbacks: list[Callback] = [signals]
@@ -258,7 +244,7 @@ def _sample(model: "BitTransformerLM") -> str:
     from bit_transformer.bits.codec import bits_to_bytes
 
     nothing = torch.zeros(1, 0, dtype=torch.uint8)
-    generator = torch.Generator(model.network.embedding.nodes.device).manual_seed(0)
+    generator = torch.Generator(model.network.device).manual_seed(0)
     new_bits = _SAMPLE_BYTES * model.config.bits_per_byte
     bits = model.generate(nothing, new_bits, temperature=0.8, generator=generator)
     return bits_to_bytes(bits[0].numpy(), parity=model.config.parity).decode(errors="replace")

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor, nn
 
+from bit_transformer.checkpoint.migrate import former_name
 from bit_transformer.compression.lane_arithmetic import (
     LaneState,
     Weights,
@@ -25,9 +26,11 @@ from bit_transformer.compression.lane_arithmetic import (
     step,
 )
 from bit_transformer.compression.lockstep import Trunk
+from bit_transformer.errors import UnsupportedCombination
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.stack import ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.network_spec import spec_of
 from bit_transformer.quantization import Int4Linear, Int8Embedding, Int8Linear
 
 
@@ -35,12 +38,15 @@ def network_digest(network: BitTransformer) -> bytes:
     """SHA-256 of the configuration, of every weight by name, dtype, shape and value.
 
     Of the configuration only what is not the default counts, so that a setting added later, whose
-    default changes nothing, leaves the digests of networks from before as they are.
+    default changes nothing, leaves the digests of networks from before as they are. The cost of
+    pondering is a setting of training alone.
     """
     usual = ModelConfig().to_dict()
+    usual["ponder_cost"] = network.config.ponder_cost
     own = {name: v for name, v in network.config.to_dict().items() if v != usual[name]}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
+    weights = {former_name(name): tensor for name, tensor in network.state_dict().items()}
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.digest()
@@ -51,6 +57,11 @@ class LaneNetwork:
 
     def __init__(self, network: BitTransformer, *, threads: int = 1) -> None:
         """`threads` share out the lanes; they change no result."""
+        if spec_of(network).layers is not None:
+            raise UnsupportedCombination(
+                "compression needs a network whose blocks have the widths of its configuration; "
+                "compress without a model, or with the model before pruning"
+            )
         self.config = network.config
         self.digest = network_digest(network)
         self.threads = threads
@@ -144,8 +155,8 @@ def _weights_of(network: BitTransformer) -> Weights:
         ),
         project_qkv=stacked(block.attention.project_qkv for block in blocks),
         project_out=stacked(block.attention.project_out for block in blocks),
-        widen=stacked(block.feed_forward.widen for block in blocks),
-        narrow=stacked(block.feed_forward.narrow for block in blocks),
+        widen=stacked(block.feed_forward.up_proj for block in blocks),
+        narrow=stacked(block.feed_forward.down_proj for block in blocks),
         head=np.ascontiguousarray(_array(network.head.nodes).T),
         turn=_turn_of_one_position(network.config.head_width, network.config.rotary_base),
     )

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from bit_transformer.data.split import Layout, check_split_settings
 from bit_transformer.errors import ConfigError
+from bit_transformer.settings import Settings
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Settings):
     """What to train on and what to hold out; `ConfigError` for a value outside its limits."""
 
     sources: tuple[str, ...] = ()

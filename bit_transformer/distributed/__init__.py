@@ -1,6 +1,8 @@
-"""Functions that take a plain model and return it spread over devices or compiled.
+"""Functions that change how a plain network runs: over devices, compiled, with less memory.
 
-parallelize            the list of all of them, in order
+config                 the settings
+world                  this process among all processes of a run
+parallelize            all of the functions in their order
 activation_checkpoint  blocks run again in the backward pass
 compile                torch.compile on the branches of each block
 """

@@ -9,6 +9,5 @@ def compile_branches(network: BitTransformer) -> None:
     Branches are compiled and not whole blocks because a stack calls the branches. Meant for
     a GPU; `benchmarks/gpu/bench_train.py` measures it there.
     """
-    for block in network.stack:
-        block.attention.compile()
-        block.feed_forward.compile()
+    for branch in network.branches():
+        branch.compile()

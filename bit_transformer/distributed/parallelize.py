@@ -1,16 +1,18 @@
-"""The one list of what is done to a plain network before it trains, in the order it is done in."""
+"""The one list of what is done to a plain network before its optimizer is built, in order."""
 
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
+from bit_transformer.distributed.config import ParallelConfig
 from bit_transformer.model.transformer import BitTransformer
 
 
-def parallelize(network: BitTransformer, *, use_checkpoint: bool, compile: bool) -> None:
-    """Apply what is asked for, in place; names in the state dict stay as they are.
+def parallelize(network: BitTransformer, config: ParallelConfig) -> None:
+    """Apply what the settings ask for, in place. Names in the state dict stay the same.
 
-    Raises `UnsupportedCombination` where two of them, or one and the network, exclude each other.
+    Raises `UnsupportedCombination` where two of them, or one of them and the network, exclude each
+    other.
     """
-    if use_checkpoint:
+    if config.use_checkpoint:
         checkpoint_blocks(network)
-    if compile:
+    if config.compile:
         compile_branches(network)

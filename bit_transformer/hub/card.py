@@ -8,9 +8,9 @@ from safetensors import safe_open
 
 from bit_transformer.checkpoint.format import MODEL
 from bit_transformer.hub.identity import HubId
+from bit_transformer.network_spec import NetworkSpec
 from bit_transformer.safety.gate import METADATA_KEY
 from bit_transformer.training.run_folder import RunFolder
-from bit_transformer.transformers_adapter.export import model_settings
 
 _FLOOR_NAMES = {
     "c": "C, complexity of the last bits",
@@ -118,13 +118,14 @@ def _training(manifest: Mapping[str, Any], run: RunFolder | None, report: Mappin
 
 
 def _model(folder: Path, manifest: Mapping[str, Any]) -> str:
-    config = model_settings(manifest["config"])
+    spec = NetworkSpec.from_dict(manifest["config"])
+    config = spec.model
     rows = {
         "parameters": _count(_stored_values(folder / MODEL)),
         "context": f"{config.max_seq_len // config.bits_per_byte:,} bytes",
         "bits per patch": str(config.patch_size),
         "blocks, width, heads": f"{config.num_layers}, {config.d_model}, {config.nhead}",
-        "weights": str(manifest["config"].get("quantization") or "as trained"),
+        "weights": spec.quantization or "as trained",
         "size": f"{(folder / MODEL).stat().st_size:,} bytes",
     }
     return "\n".join(["## Model", "", *_table(rows)])

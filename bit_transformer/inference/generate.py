@@ -14,7 +14,7 @@ from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import sample_patch
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop, StopSearch, stop_strings
-from bit_transformer.model.patches import patch_bits
+from bit_transformer.model.bit_tree import patch_bits
 from bit_transformer.model.transformer import BitTransformer
 
 

@@ -174,7 +174,8 @@ def _remember_step(
     """Store the keys and values by which later positions read a position that has stopped; `x` is
     returned as it is."""
     heads = keys.shape[0]
-    lower = (project_qkv[0][x.size :], project_qkv[1][x.size :])
+    queries = heads * keys.shape[2]
+    lower = (project_qkv[0][queries:], project_qkv[1][queries:])
     kv = _apply(lower, _normalized(x))
     for head in range(heads):
         _remember(kv, head, keys[head], values[head], position, rotation)
@@ -202,7 +203,7 @@ class _NativeBlock:
     def __init__(self, block: Block) -> None:
         attention, feed_forward = block.attention, block.feed_forward
         self._qkv, self._out = _weight(attention.project_qkv), _weight(attention.project_out)
-        self._widen, self._narrow = _weight(feed_forward.widen), _weight(feed_forward.narrow)
+        self._widen, self._narrow = _weight(feed_forward.up_proj), _weight(feed_forward.down_proj)
 
     def attention(self, x: Vector, layer: LayerCache, at: _Position) -> Vector:
         stores = _stores(layer)
@@ -234,7 +235,7 @@ class NativeStep:
             self._run = self._in_two_streams
         elif isinstance(stack, HaltingStack):
             self._units = stack.halting_weight.detach().numpy(), stack.halting_bias.tolist()
-            self._least = stack.least_log_going
+            self._least = stack.min_log_survival
             self._run = self._until_it_halts
 
     @staticmethod

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bit_transformer.inference.native_step import NativeStep
-from bit_transformer.model.patches import patch_values, path_logits
+from bit_transformer.model.bit_tree import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 
 _PATCHES_AT_ONCE = 1024
@@ -39,7 +39,7 @@ class Predictor:
     def __init__(self, network: BitTransformer, batch_size: int = 1) -> None:
         self.network = network
         self.patch_size = network.config.patch_size
-        self.device = network.embedding.nodes.device
+        self.device = network.device
         self.prefix: Integer[Tensor, "B r"] = torch.zeros(
             batch_size, 0, dtype=torch.uint8, device=self.device
         )

@@ -124,11 +124,12 @@ class Attention(nn.Module):
     """The first branch of a block: normalise, attend, project. Queries and keys are normalised
     (Henry et al. 2020, arXiv:2010.04245), so that logits stay bounded at any learning rate."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, nhead: int) -> None:
         super().__init__()
-        self.nhead, self.head_width = config.nhead, config.head_width
-        self.project_qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
-        self.project_out = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.nhead, self.head_width = nhead, config.head_width
+        width = nhead * config.head_width
+        self.project_qkv = nn.Linear(config.d_model, 3 * width, bias=False)
+        self.project_out = nn.Linear(width, config.d_model, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.zeros_(self.project_out.weight)
 
@@ -149,7 +150,7 @@ class Attention(nn.Module):
         if wanted is not None and not wanted.any():
             return x.new_zeros(0, x.shape[-1])
         mixed = context.kernel(queries, keys, values.to(keys.dtype), context.rule)
-        mixed = mixed.transpose(1, 2).reshape(x.shape)
+        mixed = mixed.transpose(1, 2).flatten(2)
         out = self.project_out(mixed if wanted is None else mixed[wanted])
         return self.dropout(out) if self.training else out
 

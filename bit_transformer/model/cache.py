@@ -1,6 +1,8 @@
 """What a network remembers of the patches it has read: keys and values per layer, and the last few
 patches for the context memory. With it, reading one more patch costs one trunk position."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
@@ -49,6 +51,7 @@ class KVCache:
         self,
         config: ModelConfig,
         batch_size: int,
+        heads: Sequence[int],
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -56,8 +59,12 @@ class KVCache:
         chunk, overlap = config.chunk_patches, config.overlap_patches
         self._limit, self._overlap, self._chunk = 1 + chunk, overlap, chunk
         capacity = chunk + max(1, overlap)
-        shape = (2, batch_size, config.nhead, capacity, config.head_width)
-        stores = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        stores = (
+            torch.zeros(
+                (2, batch_size, nhead, capacity, config.head_width), device=device, dtype=dtype
+            )
+            for nhead in heads
+        )
         self.layers = [LayerCache(store[0], store[1]) for store in stores]
         orders = config.memory_orders
         self.recent: Integer[Tensor, "B order"] = torch.full(

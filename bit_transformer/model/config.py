@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bit_transformer.bits.codec import bits_per_symbol
 from bit_transformer.errors import ConfigError, UnsupportedCombination, require
+from bit_transformer.settings import Settings
 
 MAX_PATCH_SIZE = 12
 MAX_MEMORY_SLOTS = 1 << 24
@@ -15,7 +16,21 @@ PresetName = Literal["tiny", "small", "medium", "large"]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class LayerWidths(Settings):
+    """Sizes of one block that pruning can change."""
+
+    nhead: int
+    """Attention heads."""
+    dim_feedforward: int
+    """Hidden width of the feed-forward branch."""
+
+    def __post_init__(self) -> None:
+        require(self.nhead >= 1, "nhead", self.nhead, "at least 1")
+        require(self.dim_feedforward >= 1, "dim_feedforward", self.dim_feedforward, "at least 1")
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
     """What a network is made of. Lengths are in bits, widths in channels.
 
     Raises `ConfigError` when a field, or two fields together, cannot be built.
@@ -59,9 +74,11 @@ class ModelConfig:
     overlap: int = 0
     """Bits before its chunk that a position also attends to."""
     use_act: bool = False
-    """Adaptive computation time: a position leaves the trunk once it is sure enough."""
+    """Adaptive computation: a position exits once its halting probability passes a threshold."""
     act_threshold: float = 0.9
-    """Cumulated halting probability at which a position leaves; 1: never before the end."""
+    """Cumulative halting probability at which a position exits; 1: never before the last block."""
+    ponder_cost: float = 0.05
+    """Cost of all blocks together in training with use_act, in bits per byte."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "nhead", "num_layers", "dim_feedforward", "memory_width"):
@@ -139,6 +156,8 @@ class ModelConfig:
 
     def _check_halting(self) -> None:
         require(0 < self.act_threshold <= 1, "act_threshold", self.act_threshold, "in (0, 1]")
+        cost = self.ponder_cost
+        require(0 <= cost < math.inf, "ponder_cost", cost, "at least 0 and finite")
         if self.use_act and self.reversible:
             raise UnsupportedCombination(
                 "use_act and reversible exclude each other: a position that stops early leaves no "

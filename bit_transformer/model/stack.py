@@ -1,66 +1,57 @@
-"""How the blocks of the trunk are run. A stack calls the two branches of each block itself, so that
-another stack can run them in another way without touching a block."""
+"""Stacks run the blocks of the trunk in order: plainly, or reversibly without stored activations.
 
-from collections.abc import Callable, Iterable, Iterator
+The attention and feed-forward branches are the units that are compiled and sharded (`branches`).
+A reversible stack calls them one by one and never calls the block around them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bit_transformer.model.attention import AttentionContext
 from bit_transformer.model.block import Block
 from bit_transformer.model.cache import KVCache, LayerCache
-from bit_transformer.model.config import ModelConfig
+from bit_transformer.model.config import LayerWidths, ModelConfig
 
-BlockRunner = Callable[[Block, Tensor, AttentionContext, LayerCache | None], Tensor]
-
-
-def run_block(
-    block: Block,
-    x: Float[Tensor, "B S D"],
-    context: AttentionContext,
-    cache: LayerCache | None = None,
-) -> Float[Tensor, "B S D"]:
-    """The residual stream after both branches."""
-    x = x + block.attention(x, context, cache)
-    return x + block.feed_forward(x)
+BlockRunner = Callable[
+    [Block, Tensor, AttentionContext, LayerCache | None, Bool[Tensor, "B S"] | None], Tensor
+]
+"""Runs one block; the arguments after the block are those of `Block.forward`."""
+Layers = Sequence[LayerWidths] | None
+"""Widths of each block, where they differ from those of the configuration."""
 
 
 class Stack(nn.Module):
-    """Blocks in the order in which they run."""
+    """The blocks of the trunk, in the order in which they run."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layers: Layers = None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        widths = layers or (None,) * config.num_layers
+        self.blocks = nn.ModuleList(Block(config, one) for one in widths)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(cast("Iterable[Block]", self.blocks))
 
-    def exits(
-        self, x: Float[Tensor, "B S D"], context: AttentionContext
-    ) -> tuple[Float[Tensor, "E B S D"], Float[Tensor, "B S E"]]:
-        """The stream at each place where a position may stop, and the probability that it does;
-        here the one place is the end."""
-        return self(x, context)[None], x.new_ones(*x.shape[:2], 1)
-
-    def halting_probabilities(
-        self, activations: Float[Tensor, "L B S D"]
-    ) -> Float[Tensor, "B S L"]:
-        """Probability that a position stops after each block, given the stream after each; here all
-        of them stop after the last."""
-        layers, batch, positions, _ = activations.shape
-        halting = activations.new_zeros(batch, positions, layers)
-        halting[:, :, -1] = 1
-        return halting
+    def branches(self) -> Iterator[nn.Module]:
+        """Every residual branch in the order in which it runs."""
+        for block in self:
+            yield block.attention
+            yield block.feed_forward
 
 
-class PlainStack(Stack):
+class SequentialStack(Stack):
+    """Runs whole blocks through `run_block`, which activation checkpointing replaces."""
+
+    def __init__(self, config: ModelConfig, layers: Layers = None) -> None:
+        super().__init__(config, layers)
+        self.run_block: BlockRunner = Block.__call__
+
+
+class PlainStack(SequentialStack):
     """Pre-norm residual blocks, one after the other."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.run_block: BlockRunner = run_block
 
     def forward(
         self,
@@ -70,7 +61,8 @@ class PlainStack(Stack):
     ) -> Float[Tensor, "B S D"]:
         """The residual stream after the last block."""
         for index, block in enumerate(self):
-            x = self.run_block(block, x, context, None if cache is None else cache.layers[index])
+            layer = None if cache is None else cache.layers[index]
+            x = self.run_block(block, x, context, layer, None)
         return x
 
 
@@ -78,9 +70,9 @@ class ReversibleStack(Stack):
     """Two residual streams, each updated from the other alone (Gomez et al. 2017,
     arXiv:1707.04585): `a += attention(b); b += feed_forward(a)`.
 
-    The inputs of every block follow from its outputs, so that the backward pass computes them again
-    and no activation is kept between the passes, whatever the depth. Both streams begin as `x`; the
-    result is their mean.
+    The inputs of a block can be computed from its outputs. The backward pass does so, and no
+    activation is stored between the passes, however deep the network is. Both streams begin as
+    `x`; the result is their mean.
     """
 
     def forward(
@@ -99,7 +91,7 @@ class ReversibleStack(Stack):
     def run(
         self, x: Float[Tensor, "B S D"], context: AttentionContext, cache: KVCache | None = None
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"]]:
-        """Both streams after the last block, by ordinary operations."""
+        """Both streams after the last block, computed by ordinary operations."""
         first = second = x
         for index, block in enumerate(self):
             layer_cache = None if cache is None else cache.layers[index]
@@ -109,10 +101,10 @@ class ReversibleStack(Stack):
 
 
 class _Recompute(torch.autograd.Function):
-    """The recurrence without a graph; the graph of one branch at a time is made in backward.
+    """The recurrence without a graph. The backward pass builds the graph of one branch at a time.
 
-    Gradients of weights are added to `.grad` there, so that `torch.autograd.grad` sees only the
-    inputs'. Dropout and autocast are those of the forward pass again.
+    It adds the gradients of weights to `.grad` itself, so `torch.autograd.grad` sees only those of
+    the inputs. Dropout masks and autocast are the same as in the forward pass.
     """
 
     @staticmethod
@@ -147,11 +139,11 @@ class _Recompute(torch.autograd.Function):
 
 
 RandomState = tuple[Tensor, ...]
-"""Of the CPU, and of the device where that is another; empty where nothing is drawn."""
+"""RNG states of the CPU and, on a GPU, of the device. Empty without dropout."""
 
 
 class _Replay:
-    """Runs branches again as they ran: the same dropout masks, the same autocast."""
+    """Runs branches again with the dropout masks and the autocast of their first run."""
 
     def __init__(self, device: torch.device, *, drops: bool) -> None:
         self._device, self._drops = device, drops
@@ -160,7 +152,7 @@ class _Replay:
         self._casts = torch.is_autocast_enabled(device.type)
 
     def state(self) -> RandomState:
-        """The random state that the next branch meets."""
+        """The RNG state that the next branch starts from."""
         if not self._drops:
             return ()
         cuda = self._device.type == "cuda"
@@ -172,7 +164,7 @@ class _Replay:
     def pull(
         self, branch: Any, state: RandomState, x: Tensor, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the branch gave at `x` under that state, and the gradient it passes to `x`."""
+        """The output of the branch at `x` under that RNG state, and its gradient for `x`."""
         self._set(state)
         x = x.detach().requires_grad_()
         with torch.enable_grad(), self._autocast():

@@ -1,7 +1,8 @@
-"""What a network is trained for. An objective is a function `(network, bits) -> loss in bits per
-byte`.
+"""What a network is trained for.
 
-config        the settings of what follows
-next_bit      the code length of each bit given all bits before it
-regularizers  the same with penalties on K, C and S of the predictions
+config      the settings of all objectives
+base        the interface
+causal      the code length of each bit given all bits before it, with penalties on K, C and S
+run_length  a wrapper that run-length codes some batches
+build       from settings to an objective
 """

@@ -1,51 +1,66 @@
-"""Run-length coded data in training: the same bits by another way, or the code itself as data.
+"""Run-length coded batches, a documented feature of an earlier system.
 
-A batch is drawn to be one of three. *Compressed*: its bits go through the run-length code and back,
-which changes nothing and shows that it does not. *Direct*: the network trains on the streams
-themselves, byte by byte of value and run, as much of each as fills the window. Otherwise: as it is.
-The shares rise from 0 along half a cosine over the first part of a run.
-
-This was a feature of an earlier system, and does not help: `benchmarks/bench_run_length.py`.
+A batch may be run-length coded and decoded, which changes nothing, or the network trains on the
+run-length streams themselves. Neither helps: see `benchmarks/bench_run_length.py`.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.bits.run_length import compress_bits, decompress_bits
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.config import RunLengthConfig
+from bit_transformer.objectives.base import Objective
+from bit_transformer.objectives.config import ObjectiveConfig
 
-Objective = Callable[[BitTransformer, Integer[Tensor, "B T"]], Float[Tensor, ""]]
 
+class RunLength:
+    """An objective some of whose training batches are run-length coded.
 
-class RunLengthObjective:
-    """An objective on batches of which some are run-length coded.
-
-    `reached`, from 0 to 1, scales both shares. What a batch becomes is drawn from torch's global
-    generator, whose state is part of a run's checkpoints.
+    The shares rise from 0 along half a cosine over the first part of the run (`ramp`). Batches are
+    chosen with torch's global generator, whose state is part of a run's checkpoints.
     """
 
-    def __init__(self, objective: Objective, config: RunLengthConfig) -> None:
+    def __init__(self, objective: Objective, config: ObjectiveConfig) -> None:
         self._objective, self._config = objective, config
-        self.reached = 1.0
+        self.name, self.causal = objective.name, objective.causal
 
-    def __call__(self, network: BitTransformer, bits: Integer[Tensor, "B T"]) -> Float[Tensor, ""]:
-        """The loss of the batch, or of its streams, in bits per byte of what was read."""
-        drawn = float(torch.rand(()))
-        if drawn < self._config.compress_prob * self.reached:
+    def loss(
+        self, network: BitTransformer, bits: Integer[Tensor, "B T"], progress: float = 1.0
+    ) -> Float[Tensor, ""]:
+        """The loss of the batch or of its streams, in bits per byte of what the network reads."""
+        config, drawn = self._config, float(torch.rand(()))
+        scale = _half_cosine(progress / config.ramp) if config.ramp else 1.0
+        if drawn < config.compress_prob * scale:
             bits = through_run_lengths(bits)
-        elif drawn < (self._config.compress_prob + self._config.direct_prob) * self.reached:
+        elif drawn < (config.compress_prob + config.direct_prob) * scale:
             bits = run_length_streams(bits, parity=network.config.parity)
-        return self._objective(network, bits)
+        return self._objective.loss(network, bits, progress)
+
+    def code_length(
+        self, network: BitTransformer, bits: Integer[Tensor, "B T"]
+    ) -> Float[Tensor, ""]:
+        """See `Objective`."""
+        return self._objective.code_length(network, bits)
+
+    def evaluate(
+        self, network: BitTransformer, data: Iterable[UInt8[np.ndarray, " _"]]
+    ) -> Iterator[Float[np.ndarray, " _"]]:
+        """See `Objective`."""
+        return self._objective.evaluate(network, data)
+
+
+def _half_cosine(x: float) -> float:
+    return (1 - math.cos(math.pi * min(1.0, x))) / 2
 
 
 def through_run_lengths(bits: Integer[Tensor, "B T"]) -> Integer[Tensor, "B T"]:
-    """The same bits, by way of their run-length streams."""
+    """The same bits after run-length coding and decoding."""
     rows = [decompress_bits(compress_bits(row)) for row in bits.cpu().numpy().astype(np.uint8)]
     return torch.from_numpy(np.stack(rows)).to(bits.device, bits.dtype)
 
@@ -53,7 +68,7 @@ def through_run_lengths(bits: Integer[Tensor, "B T"]) -> Integer[Tensor, "B T"]:
 def run_length_streams(
     bits: Integer[Tensor, "B T"], *, parity: bool = False
 ) -> Integer[Tensor, "B T"]:
-    """As much of each row's run-length stream, in bits, as fits into T; short ones are repeated."""
+    """The run-length stream of each row, in bits, cut to T. Shorter streams are repeated."""
     length = bits.shape[1]
     rows = []
     for row in bits.cpu().numpy().astype(np.uint8):

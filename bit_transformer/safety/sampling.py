@@ -14,7 +14,8 @@ from bit_transformer.errors import ConfigError, GateError
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import MOST_TEMPERATURE, SamplingConfig
 from bit_transformer.inference.watch import bit_readings
-from bit_transformer.lm import BitTransformerLM, evaluating
+from bit_transformer.lm import BitTransformerLM
+from bit_transformer.model.transformer import evaluating
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.guard import GuardedStream, guarded_stream
 from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Verdict

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from bit_transformer.checkpoint.format import MANIFEST, MODEL, read_manifest
+from bit_transformer.checkpoint.format import MANIFEST, files_of, read_manifest
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import CheckpointNotFoundError, ConfigError, QueueFullError
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.config import ModelConfig
+from bit_transformer.network_spec import NetworkSpec
 from bit_transformer.server.settings import Limits
 from bit_transformer.training.memory_estimate import estimate_inference
 from bit_transformer.training.run_folder import RunFolder
@@ -76,7 +77,11 @@ class ModelStore:
     def settings(self, run: RunFolder) -> dict[str, Any]:
         """Settings of a run's model, with its `quantization` where it has one."""
         folder = _checkpoint_of(run)
-        return run.config().model.to_dict() if folder is None else read_manifest(folder)["config"]
+        if folder is None:
+            return run.config().model.to_dict()
+        spec = NetworkSpec.from_dict(read_manifest(folder)["config"])
+        scheme = {} if spec.quantization is None else {"quantization": spec.quantization}
+        return spec.model.to_dict() | scheme
 
     def require_checkpoint(self, run: RunFolder) -> None:
         """Raise `CheckpointNotFoundError` for a run that has not saved one yet."""
@@ -101,10 +106,10 @@ class ModelStore:
             return self._loaded[key]
 
     def _load(self, folder: Path) -> BitTransformerLM:
-        _require_size(read_manifest(folder)["files"][MODEL]["size"], self._limits.model_bytes)
-        settings = dict(read_manifest(folder)["config"])
-        settings.pop("quantization", None)
-        check_model_size(ModelConfig.from_dict(settings), self._limits)
+        manifest = read_manifest(folder)
+        size = sum(entry["size"] for entry in files_of(manifest, "weights").values())
+        _require_size(size, self._limits.model_bytes)
+        check_model_size(NetworkSpec.from_dict(manifest["config"]).model, self._limits)
         return BitTransformerLM.from_pretrained(folder)
 
 

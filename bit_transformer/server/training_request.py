@@ -10,15 +10,24 @@ from typing import Any
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from bit_transformer.data.config import DataConfig
+from bit_transformer.distributed.config import ParallelConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig, PresetName
 from bit_transformer.model.config import preset as preset_of
-from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
+from bit_transformer.objectives.config import ObjectiveConfig
 from bit_transformer.server.schemas import Name, Request
 from bit_transformer.server.workspace import Workspace
-from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+from bit_transformer.training.config import (
+    SECTIONS,
+    CheckpointConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    RecoveryConfig,
+    RunConfig,
+    TrainConfig,
+    current_sections,
+)
 
-_SECTIONS = tuple(field.name for field in dataclasses.fields(RunConfig))
 _HUB_DATA = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(\?[\w=&.,-]*)?")
 """A data set by owner and name; anything else after hf:// would be a folder of this machine."""
 
@@ -39,10 +48,16 @@ class RunSettings(Request):
     """Who updates which weights, and how fast."""
     train: TrainConfig = TrainConfig()
     """How long, in what steps, and what happens beside them."""
-    regularizers: RegularizerConfig = RegularizerConfig()
-    """Penalties on K, C and S of the predictions."""
-    run_length: RunLengthConfig = RunLengthConfig()
-    """Shares of batches that are run-length coded."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured while a run trains."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    """How often a run is saved."""
+    recovery: RecoveryConfig = RecoveryConfig()
+    """What happens when training goes bad."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How the network runs on its devices."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What the network is trained for, and penalties on K, C and S."""
     _given: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
@@ -50,9 +65,10 @@ class RunSettings(Request):
     def _remember_what_was_given(
         cls, value: Any, handler: ModelWrapValidatorHandler["RunSettings"]
     ) -> "RunSettings":
+        value = _current(value)
         made = handler(_over_preset(value))
         if isinstance(value, dict):
-            made._given = {name: value[name] for name in _SECTIONS if name in value}
+            made._given = {name: value[name] for name in SECTIONS if name in value}
         return made
 
     def resolved(self, workspace: Workspace, before: RunConfig | None = None) -> RunConfig:
@@ -64,7 +80,7 @@ class RunSettings(Request):
             before = RunConfig(model=preset_of(self.preset))
         sections = before.to_dict()
         config = RunConfig.from_dict(
-            {name: sections[name] | self._given.get(name, {}) for name in _SECTIONS}
+            {name: sections[name] | self._given.get(name, {}) for name in SECTIONS}
         )
         sources = tuple(_source(workspace, source) for source in config.data.sources)
         return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
@@ -73,6 +89,15 @@ class RunSettings(Request):
 def new_run_name() -> str:
     """What a run is called by default."""
     return datetime.now().strftime("%Y-%m-%d-%H%M%S")
+
+
+def _current(value: Any) -> Any:
+    """The request with the settings of older clients in their present sections."""
+    if not isinstance(value, dict):
+        return value
+    own = {name: one for name, one in value.items() if name in ("run", "preset")}
+    rest = {name: one for name, one in value.items() if name not in own}
+    return own | current_sections(rest)
 
 
 def _over_preset(value: Any) -> Any:

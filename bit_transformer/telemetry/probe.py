@@ -7,8 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bit_transformer.model.attention import MaskRule
+from bit_transformer.model.halting import halt_probs
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.telemetry.metrics import attention_entropy, attention_map
+
+_ALL_EXITS = 4
+"""Dimensions of the head's input when all exits are asked for: (E, B, S, D)."""
 
 
 class Probe:
@@ -24,7 +28,6 @@ class Probe:
         self._network, self._rows = network, rows
         self._inputs: list[tuple[Tensor, Any] | None] = [None] * network.config.num_layers
         self._output: Tensor | None = None
-        self._batch = 0
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._eager: Any = None
 
@@ -54,15 +57,15 @@ class Probe:
     def _reader(self, index: int) -> Any:
         def read(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             if self._inputs[index] is None:
-                self._batch = len(arguments[0])
                 self._inputs[index] = (arguments[0].detach()[: self._rows], arguments[1])
 
         return read
 
     def _read_output(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         if self._output is None:
-            # The last rows come from the end of the trunk, where there are other exits too.
-            self._output = arguments[0].detach()[-self._batch :][: self._rows]
+            stream = arguments[0].detach()
+            # With all exits, the last one is the end of the trunk.
+            self._output = (stream[-1] if stream.ndim == _ALL_EXITS else stream)[: self._rows]
 
     @property
     def observed(self) -> bool:
@@ -90,7 +93,7 @@ class Probe:
 
     def halting_probabilities(self) -> Float[Tensor, "B S L"]:
         """Probability that a position stops after each block; each row sums to 1."""
-        return self._network.stack.halting_probabilities(self.activations[1:])
+        return halt_probs(self._network.stack, self.activations[1:])
 
     def _layers(self) -> range:
         return range(len(self._inputs))

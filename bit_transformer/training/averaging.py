@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: the averaged model is what is evaluated and saved."""
+"""Exponential moving average of the weights. The averaged model is evaluated and saved."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """An average of a network's weights over training; with decay 0 nothing is kept."""
+    """An average of a network's weights over training. With decay 0 nothing is averaged."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network = network
@@ -18,13 +18,13 @@ class WeightAverage:
             self._average = AveragedModel(network, multi_avg_fn=move)
 
     def update(self) -> None:
-        """Take in the weights after an optimizer step."""
+        """Update the average after an optimizer step."""
         if self._average is not None:
             self._average.update_parameters(self._network)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the network has the averaged weights; afterwards its own, bit for bit."""
+        """Context in which the network has the averaged weights. Its own return bit for bit."""
         if self._average is None:
             yield
             return
@@ -35,11 +35,16 @@ class WeightAverage:
         finally:
             self._network.load_state_dict(own)
 
+    def keep(self) -> None:
+        """Give the network the averaged weights for good."""
+        if self._average is not None:
+            self._network.load_state_dict(self._average.module.state_dict())
+
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights and how many updates they hold; empty without averaging."""
+        """The averaged weights and the number of updates; empty without averaging."""
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore `state_dict`'s value."""
+        """Restore a value of `state_dict`."""
         if self._average is not None:
             self._average.load_state_dict(state)

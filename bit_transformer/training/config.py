@@ -4,16 +4,20 @@ import difflib
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError
 
 from bit_transformer.data.config import DataConfig
+from bit_transformer.distributed.config import ParallelConfig
 from bit_transformer.errors import ConfigError, require
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
+from bit_transformer.objectives.config import ObjectiveConfig
+from bit_transformer.settings import Settings
 from bit_transformer.training.schedule import ScheduleName
 
 if TYPE_CHECKING:
@@ -25,19 +29,19 @@ OptimizerName = Literal["muon", "adamw", "lion", "adafactor"]
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """Who updates which weights, and how fast."""
+class OptimizerConfig(Settings):
+    """Optimizers of the weights and their learning rates."""
 
     optimizer: OptimizerName = "muon"
-    """Optimizer of the trunk's matrices; embeddings and head always have AdamW."""
+    """Optimizer of the trunk's matrices. Embeddings and head always use AdamW."""
     lr: float | None = None
-    """Peak learning rate of the matrices; None: the optimizer's own default."""
+    """Peak learning rate of the matrices; None: the default of the optimizer."""
     embedding_lr: float = 2e-2
     """Peak learning rate of embeddings, head and projections (AdamW)."""
     memory_lr: float = 0.2
     """Peak learning rate of the context memory's rows (SparseAdam)."""
     weight_decay: float = 0.0
-    """Decoupled decay of the matrices per step, times the learning rate."""
+    """Decoupled weight decay of the matrices per step, times the learning rate."""
     momentum: float = 0.95
     """Momentum of Muon."""
 
@@ -50,8 +54,8 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """How long, in what steps, and what happens beside them."""
+class TrainConfig(Settings):
+    """Length of the run, its steps, precision and device."""
 
     steps: int = 600
     """Optimizer steps."""
@@ -60,71 +64,39 @@ class TrainConfig:
     accumulate: int = 1
     """Micro-batches per optimizer step; more of them need less memory."""
     memory_budget: str | None = None
-    """Memory that training may take, such as 8GiB: as many micro-batches as that needs."""
+    """Memory that training may take, such as 8GiB. As many micro-batches are used as that needs."""
     window_bytes: int | None = None
     """Bytes per training window; None fills the context."""
     schedule: ScheduleName = "wsd"
-    """Warmup-stable-decay, one-cycle, or constant learning rate."""
+    """Learning rate schedule: warmup-stable-decay, one-cycle, or constant."""
     warmup: float = 0.02
     """Share of the steps over which the learning rate rises."""
     decay: float = 0.98
     """Share of the steps over which warmup-stable-decay falls to zero."""
     clip_norm: float = 0.0
-    """Largest joint norm of the dense gradients; 0 does not clip."""
+    """Largest joint norm of the dense gradients; 0: no clipping."""
     weight_average: float = 0.0
-    """Decay of the exponential moving average of the weights; 0: none."""
+    """Decay of the exponential moving average of the weights; 0: no average."""
     precision: Precision = "auto"
-    """bf16 runs matrix products in bfloat16; auto does so where the device is faster for it."""
+    """bf16 computes matrix products in bfloat16; auto does so where the device is faster for it."""
     qat: bool = False
-    """Train the trunk's matrices in 4 bits, to be converted by the command quantize afterwards;
-    needs torchao."""
-    use_checkpoint: bool = False
-    """Keep only the input of each block between forward and backward pass, and run the block again:
-    less memory, a third more time."""
-    compile: bool = False
-    """Compile the branches of each block; pays on a GPU, not on a CPU."""
+    """Train the trunk's matrices in 4 bits, for the command quantize afterwards; needs torchao."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     seed: int = 0
-    """Of weights, order of windows and dropout."""
-    evaluate_every: int = 300
-    """Steps between evaluations on held-out data; 0: only at the end."""
-    evaluate_bytes: int = 65_536
-    """Held-out bytes read by the evaluations along the way; the last one reads all."""
-    telemetry_every: int = 10
-    """Steps between readings of K, C, S and attention entropy; 0: none."""
-    checkpoint_every: int = 300
-    """Steps between checkpoints; 0: only at the end."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints kept; the best one by held-out bits per byte is kept beside them."""
-    patience: int = 0
-    """Evaluations without a better result before the run stops early; 0: never."""
-    max_recoveries: int = 0
-    """Times the run may return to an earlier state when its weights have gone bad; bad data is then
-    skipped too. 0: stop at the first NaN or infinity."""
-    recovery_every: int = 50
-    """Steps between the states it can return to; two are held in memory and in checkpoints."""
+    """Seed of weights, order of windows and dropout."""
     tensorboard: bool = False
     """Also write TensorBoard event files into the run folder."""
     trackio: bool = False
     """Also log to a local trackio project."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "keep_checkpoints", "recovery_every"):
+        for name in ("steps", "batch_size", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in (
-            "clip_norm",
-            "evaluate_every",
-            "telemetry_every",
-            "checkpoint_every",
-            "patience",
-            "max_recoveries",
-        ):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "at least 0")
         for name in ("warmup", "decay"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
         require(0 <= self.weight_average < 1, "weight_average", self.weight_average, "in [0, 1)")
-        require(self.evaluate_bytes >= 1, "evaluate_bytes", self.evaluate_bytes, "at least 1")
         if self.window_bytes is not None:
             require(self.window_bytes >= 1, "window_bytes", self.window_bytes, "at least 1")
         if self.memory_budget is not None:
@@ -134,6 +106,55 @@ class TrainConfig:
                 f"batch_size must be a multiple of accumulate, got {self.batch_size} and "
                 f"{self.accumulate}; each micro-batch takes an equal share"
             )
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(Settings):
+    """What is measured while a run trains."""
+
+    evaluate_every: int = 300
+    """Steps between evaluations on held-out data; 0: only at the end."""
+    evaluate_bytes: int = 65_536
+    """Held-out bytes read by the evaluations along the way; the last one reads all."""
+    telemetry_every: int = 10
+    """Steps between measurements of K, C, S and attention entropy; 0: none."""
+    patience: int = 0
+    """Evaluations without a better result before the run stops early; 0: never."""
+
+    def __post_init__(self) -> None:
+        for name in ("evaluate_every", "telemetry_every", "patience"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(self.evaluate_bytes >= 1, "evaluate_bytes", self.evaluate_bytes, "at least 1")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig(Settings):
+    """How often a run is saved."""
+
+    checkpoint_every: int = 300
+    """Steps between checkpoints; 0: only at the end."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept; the best one by held-out bits per byte is kept beside them."""
+
+    def __post_init__(self) -> None:
+        every, keep = self.checkpoint_every, self.keep_checkpoints
+        require(every >= 0, "checkpoint_every", every, "at least 0")
+        require(keep >= 1, "keep_checkpoints", keep, "at least 1")
+
+
+@dataclass(frozen=True)
+class RecoveryConfig(Settings):
+    """What happens when training goes bad."""
+
+    max_recoveries: int = 0
+    """Times the run may return to an earlier state when its weights have gone bad; bad data is then
+    skipped too. 0: stop at the first NaN or infinity."""
+    recovery_every: int = 50
+    """Steps between the states it can return to; memory and checkpoints hold two of them."""
+
+    def __post_init__(self) -> None:
+        require(self.max_recoveries >= 0, "max_recoveries", self.max_recoveries, "at least 0")
+        require(self.recovery_every >= 1, "recovery_every", self.recovery_every, "at least 1")
 
 
 def parse_bytes(text: str) -> int:
@@ -149,15 +170,27 @@ def parse_bytes(text: str) -> int:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """Everything that decides a run. The same values give the same run."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    """The data to train on."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """Sizes and switches of the network."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizers of the weights and their learning rates."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
-    run_length: RunLengthConfig = field(default_factory=RunLengthConfig)
+    """Length of the run, its steps, precision and device."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What is measured while a run trains."""
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """How often a run is saved."""
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    """What happens when training goes bad."""
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """How the network runs on its devices."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What the network is trained for, and penalties on K, C and S."""
 
     def __post_init__(self) -> None:
         if self.window_bytes * self.model.bits_per_byte > self.model.max_seq_len:
@@ -176,28 +209,32 @@ class RunConfig:
         return self.model.max_seq_len // self.model.bits_per_byte
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values, a section each."""
-        sections: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        """The settings as JSON values, one dictionary per section."""
+        sections: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return sections
 
     @classmethod
     def from_dict(cls, sections: dict[str, Any]) -> "RunConfig":
-        """Settings from sections `data`, `model`, `optimizer`, `train`, `regularizers` and
-        `run_length`; any may be left out.
+        """Settings from sections, any of which may be left out.
 
-        Types are strict: the text "32" is no number, and true is none either. Raises `ConfigError`
-        naming the first section and field that is unknown, of another type or out of its limits.
+        Settings of older versions are found in their former sections. Types are strict: the text
+        "32" is not a number, and neither is true. Raises `ConfigError` naming the first section and
+        field that is unknown, of another type or outside its limits.
         """
         try:
-            # As JSON, in which a list may be strict and become a tuple.
-            return _ADAPTER.validate_json(json.dumps(sections, default=str), strict=True)
+            # Validated as JSON, in which a strict tuple may be given as a list.
+            given = json.dumps(current_sections(sections), default=str)
+            return _adapter().validate_json(given, strict=True)
         except ValidationError as error:
             raise ConfigError(_explain(error.errors()[0])) from error
 
     @classmethod
     def from_toml(cls, path: Path, model: ModelConfig | None = None) -> "RunConfig":
-        """Settings from a TOML file with the sections of `from_dict`; model settings that the file
-        leaves out are those of `model`. Raises `ConfigError` naming the file."""
+        """Settings from a TOML file with the sections of `from_dict`.
+
+        Model settings that the file leaves out are those of `model`. Raises `ConfigError` naming
+        the file.
+        """
         try:
             # Some editors begin a file with a byte order mark.
             sections = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -221,19 +258,49 @@ class RunConfig:
             raise ConfigError(f"{path}: {error}") from error
 
 
-# Unknown names must not pass in silence: a misspelt setting would train with its default. The
-# docstrings go into JSON schemas, where forms and agents read them.
-for _section in (
-    *(DataConfig, ModelConfig, OptimizerConfig, TrainConfig),
-    *(RegularizerConfig, RunLengthConfig),
-    RunConfig,
-):
-    with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))(_section)
-_ADAPTER = TypeAdapter(RunConfig)
+SECTIONS = {one.name: one.default_factory for one in fields(RunConfig)}
+"""The sections of a run's settings by name, in order, each with its class."""
+_FORMER_SECTIONS = {"regularizers": "objective", "run_length": "objective"}
+_MOVED_FIELDS = {
+    ("regularizers", "ponder_cost"): "model",
+    **{
+        ("train", one.name): name
+        for name in ("evaluation", "checkpoints", "recovery", "parallel")
+        for one in fields(SECTIONS[name])  # type: ignore[arg-type]
+    },
+}
+"""Present sections of settings that older versions kept elsewhere."""
+
+
+def current_sections(sections: dict[str, Any]) -> dict[str, Any]:
+    """Sections as they may come from an older version, with every setting in its present section.
+
+    Where a setting is in both places, the present one counts. Nothing is validated here.
+    """
+    current = {name: given for name, given in sections.items() if name not in _FORMER_SECTIONS}
+    current = {name: dict(v) if isinstance(v, dict) else v for name, v in current.items()}
+    for section, name, value in _all_fields(sections):
+        home = _MOVED_FIELDS.get((section, name), _FORMER_SECTIONS.get(section, section))
+        there = current.setdefault(home, {})
+        if home != section and isinstance(there, dict):
+            there.setdefault(name, value)
+            current.get(section, {}).pop(name, None)
+    return current
+
+
+def _all_fields(sections: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for section, given in sections.items():
+        if isinstance(given, dict):
+            yield from ((section, name, value) for name, value in given.items())
+
+
+@cache
+def _adapter() -> Any:
+    return TypeAdapter(RunConfig)
 
 
 def _explain(problem: "ErrorDetails") -> str:
-    """What is wrong with which setting, in one sentence."""
+    """One sentence that says what is wrong with which setting."""
     place = [str(part) for part in problem["loc"]]
     where = ".".join(place) or "settings"
     if problem["type"] == "unexpected_keyword_argument":
@@ -249,8 +316,7 @@ def _explain(problem: "ErrorDetails") -> str:
 
 
 def _names(place: list[str]) -> list[str]:
-    """The sections, or the settings of one."""
-    names = {one.name: one.default_factory for one in fields(RunConfig)}
+    """Names of the sections, or of the settings in one."""
     if not place:
-        return list(names)
-    return [one.name for one in fields(names[place[0]])]  # type: ignore[arg-type]
+        return list(SECTIONS)
+    return [one.name for one in fields(SECTIONS[place[0]])]  # type: ignore[arg-type]

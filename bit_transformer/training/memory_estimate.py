@@ -23,11 +23,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
+from bit_transformer.distributed.parallelize import parallelize
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.build import build_objective
 from bit_transformer.training.config import RunConfig, parse_bytes
 from bit_transformer.training.optimizer import build_optimizer
 from bit_transformer.training.precision import autocast
@@ -68,14 +68,14 @@ def estimate_training(config: RunConfig) -> MemoryEstimate:
     bits = config.window_bytes * config.model.bits_per_byte
     with FakeTensorMode(), _LiveBytes() as live:
         network = BitTransformer(config.model)
-        if train.use_checkpoint:
-            checkpoint_blocks(network)
+        # Compilation changes no size that is counted here.
+        parallelize(network, dataclasses.replace(config.parallel, compile=False))
         parameters = _bytes_of(network)
         batch = torch.zeros(train.batch_size // train.accumulate, bits, dtype=torch.uint8)
         optimizer = build_optimizer(network, config.optimizer)
         before = live.now
         with autocast("cpu", train.precision):
-            loss = next_bit_loss(network.train(), batch)
+            loss = build_objective(config.objective).code_length(network.train(), batch)
         activations = live.now - before
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
@@ -85,7 +85,7 @@ def estimate_training(config: RunConfig) -> MemoryEstimate:
         of_step = live.peak
     sparse = 2 * _table_bytes(network)
     copies = parameters * (train.weight_average > 0)
-    if train.max_recoveries:
+    if config.recovery.max_recoveries:
         copies += _RECOVERY_STATES * (parameters + states + sparse)
     return MemoryEstimate(
         parameters=parameters,

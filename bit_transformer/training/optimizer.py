@@ -30,8 +30,10 @@ _MATRIX_RATES: dict[OptimizerName, float] = {
 class CombinedOptimizer:
     """Several optimizers that step as one, each over its own weights."""
 
-    def __init__(self, parts: dict[str, Optimizer]) -> None:
+    def __init__(self, parts: dict[str, Optimizer], network: nn.Module) -> None:
+        """`network` gives the weights of the parts their names."""
         self.parts = parts
+        self._names = {id(weight): name for name, weight in network.named_parameters()}
         for group in self.param_groups:
             group["base_lr"] = group["lr"]
 
@@ -66,8 +68,25 @@ class CombinedOptimizer:
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of every part by name."""
-        return {name: part.state_dict() for name, part in self.parts.items()}
+        """The state of every part. Within it, the state of a weight is under the weight's name."""
+        return {name: self._by_name(part) for name, part in self.parts.items()}
+
+    def _by_name(self, part: Optimizer) -> dict[str, Any]:
+        state, names = part.state_dict(), self._names_in(part)
+        groups = [
+            {**group, "params": [names[index] for index in group["params"]]}
+            for group in state["param_groups"]
+        ]
+        return {
+            "state": {names[index]: kept for index, kept in state["state"].items()},
+            "param_groups": groups,
+        }
+
+    def _names_in(self, part: Optimizer) -> list[str]:
+        """Names of the weights of a part, in the order in which torch numbers them."""
+        return [
+            self._names[id(weight)] for group in part.param_groups for weight in group["params"]
+        ]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`'s value; `CheckpointMismatchError` when the parts are others."""
@@ -77,7 +96,27 @@ class CombinedOptimizer:
                 f"{sorted(self.parts)}; resume with the optimizer it was saved with"
             )
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(self._by_index(name, state[name]))
+
+    def _by_index(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
+        """The state of a part as torch numbers its weights, which older checkpoints did too."""
+        saved = [weight for group in state["param_groups"] for weight in group["params"]]
+        if all(isinstance(weight, int) for weight in saved):
+            return state
+        names = self._names_in(self.parts[name])
+        if sorted(saved) != sorted(names):
+            other = sorted(set(saved) ^ set(names))[0]
+            raise CheckpointMismatchError(
+                f"the optimizer of the checkpoint and of this run update other weights, {other!r} "
+                "for one; resume with the model and optimizer it was saved with"
+            )
+        index = {weight: number for number, weight in enumerate(names)}
+        groups = [
+            {**group, "params": [index[weight] for weight in group["params"]]}
+            for group in state["param_groups"]
+        ]
+        kept = {index[weight]: value for weight, value in state["state"].items()}
+        return {"state": kept, "param_groups": groups}
 
 
 def build_optimizer(network: BitTransformer, config: OptimizerConfig) -> CombinedOptimizer:
@@ -94,7 +133,7 @@ def build_optimizer(network: BitTransformer, config: OptimizerConfig) -> Combine
     parts = {"matrices": _matrix_optimizer(matrices, config), "rest": _rest_optimizer(rest, config)}
     if rows:
         parts["memory"] = SparseAdam(rows, lr=config.memory_lr, betas=(0.9, 0.95))
-    return CombinedOptimizer(parts)
+    return CombinedOptimizer(parts, network)
 
 
 def _matrix_optimizer(weights: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:

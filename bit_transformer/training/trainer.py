@@ -1,7 +1,8 @@
 """The training loop. It knows steps and gradients; everything else is a callback."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -9,7 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bit_transformer.distributed.world import World
+from bit_transformer.errors import ConfigError
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.base import Objective
 from bit_transformer.training.averaging import WeightAverage
 from bit_transformer.training.callbacks.base import (
     Callback,
@@ -23,12 +27,14 @@ from bit_transformer.training.optimizer import CombinedOptimizer, gradient_norm
 from bit_transformer.training.precision import autocast
 from bit_transformer.training.schedule import make_schedule
 
-Objective = Callable[[BitTransformer, Tensor], Tensor]
-"""(network, bits (B, T)) -> loss in bits per byte, a scalar."""
-
 
 class Trainer:
-    """Runs optimizer steps and tells its callbacks at named moments."""
+    """Runs optimizer steps and notifies its callbacks at named moments.
+
+    The network is parallelized before the optimizer is built and before the trainer is made: both
+    the optimizer and the weight average are bound to its weights. On ranks other than the main one
+    only callbacks with `every_rank` are notified.
+    """
 
     def __init__(
         self,
@@ -38,26 +44,30 @@ class Trainer:
         optimizer: CombinedOptimizer,
         config: TrainConfig,
         callbacks: Iterable[Callback] = (),
+        world: World = World(),  # noqa: B008 -- frozen
     ) -> None:
+        """Raises `ConfigError` when two callbacks share a name."""
         self.network, self.objective, self.loader = network, objective, loader
-        self.optimizer, self.config = optimizer, config
-        self.callbacks = list(callbacks)
+        self.optimizer, self.config, self.world = optimizer, config, world
+        self.callbacks = [one for one in callbacks if world.is_main or one.every_rank]
+        _require_distinct_names(self.callbacks)
         self.schedule = make_schedule(config.schedule, config.steps, config.warmup, config.decay)
         self.average = WeightAverage(network, config.weight_average)
         self.progress = Progress()
+        self.metadata: dict[str, Any] = {}
         self.stop_requested = self.interrupted = self.checkpoint_requested = False
-        self.device = network.embedding.nodes.device
+        self.device = network.device
 
     def request_stop(self) -> None:
-        """End after the step under way; callbacks still evaluate, save and report."""
+        """End after the current step. Callbacks still evaluate, save and report."""
         self.stop_requested = True
 
     def interrupt(self) -> None:
-        """End after the step under way, saved; what takes long is left out or broken off."""
+        """End after the current step and save. Long work is left out or stopped."""
         self.stop_requested = self.interrupted = True
 
     def request_checkpoint(self) -> None:
-        """Save after the step under way."""
+        """Save after the current step."""
         self.checkpoint_requested = True
 
     def fit(self) -> Progress:
@@ -74,7 +84,7 @@ class Trainer:
             if self.interrupted:
                 self.emit("on_interruption")
         finally:
-            # Files must be closed and the terminal left whole, whatever ended the run.
+            # Files are closed and the terminal is restored, whatever ended the run.
             self.emit("on_close")
         return self.progress
 
@@ -102,19 +112,21 @@ class Trainer:
         )
 
     def _accumulate(self) -> tuple[Float[Tensor, ""], int]:
-        """Gradients of the mean loss over the micro-batches; that loss, and the bytes it saw."""
+        """Accumulate the gradients of the mean loss over the micro-batches. Returns that loss and
+        the bytes of data it covers."""
         total, bits_seen = torch.zeros((), device=self.device), 0
+        done = self.progress.step / self.config.steps
         for _ in range(self.config.accumulate):
             bits = self.loader.next_batch().to(self.device, non_blocking=True)
             with autocast(self.device, self.config.precision):
-                loss = self.objective(self.network, bits) / self.config.accumulate
+                loss = self.objective.loss(self.network, bits, done) / self.config.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             bits_seen += bits.numel()
-        return total, bits_seen // self.network.config.bits_per_byte
+        return total, bits_seen * self.world.size // self.network.config.bits_per_byte
 
     def emit(self, moment: str, *details: Any) -> None:
-        """Tell every callback, in their order, that a moment has come."""
+        """Notify every callback, in order, of a moment."""
         for callback in self.callbacks:
             getattr(callback, moment)(self, *details)
 
@@ -127,13 +139,25 @@ class Trainer:
             "average": self.average.state_dict(),
             "weights": self.network.state_dict() if self.config.weight_average > 0 else {},
             "random": _random_state(),
-            "callbacks": {
-                type(callback).__name__: callback.state_dict() for callback in self.callbacks
-            },
+            "callbacks": self._callback_states(),
         }
 
+    def _callback_states(self) -> dict[str, Any]:
+        states = {}
+        for callback in self.callbacks:
+            state = callback.state_dict()
+            if state and not callback.name:
+                raise ConfigError(
+                    f"the callback {type(callback).__name__} has a state and no name to save it "
+                    "under; give its class a `name`"
+                )
+            if state:
+                states[callback.name] = state
+        return states
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken; the network must hold the saved weights."""
+        """Continue exactly where `state_dict` was taken. The network must hold the saved
+        weights."""
         self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.loader.load_state_dict(state["loader"])
@@ -142,7 +166,13 @@ class Trainer:
             self.network.load_state_dict(state["weights"])
         _restore_random_state(state["random"])
         for callback in self.callbacks:
-            callback.load_state_dict(state["callbacks"].get(type(callback).__name__, {}))
+            callback.load_state_dict(state["callbacks"].get(callback.name, {}))
+
+
+def _require_distinct_names(callbacks: list[Callback]) -> None:
+    counts = Counter(one.name for one in callbacks if one.name)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ConfigError(f"two callbacks are called {twice[0]!r}; give each a name of its own")
 
 
 def _random_state() -> dict[str, Any]:
@@ -152,6 +182,6 @@ def _random_state() -> dict[str, Any]:
 
 def _restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"].cpu())
-    # A run that moves to a machine with other devices keeps its place, not its dropout masks.
+    # On a machine with other devices a run keeps its position, not its dropout masks.
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])

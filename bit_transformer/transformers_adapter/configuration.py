@@ -5,7 +5,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.transformers_adapter.export import model_settings, require_whole_tokens
+from bit_transformer.network_spec import NetworkSpec
+from bit_transformer.transformers_adapter.export import network_spec, require_whole_tokens
 
 
 class BitTransformerConfig(PreTrainedConfig):
@@ -15,15 +16,15 @@ class BitTransformerConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ("past_key_values",)
 
     def __init__(self, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """`settings` are those of a checkpoint: `ModelConfig` and, perhaps, a quantization.
+        """`settings` are those of a checkpoint, see `NetworkSpec.to_dict`.
 
         Raises `ConfigError` for settings that cannot be built, `UnsupportedCombination` where a
         byte is no whole number of patches.
         """
-        network = model_settings(settings or {})
+        network = network_spec(settings or {}).model
         require_whole_tokens(network)
         start = 2**network.patch_size
-        self.settings = dict(settings or network.to_dict())
+        self.settings = dict(settings or NetworkSpec(network).to_dict())
         self.hidden_size, self.num_hidden_layers = network.d_model, network.num_layers
         self.num_attention_heads = network.nhead
         self.vocab_size = start + 1
@@ -33,7 +34,7 @@ class BitTransformerConfig(PreTrainedConfig):
     @property
     def network(self) -> ModelConfig:
         """Of the network."""
-        return model_settings(self.settings)
+        return network_spec(self.settings).model
 
     @property
     def start_token(self) -> int:

@@ -9,6 +9,7 @@ from bit_transformer.checkpoint.atomic import atomic_write_text
 from bit_transformer.checkpoint.format import read_manifest
 from bit_transformer.errors import UnsupportedCombination
 from bit_transformer.model.config import ModelConfig
+from bit_transformer.network_spec import NetworkSpec
 
 REMOTE_CODE = "modeling_bit_transformer"
 """Module that travels with a model."""
@@ -29,9 +30,13 @@ def require_whole_tokens(config: ModelConfig) -> None:
         )
 
 
-def model_settings(config: Mapping[str, Any]) -> ModelConfig:
-    """The network of a checkpoint's config, which may name a quantization as well."""
-    return ModelConfig.from_dict({k: v for k, v in config.items() if k != "quantization"})
+def network_spec(settings: Mapping[str, Any]) -> NetworkSpec:
+    """The network of a checkpoint's config. Earlier exports have the fields of `ModelConfig` and
+    the quantization side by side."""
+    if "model" in settings:
+        return NetworkSpec.from_dict(settings)
+    model = {name: value for name, value in settings.items() if name != "quantization"}
+    return NetworkSpec(ModelConfig.from_dict(model), settings.get("quantization"))
 
 
 def transformers_files(config: Mapping[str, Any]) -> dict[str, str]:
@@ -39,7 +44,7 @@ def transformers_files(config: Mapping[str, Any]) -> dict[str, str]:
 
     Raises `UnsupportedCombination` as `require_whole_tokens` does.
     """
-    settings = model_settings(config)
+    settings = network_spec(config).model
     require_whole_tokens(settings)
     start = 2**settings.patch_size
     special = {"bos_token_id": start, "pad_token_id": start, "eos_token_id": None}

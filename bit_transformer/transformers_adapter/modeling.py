@@ -21,10 +21,10 @@ from bit_transformer.errors import (
 from bit_transformer.inference.sampling import patch_log_probabilities
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.quantization import restructure, settings_of
+from bit_transformer.network_spec import build_network, spec_of
 from bit_transformer.transformers_adapter.cache import PatchCache
 from bit_transformer.transformers_adapter.configuration import BitTransformerConfig
-from bit_transformer.transformers_adapter.export import export_for_transformers
+from bit_transformer.transformers_adapter.export import export_for_transformers, network_spec
 
 _OF_THE_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 _REFUSED = ("quantization_config", "load_in_8bit", "load_in_4bit", "state_dict", "gguf_file")
@@ -46,8 +46,7 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
     def __init__(self, config: BitTransformerConfig, network: BitTransformer | None = None) -> None:
         super().__init__(config)
         if network is None:
-            network = BitTransformer(config.network)
-            restructure(network, config.settings.get("quantization"))
+            network = build_network(network_spec(config.settings))
         self.network = network
         self.post_init()
 
@@ -57,7 +56,7 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_model(cls, model: BitTransformerLM) -> "BitTransformerForCausalLM":
         """The same network under transformers; weights are shared."""
-        return cls(BitTransformerConfig(settings_of(model.network)), model.network)
+        return cls(BitTransformerConfig(spec_of(model.network).to_dict()), model.network)
 
     @classmethod
     def from_pretrained(
@@ -87,15 +86,13 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         folder = _checkpoint(str(pretrained_model_name_or_path), kwargs)
         lm = BitTransformerLM.from_pretrained(folder)
         if not isinstance(config, BitTransformerConfig):
-            config = BitTransformerConfig(settings_of(lm.network))
+            config = BitTransformerConfig(spec_of(lm.network).to_dict())
         model = cls(config, lm.network).to(_device(device_map))
         return (model.eval(), {}) if output_loading_info else model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *_: Any, **__: Any) -> None:
         """A checkpoint folder that both libraries read."""
-        lm = BitTransformerLM.from_config(self.config.network)
-        lm.network = self.network
-        lm.save_pretrained(Path(save_directory))
+        BitTransformerLM(network=self.network).save_pretrained(Path(save_directory))
         export_for_transformers(Path(save_directory))
 
     def get_input_embeddings(self) -> torch.nn.Module:

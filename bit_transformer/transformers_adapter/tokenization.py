@@ -9,7 +9,7 @@ from transformers import AddedToken, PreTrainedTokenizer
 
 from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes, bytes_to_bits
 from bit_transformer.errors import ParityError
-from bit_transformer.model.patches import patch_bits, patch_values
+from bit_transformer.model.bit_tree import patch_bits, patch_values
 
 START = "<start>"
 _VALUE = re.compile(r"<0x([0-9A-F]+)>")

@@ -23,7 +23,7 @@ from bit_transformer.bits.codec import bytes_to_bits
 from bit_transformer.data.config import DataConfig
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.safety.review import ReviewItem, ReviewQueue
-from bit_transformer.training.config import RunConfig, TrainConfig
+from bit_transformer.training.config import EvaluationConfig, RunConfig, TrainConfig
 from bit_transformer.training.fit import train_run
 from tests.builders import SERVED_MODEL as TINY
 from tests.builders import SERVED_TEXT as TEXT
@@ -136,9 +136,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RunConfig(
         data=DataConfig(sources=(str(files / "text"),)),
         model=ModelConfig(**TINY),  # type: ignore[arg-type]
-        train=TrainConfig(
-            steps=12, batch_size=4, evaluate_every=6, telemetry_every=2, device="cpu"
-        ),
+        train=TrainConfig(steps=12, batch_size=4, device="cpu"),
+        evaluation=EvaluationConfig(evaluate_every=6, telemetry_every=2),
     )
     train_run(config, root / "one", progress=False)
     for word in (b"first", b"second"):

@@ -104,12 +104,12 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
         "train.qat": True,
         "model.chunk_size": 128,
         "model.overlap": 64,
-        "regularizers.lambda_k": 0.1,
-        "regularizers.lambda_c": 0.2,
-        "regularizers.lambda_s": 0.3,
-        "regularizers.floor_k": 0.45,
-        "regularizers.floor_c": 0.25,
-        "regularizers.floor_s": 0.35,
+        "objective.lambda_k": 0.1,
+        "objective.lambda_c": 0.2,
+        "objective.lambda_s": 0.3,
+        "objective.floor_k": 0.45,
+        "objective.floor_c": 0.25,
+        "objective.floor_s": 0.35,
     }
     page.get_by_text("Train: switched is done").wait_for()
     tab(page, "Train")

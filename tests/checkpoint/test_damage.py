@@ -76,7 +76,9 @@ def test_the_message_names_the_file_and_what_differs(tmp_path, sample):
         "use another checkpoint of the run"
     )
     (folder / MODEL).write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    with pytest.raises(CheckpointCorruptError, match=rf"{MODEL} is not .* \(its SHA-256 differs\)"):
+    with pytest.raises(
+        CheckpointCorruptError, match=rf"{MODEL} has changed .* \(its SHA-256 differs\)"
+    ):
         load_checkpoint(folder)
 
 
@@ -87,7 +89,7 @@ def test_no_checkpoint_is_not_found(tmp_path, sample, missing):
         (sample.write(folder) / MANIFEST).unlink()
     if missing == "file":
         folder.write_bytes(b"")
-    with pytest.raises(CheckpointNotFoundError, match=rf"{folder} is no checkpoint.*name a run"):
+    with pytest.raises(CheckpointNotFoundError, match=rf"{folder} is not a checkpoint.*name a run"):
         load_checkpoint(folder)
     assert not is_complete(folder)
 
@@ -112,6 +114,9 @@ def test_a_manifest_that_is_none_is_corrupt(tmp_path, sample, content):
         read_manifest(folder)
 
 
+_ENTRY = {"size": 1, "sha256": "", "holds": "weights"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -119,9 +124,10 @@ def test_a_manifest_that_is_none_is_corrupt(tmp_path, sample, content):
         ({"metadata": []}, "has no 'metadata'"),
         ({"files": 1}, "has no 'files'"),
         ({"files": {}}, f"does not vouch for {MODEL}"),
-        ({"files": {MODEL: {"size": 1, "sha256": ""}}}, f"does not vouch for {TRAINING}"),
+        ({"files": {MODEL: _ENTRY}}, f"does not vouch for {TRAINING}"),
         ({"files": {MODEL: {"size": 1}}}, f"does not vouch for {MODEL}"),
         ({"files": {MODEL: 5}}, f"does not vouch for {MODEL}"),
+        ({"files": {MODEL: _ENTRY, "../x": _ENTRY}}, "'../x', which is not a file of this folder"),
     ],
 )
 def test_a_manifest_of_another_make_is_corrupt(tmp_path, sample, changes, message):
@@ -142,17 +148,17 @@ def test_a_manifest_without_a_training_state_has_none(tmp_path, sample):
 
 def test_a_newer_checkpoint_says_so(tmp_path, sample):
     folder = sample.write(tmp_path / "one")
-    sample.reseal(folder, version=2)
+    sample.reseal(folder, version=3)
     for read in (load_checkpoint, is_complete):
-        with pytest.raises(CheckpointVersionError, match=r"version 2, .* upgrade bit-transformer"):
+        with pytest.raises(CheckpointVersionError, match=r"version 3, .* upgrade bit-transformer"):
             read(folder)
 
 
 def test_a_newer_version_may_be_sealed_in_another_way(tmp_path, sample):
     folder = sample.write(tmp_path / "one")
     manifest = (folder / MANIFEST).read_text(encoding="utf-8")
-    (folder / MANIFEST).write_text(manifest.replace('"version": 1', '"version": 2'))
-    with pytest.raises(CheckpointVersionError, match="version 2"):
+    (folder / MANIFEST).write_text(manifest.replace('"version": 2', '"version": 3'))
+    with pytest.raises(CheckpointVersionError, match="version 3"):
         load_checkpoint(folder)
 
 
@@ -168,8 +174,9 @@ def test_a_pickle_is_refused_even_when_the_manifest_vouches_for_it(tmp_path, sam
         (folder / name).write_bytes(content)
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         digest = hashlib.sha256(content).hexdigest()
-        sample.reseal(folder, files=files | {name: {"size": len(content), "sha256": digest}})
-        with pytest.raises(CheckpointCorruptError, match=rf"{name} is no safetensors file"):
+        files[name] |= {"size": len(content), "sha256": digest}
+        sample.reseal(folder, files=files)
+        with pytest.raises(CheckpointCorruptError, match=rf"{name} is not a safetensors file"):
             load_checkpoint(folder, training=True)
 
 
@@ -179,6 +186,7 @@ def test_a_training_file_without_a_tensor_is_corrupt(tmp_path, sample):
     (folder / TRAINING).write_bytes(content)
     files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     digest = hashlib.sha256(content).hexdigest()
-    sample.reseal(folder, files=files | {TRAINING: {"size": len(content), "sha256": digest}})
+    files[TRAINING] |= {"size": len(content), "sha256": digest}
+    sample.reseal(folder, files=files)
     with pytest.raises(CheckpointCorruptError, match="cannot be put together"):
         load_checkpoint(folder, training=True)

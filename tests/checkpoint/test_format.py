@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save as serialize_tensors
 
 from bit_transformer.checkpoint.format import (
     MANIFEST,
     MODEL,
     TRAINING,
+    is_complete,
     load_checkpoint,
     read_manifest,
     save_checkpoint,
+    verify,
 )
 from bit_transformer.errors import (
     CheckpointCorruptError,
@@ -95,15 +98,17 @@ def test_the_manifest_says_just_this(sample):
         name: {
             "size": (sample.golden / name).stat().st_size,
             "sha256": hashlib.sha256((sample.golden / name).read_bytes()).hexdigest(),
+            "holds": holds,
         }
-        for name in (MODEL, TRAINING)
+        for name, holds in ((MODEL, "weights"), (TRAINING, "training"))
     }
     seal = manifest.pop("sha256")
     assert len(seal) == 64
     assert manifest == {
         "format": "bit-transformer checkpoint",
-        "version": 1,
+        "version": 2,
         "config": sample.config,
+        "objective": "causal",
         "metadata": sample.metadata,
         "training": {
             "dict": [
@@ -122,6 +127,47 @@ def test_the_manifest_says_just_this(sample):
             ]
         },
     }
+
+
+class _Shards:
+    """Two files with weights and one with training state for each of them."""
+
+    def write(self, folder, weights, training):
+        entries = {}
+        for rank in range(2):
+            mine = dict(list(weights.items())[rank::2])
+            state = dict(list(training.items())[rank::2])
+            for holds, tensors in (("weights", mine), ("training", state)):
+                content = serialize_tensors(tensors)
+                (folder / f"{holds}-{rank}").write_bytes(content)
+                digest = hashlib.sha256(content).hexdigest()
+                entries[f"{holds}-{rank}"] = {
+                    "size": len(content),
+                    "sha256": digest,
+                    "holds": holds,
+                }
+        return entries
+
+
+def test_a_manifest_lists_any_number_of_files(tmp_path, sample):
+    folder = tmp_path / "one"
+    state = sample.training_state()
+    save_checkpoint(
+        folder,
+        weights=sample.weights(),
+        config=sample.config,
+        training_state=state,
+        metadata=sample.metadata,
+        writer=_Shards(),
+    )
+    sample.check(load_checkpoint(folder, training=True))
+    verify(folder, training=True)
+    assert is_complete(folder)
+    (folder / "weights-1").write_bytes(b"x" * (folder / "weights-1").stat().st_size)
+    with pytest.raises(CheckpointCorruptError, match="weights-1 has changed"):
+        load_checkpoint(folder)
+    (folder / "training-0").unlink()
+    assert not is_complete(folder)
 
 
 def test_other_programs_can_read_the_weights(sample):

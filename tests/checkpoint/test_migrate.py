@@ -1,8 +1,16 @@
+import dataclasses
 import logging
 
 import pytest
 
-from bit_transformer.checkpoint.migrate import CURRENT_VERSION, UPGRADES, upgrade
+from bit_transformer.checkpoint.format import load_checkpoint
+from bit_transformer.checkpoint.migrate import (
+    CURRENT_VERSION,
+    UPGRADES,
+    current_name,
+    former_name,
+    upgrade,
+)
 from bit_transformer.errors import CheckpointCorruptError, CheckpointVersionError
 
 
@@ -33,7 +41,7 @@ def test_older_manifests_go_through_every_step_in_order(caplog):
 
 
 def test_a_newer_version_names_both_and_the_remedy():
-    with pytest.raises(CheckpointVersionError, match=r"version 8, this .* up to 1; upgrade bit"):
+    with pytest.raises(CheckpointVersionError, match=r"version 8, this .* up to 2; upgrade bit"):
         upgrade({"version": 8})
 
 
@@ -43,3 +51,18 @@ def test_what_is_no_version_is_corrupt(version):
         upgrade({"version": version})
     with pytest.raises(CheckpointCorruptError, match="None for its version"):
         upgrade({})
+
+
+def test_a_checkpoint_of_version_1_loads(sample):
+    checkpoint = load_checkpoint(sample.golden.with_name("golden_version_1"), training=True)
+    spec = {"model": sample.config, "quantization": None, "layers": None}
+    assert checkpoint.config == spec
+    assert checkpoint.objective == "causal"
+    sample.check(dataclasses.replace(checkpoint, config=sample.config))
+
+
+def test_names_of_version_1_are_found_and_digests_keep_them():
+    name = "stack.blocks.0.feed_forward.up_proj.weight"
+    assert current_name("stack.blocks.0.feed_forward.widen.weight") == name
+    assert current_name(name) == name
+    assert former_name(name) == "stack.blocks.0.feed_forward.widen.weight"

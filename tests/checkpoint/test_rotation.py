@@ -118,7 +118,7 @@ def test_a_damaged_training_state_matters_to_whoever_resumes(folder, caplog):
     assert folder.latest() == folder.path_of(2)
     assert not caplog.records
     assert folder.latest(training=True) == folder.path_of(1)
-    assert "training.safetensors is not the file that was written" in caplog.text
+    assert "training.safetensors has changed since it was written" in caplog.text
 
 
 def test_nothing_whole_is_an_error_and_no_new_beginning(folder):

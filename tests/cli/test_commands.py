@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, capsys):
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1
         weights.write_bytes(content)
-    _fails(["generate", copy], 1, "model.safetensors is not the file that was written", capsys)
+    _fails(["generate", copy], 1, "model.safetensors has changed since it was written", capsys)
 
 
 def test_a_read_only_place_is_reported(run, corpus, tmp_path, capsys):

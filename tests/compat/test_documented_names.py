@@ -71,9 +71,9 @@ def test_the_model_returns_logits_and_telemetry():
 
 def test_the_model_is_trained_with_its_penalties(tmp_path):
     model = BitTransformerLM(**SIZES, lambda_K=0.1, lambda_C=0.2, lambda_S=0.3)
-    train = TrainConfig(steps=1, batch_size=1, telemetry_every=0, device="cpu")
+    train = TrainConfig(steps=1, batch_size=1, device="cpu")
     fit(model, bytes(range(256)) * 8, train, out=tmp_path / "run", progress=False)
-    saved = RunFolder(tmp_path / "run").config().regularizers
+    saved = RunFolder(tmp_path / "run").config().objective
     assert (saved.lambda_k, saved.lambda_c, saved.lambda_s) == (0.1, 0.2, 0.3)
 
 

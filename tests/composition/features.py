@@ -19,10 +19,10 @@ from bit_transformer.compression.lane_network import LaneNetwork
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
-from bit_transformer.model.likelihood import bit_logits
-from bit_transformer.model.patches import patch_values, path_logits
+from bit_transformer.model.bit_tree import patch_values, path_logits
 from bit_transformer.model.stack import ReversibleStack
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.model.transformer import bit_logits
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.training.precision import Precision, autocast
 from tests.builders import tiny_model
@@ -153,7 +153,7 @@ REFUSED: dict[frozenset[str], str] = {
     frozenset({"reversible", "gradient checkpointing"}): "use one of them",
     frozenset({"reversible", "adaptive computation"}): "use_act with use_checkpoint saves memory",
     frozenset({"int8", "QAT"}): "start from the model as it was before",
-    frozenset({"KV cache", "bidirectional"}): "in one pass without a cache, or with causal=True",
+    frozenset({"KV cache", "bidirectional"}): "in one pass without a cache, or use causal=True",
 }
 """Pairs that raise, and what the message says about the way out."""
 

@@ -13,10 +13,9 @@ import torch
 from bit_transformer import SafetyGate, SamplingConfig, decode, encode, guarded_stream
 from bit_transformer.errors import UsageError
 from bit_transformer.inference.generate import stream_bits
-from bit_transformer.objectives.config import RegularizerConfig, RunLengthConfig
-from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import regularized
-from bit_transformer.objectives.run_length import RunLengthObjective
+from bit_transformer.objectives.causal import Causal
+from bit_transformer.objectives.config import ObjectiveConfig
+from bit_transformer.objectives.run_length import RunLength
 from tests.builders import tiny_model
 from tests.composition.features import (
     EXCLUSIVE,
@@ -76,9 +75,9 @@ def test_every_feature_is_the_same_compiled():
 
 
 OBJECTIVES = {
-    "run lengths": RunLengthObjective(next_bit_loss, RunLengthConfig(0.5, 0.5)),
-    "next bit": next_bit_loss,
-    "regularized": regularized(RegularizerConfig(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),
+    "run lengths": RunLength(Causal(), ObjectiveConfig(compress_prob=0.5, direct_prob=0.5)),
+    "causal": Causal(),
+    "regularized": Causal(ObjectiveConfig("causal", *[1.0] * 6)),
 }
 
 
@@ -89,9 +88,9 @@ def test_every_feature_trains(feature, objective):
     feature.apply(model)
     if feature.name == "int8":
         with pytest.raises(UsageError, match="train with --qat"):
-            OBJECTIVES[objective](model.network, sample_bits(parity=False))
+            OBJECTIVES[objective].loss(model.network, sample_bits(parity=False))
         return
-    OBJECTIVES[objective](model.network, sample_bits(model.config.parity)).backward()
+    OBJECTIVES[objective].loss(model.network, sample_bits(model.config.parity)).backward()
     gradients = [weight.grad for weight in model.parameters()]
     assert all(gradient is not None for gradient in gradients)
     assert all(

@@ -10,7 +10,7 @@ PROGRAM = """
 import torch
 from bit_transformer import BitTransformerLM
 from bit_transformer.distributed.compile import compile_branches
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 
 sizes = dict(d_model=32, nhead=2, num_layers=2, dim_feedforward=64, max_seq_len=256)
 torch.manual_seed(0)

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-import bit_transformer.training.fit
+import bit_transformer.training.callback_list
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.cli.main import main
 from bit_transformer.errors import HubAccessError, HubUnreachableError, StorageError, UsageError
@@ -24,7 +24,7 @@ SHORT = [*TINY, "--steps", "8", "--checkpoint-every", "2", "--telemetry-every", 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """They take longer than these runs."""
-    monkeypatch.setattr(bit_transformer.training.fit, "can_plot", lambda: False)
+    monkeypatch.setattr(bit_transformer.training.callback_list, "can_plot", lambda: False)
 
 
 class _CrashAfter(Callback):

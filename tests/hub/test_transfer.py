@@ -23,6 +23,7 @@ from bit_transformer.errors import (
     StorageError,
 )
 from bit_transformer.hub import client, pull, push, transfer, who_am_i
+from bit_transformer.network_spec import spec_of
 from tests.hub.fake_hub import GOOD_TOKEN, READ_TOKEN
 
 BAD_TOKEN = "hf_bad_and_secret_0000000000000000000"
@@ -78,7 +79,7 @@ def test_a_folder_of_that_name_is_meant_first(hub, model, tmp_path, monkeypatch)
 def test_training_state_goes_along_when_asked_for_and_goes_away_again(hub, tmp_path):
     state = {"x": torch.arange(5), "n": 3}
     weights = {"w": torch.ones(3)}
-    config = BitTransformerLM().config.to_dict()
+    config = spec_of(BitTransformerLM().network).to_dict()
     save_checkpoint(tmp_path / "c", weights=weights, config=config, training_state=state)
     push(tmp_path / "c", "user/net", training=True)
     whole = load_checkpoint(pull("user/net", tmp_path / "whole"), training=True)
@@ -256,7 +257,7 @@ def test_damage_on_the_way_is_found(hub, folder, tmp_path):
     push(folder, "user/net")
     weights = hub.tree("user/net")["model.safetensors"]
     hub.tree("user/net")["model.safetensors"] = weights[:-1] + b"\x7f"
-    with pytest.raises(Exception, match="is not the file that was written"):
+    with pytest.raises(Exception, match="has changed since it was written"):
         BitTransformerLM.from_pretrained("user/net")
 
 
@@ -332,14 +333,14 @@ def test_what_transformers_reads_lies_beside_the_checkpoint(hub, folder):
 def test_a_manifest_from_elsewhere_names_no_other_files(hub, folder, tmp_path):
     push(folder, "user/net")
     manifest = json.loads(hub.tree("user/net")["manifest.json"])
-    manifest["files"]["../../stolen"] = {"size": 1, "sha256": "0"}
+    manifest["files"]["../../stolen"] = {"size": 1, "sha256": "0", "holds": "weights"}
     manifest["metadata"]["step"] = "../x"
     del manifest["sha256"]
     seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     content = json.dumps({**manifest, "sha256": seal}).encode()
     hub.tree("user/net").update({"manifest.json": content, "run/config.json": b"{}"})
     (tmp_path / "stolen").write_text("x")
-    with pytest.raises(CheckpointCorruptError, match="is no whole checkpoint"):
+    with pytest.raises(CheckpointCorruptError, match="is not a file of this folder"):
         pull("user/net", tmp_path / "deep" / "out")
     assert list((tmp_path / "deep").iterdir()) == []
     assert (tmp_path / "stolen").read_text() == "x"

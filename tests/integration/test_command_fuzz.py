@@ -15,6 +15,7 @@ from integration.command_judge import TEXT, Models, Outcome, broken, complaints,
 
 from bit_transformer import DataConfig, ModelConfig, RunConfig, TrainConfig
 from bit_transformer.compression.encoding import compress_stream
+from bit_transformer.training.config import EvaluationConfig
 from bit_transformer.training.fit import train_run
 
 SEED = 15
@@ -36,7 +37,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
         RunConfig(
             DataConfig((str(folder / "corpus.txt"),)),
             dataclasses.replace(sizes, memory_slots=256, memory_width=4),
-            train=TrainConfig(steps=2, batch_size=2, evaluate_bytes=64, device="cpu"),
+            train=TrainConfig(steps=2, batch_size=2, device="cpu"),
+            evaluation=EvaluationConfig(evaluate_bytes=64),
         ),
         folder / "run",
         progress=False,

@@ -79,7 +79,7 @@ def test_a_sliding_cache_keeps_its_size():
         cache.slide(network.rotary)
         network(torch.zeros(1, cache.room, dtype=torch.int64), cache)
     assert [layer.keys.shape for layer in cache.layers] == stores
-    with pytest.raises(ContextLengthError, match="room for 0 more patches, 1 were given"):
+    with pytest.raises(ContextLengthError, match="room for 0 more patches, got 1"):
         network(torch.zeros(1, 1, dtype=torch.int64), cache)
 
 

@@ -55,7 +55,7 @@ def test_more_than_the_context_is_one_clear_error(generator):
     model = tiny_model(max_seq_len=64)
     with pytest.raises(ContextLengthError, match="holds 64 bits, got 65"):
         model.log2_likelihood(torch.zeros(1, 65, dtype=torch.int64))
-    with pytest.raises(ContextLengthError, match="10 patches were given"):
+    with pytest.raises(ContextLengthError, match="got 10 patches"):
         model.network(torch.zeros(1, 10, dtype=torch.int64))
 
 
@@ -78,5 +78,5 @@ def test_what_the_compiled_step_does_not_cover_runs_on_the_network():
     swapped.attention_kernel = lambda *inputs: full_attention(*inputs)
     assert not NativeStep.supports(swapped)
     swapped = tiny_model().network
-    swapped.stack.blocks[0].feed_forward.widen = torch.nn.Identity()
+    swapped.stack.blocks[0].feed_forward.up_proj = torch.nn.Identity()
     assert not NativeStep.supports(swapped)

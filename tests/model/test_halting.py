@@ -1,15 +1,14 @@
 """Adaptive computation: stopped positions are frozen, and with a threshold of 1 none stops."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from bit_transformer import BitTransformerLM
 from bit_transformer.errors import ConfigError, UnsupportedCombination
 from bit_transformer.model.halting import HaltingStack
-from bit_transformer.model.stack import run_block
-from bit_transformer.objectives.config import RegularizerConfig
-from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import regularized
+from bit_transformer.objectives.causal import Causal, next_bit_loss
 from tests.builders import tiny_model
 
 LAYERS = 5
@@ -21,15 +20,15 @@ def bits(generator):
 
 
 def _frozen_by_hand(stack, x, context, cache=None):
-    """Every block runs on everything; only positions that still go on take its result."""
-    going = torch.ones(x.shape[:2], dtype=torch.bool)
-    left = torch.ones(x.shape[:2], dtype=x.dtype)
+    """Every block runs on all positions; only active ones take its result."""
+    active = torch.ones(x.shape[:2], dtype=torch.bool)
+    survival = torch.ones(x.shape[:2], dtype=x.dtype)
     for index, block in enumerate(stack):
         layer_cache = None if cache is None else cache.layers[index]
-        x = torch.where(going[..., None], run_block(block, x, context, layer_cache), x)
+        x = torch.where(active[..., None], block(x, context, layer_cache), x)
         if index < LAYERS - 1:
-            left = left * (1 - torch.sigmoid(stack.halting_logits(x, index)))
-            going = going & (1 - left < stack.threshold)
+            survival = survival * (1 - torch.sigmoid(stack.halting_logits(x, index)))
+            active = active & (1 - survival < stack.threshold)
     return x
 
 
@@ -83,7 +82,7 @@ def test_the_loss_is_that_of_all_exits_and_mostly_of_the_last(bits):
     model.network.stack.blocks = kept
     expected = 0.7 * by_exit[-1] + 0.3 * torch.stack(by_exit[:-1]).mean()
     torch.testing.assert_close(next_bit_loss(model.network, bits), expected)
-    priced = regularized(RegularizerConfig(ponder_cost=0.3))(model.network, bits)
+    priced = Causal().loss(model.network, bits)
     torch.testing.assert_close(priced, expected)
 
 
@@ -93,8 +92,9 @@ def test_the_halting_units_learn_apart_from_the_trunk(bits):
 
     def gradients(price):
         model.zero_grad()
-        regularized(RegularizerConfig(ponder_cost=price))(network, bits).backward()
-        return stack.halting_bias.grad.clone(), stack.blocks[0].feed_forward.widen.weight.grad
+        network.config = dataclasses.replace(network.config, ponder_cost=price)
+        Causal().loss(network, bits).backward()
+        return stack.halting_bias.grad.clone(), stack.blocks[0].feed_forward.up_proj.weight.grad
 
     free, priced = gradients(0.0), gradients(7.0)
     assert torch.equal(free[1], priced[1])
@@ -107,11 +107,11 @@ def test_the_halting_units_learn_apart_from_the_trunk(bits):
 
 def test_they_stop_earlier_where_going_on_costs_more(bits):
     def mean_depth(price):
-        model = tiny_model(num_layers=LAYERS, use_act=True).train()
+        model = tiny_model(num_layers=LAYERS, use_act=True, ponder_cost=price).train()
         optimizer = torch.optim.Adam(model.network.stack.parameters(), lr=0.01)
         for _ in range(30):
             optimizer.zero_grad()
-            regularized(RegularizerConfig(ponder_cost=price))(model.network, bits).backward()
+            Causal().loss(model.network, bits).backward()
             optimizer.step()
         halting = model(bits)[1]["halt_probs"].detach()
         return float((halting * torch.arange(1, LAYERS + 1)).sum(-1).mean())

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bit_transformer.inference.sampling import patch_log_probabilities
-from bit_transformer.model.patches import patch_bits, patch_values, path_logits, path_nodes
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.model.bit_tree import patch_bits, patch_values, path_logits, path_nodes
+from bit_transformer.objectives.causal import next_bit_loss
 from tests.builders import tiny_model
 
 

@@ -5,19 +5,18 @@ import torch
 from torch.nn import functional
 
 from bit_transformer.model.attention import MaskRule, full_attention
+from bit_transformer.model.bit_tree import BitTreeEmbedding, BitTreeHead
+from bit_transformer.model.block import squared_relu
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.model.dropout import set_dropout
-from bit_transformer.model.embedding import BitTreeEmbedding
-from bit_transformer.model.feed_forward import squared_relu
 from bit_transformer.model.flops import (
     matrix_parameters,
     muon_flops_per_step,
     training_flops_per_byte,
 )
-from bit_transformer.model.head import BitTreeHead
 from bit_transformer.model.memory import ContextMemory
 from bit_transformer.model.norm import rms_norm
 from bit_transformer.model.rotary import Rotary
+from bit_transformer.model.transformer import set_dropout
 from tests.builders import tiny_model
 
 

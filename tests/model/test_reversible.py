@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bit_transformer.model.stack import ReversibleStack
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 from tests.builders import tiny_model
 
 BITS = torch.randint(0, 2, (2, 256), generator=torch.Generator().manual_seed(1))

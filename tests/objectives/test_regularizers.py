@@ -7,10 +7,9 @@ import torch
 
 from bit_transformer import RunConfig
 from bit_transformer.errors import ConfigError
-from bit_transformer.model.likelihood import bit_logits
-from bit_transformer.objectives.config import RegularizerConfig
-from bit_transformer.objectives.next_bit import next_bit_loss
-from bit_transformer.objectives.regularizers import penalty, regularized
+from bit_transformer.model.transformer import bit_logits
+from bit_transformer.objectives.causal import Causal, next_bit_loss, penalty
+from bit_transformer.objectives.config import ObjectiveConfig
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
 from bit_transformer.telemetry.metrics import divergence, negentropy, symbiosis
 from bit_transformer.telemetry.universal_code import UniversalCode
@@ -46,14 +45,14 @@ def _low(name):
 
 
 def _only(name, weight=1.0, floor=0.9):
-    return RegularizerConfig(**{f"lambda_{name}": weight, f"floor_{name}": floor})
+    return ObjectiveConfig(**{f"lambda_{name}": weight, f"floor_{name}": floor})
 
 
 def test_without_weights_it_is_the_next_bit_loss_itself():
     network, bits = tiny_model().network, _bits()
     expected = next_bit_loss(network, bits)
-    for config in (RegularizerConfig(), RegularizerConfig(floor_k=1.0, ponder_cost=1.0)):
-        assert torch.equal(regularized(config)(network, bits), expected)
+    for config in (ObjectiveConfig(), ObjectiveConfig(floor_k=1.0)):
+        assert torch.equal(Causal(config).loss(network, bits), expected)
 
 
 @pytest.mark.parametrize("settings", [{}, {"parity": True, "patch_size": 9}])
@@ -61,10 +60,10 @@ def test_one_pass_gives_the_loss_and_the_penalty(settings):
     network = tiny_model(**settings).network
     width = network.config.bits_per_byte
     bits = torch.zeros(2, 4 * width, dtype=torch.int64)
-    config = RegularizerConfig(1.0, 2.0, 3.0, 0.9, 0.9, 0.9)
+    config = ObjectiveConfig("causal", 1.0, 2.0, 3.0, 0.9, 0.9, 0.9)
     passes = []
     network.head.register_forward_hook(lambda *_: passes.append(1))
-    found = regularized(config)(network, bits)
+    found = Causal(config).loss(network, bits)
     assert len(passes) == 1
     expected = penalty(bit_logits(network, bits), bits, config, symbol_bits=width)
     torch.testing.assert_close(found, next_bit_loss(network, bits) + expected)
@@ -106,10 +105,10 @@ def test_gradients_are_those_of_finite_differences(name):
     assert torch.autograd.gradcheck(lambda x: penalty(x, bits, _only(name)), logits)
 
 
-def test_a_loss_that_is_no_number_is_returned_as_it_is():
+def test_a_loss_that_is_not_finite_is_returned_as_it_is():
     network = tiny_model().network
     network.head.nodes.data.fill_(torch.nan)
-    assert regularized(_only("k"))(network, _bits()).isnan()
+    assert Causal(_only("k")).loss(network, _bits()).isnan()
 
 
 @pytest.mark.parametrize(
@@ -122,9 +121,9 @@ def test_a_loss_that_is_no_number_is_returned_as_it_is():
 )
 def test_impossible_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
-        RegularizerConfig(**settings)
-    with pytest.raises(ConfigError, match="regularizers: " + message):
-        RunConfig.from_dict({"regularizers": settings})
+        ObjectiveConfig(**settings)
+    with pytest.raises(ConfigError, match="objective: " + message):
+        RunConfig.from_dict({"objective": settings})
 
 
 def test_a_run_trains_with_them(tmp_path):
@@ -135,10 +134,10 @@ def test_a_run_trains_with_them(tmp_path):
             "data": {"sources": [str(corpus)], "held_out_fraction": 0.0},
             "model": tiny_model().config.to_dict() | {"max_seq_len": 256},
             "train": {"steps": 3, "batch_size": 2, "device": "cpu"},
-            "regularizers": {"lambda_k": 1.0, "lambda_c": 1.0, "lambda_s": 1.0},
+            "objective": {"lambda_k": 1.0, "lambda_c": 1.0, "lambda_s": 1.0},
         }
     )
     assert RunConfig.from_dict(config.to_dict()) == config
-    plain = dataclasses.replace(config, regularizers=RegularizerConfig())
+    plain = dataclasses.replace(config, objective=ObjectiveConfig())
     for name, settings in (("plain", plain), ("regularised", config)):
         assert train_run(settings, tmp_path / name, progress=False).steps == 3

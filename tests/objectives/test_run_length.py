@@ -8,10 +8,10 @@ from bit_transformer import ModelConfig, compress_bits
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import Causal
 from bit_transformer.objectives.run_length import (
-    RunLengthConfig,
-    RunLengthObjective,
+    ObjectiveConfig,
+    RunLength,
     run_length_streams,
     through_run_lengths,
 )
@@ -23,12 +23,31 @@ def _bits() -> torch.Tensor:
     return (torch.rand(3, 256, generator=torch.Generator().manual_seed(0)) < 0.8).to(torch.uint8)
 
 
+class _Seen(Causal):
+    """Keeps the batches it is given."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self._seen = seen
+
+    def loss(self, network, bits, progress=1.0):
+        self._seen.append(bits)
+        return torch.zeros(())
+
+
+def test_without_a_ramp_the_whole_share_is_there_at_once():
+    seen = []
+    objective = RunLength(_Seen(seen), ObjectiveConfig(direct_prob=1.0, ramp=0.0))
+    objective.loss(BitTransformer(_CONFIG), _bits(), 0.0)
+    assert torch.equal(seen[0], run_length_streams(_bits()))
+
+
 def test_the_way_through_run_lengths_changes_neither_bits_nor_loss():
     bits = _bits()
     assert torch.equal(through_run_lengths(bits), bits)
     network = BitTransformer(_CONFIG)
-    plain = next_bit_loss(network, bits)
-    coded = RunLengthObjective(next_bit_loss, RunLengthConfig(compress_prob=1.0))(network, bits)
+    plain = Causal().loss(network, bits)
+    coded = RunLength(Causal(), ObjectiveConfig(compress_prob=1.0)).loss(network, bits)
     assert torch.equal(plain, coded)
 
 
@@ -41,17 +60,14 @@ def test_streams_are_the_bytes_of_the_run_length_code(parity):
 
 def test_batches_are_drawn_at_the_shares_asked_for():
     bits, seen = _bits(), []
-    objective = RunLengthObjective(
-        lambda network, given: seen.append(given) or torch.zeros(()),
-        RunLengthConfig(compress_prob=0.2, direct_prob=0.5),
-    )
+    objective = RunLength(_Seen(seen), ObjectiveConfig(compress_prob=0.2, direct_prob=0.5))
     torch.manual_seed(0)
     network, streams = BitTransformer(_CONFIG), run_length_streams(bits)
-    for reached, share in ((1.0, 0.5), (0.5, 0.25), (0.0, 0.0)):
-        objective.reached = reached
+    # The shares rise along half a cosine over the first half of the run.
+    for progress, share in ((1.0, 0.5), (0.5, 0.5), (0.25, 0.25), (0.0, 0.0)):
         seen.clear()
         for _ in range(400):
-            objective(network, bits)
+            objective.loss(network, bits, progress)
         direct = sum(torch.equal(given, streams) for given in seen) / 400
         assert direct == pytest.approx(share, abs=0.07)
         assert all(torch.equal(given, streams) or torch.equal(given, bits) for given in seen)
@@ -61,9 +77,9 @@ def test_batches_are_drawn_at_the_shares_asked_for():
     ("settings", "message"),
     [
         ({"compress_prob": 1.2}, r"compress_prob must be in \[0, 1\], got 1.2"),
-        ({"compress_prob": 0.6, "direct_prob": 0.6}, "must be 1 together at most, got 0.6 and 0.6"),
+        ({"compress_prob": 0.6, "direct_prob": 0.6}, "must add up to at most 1, got 0.6 and 0.6"),
     ],
 )
 def test_shares_have_limits(settings, message):
     with pytest.raises(ConfigError, match=message):
-        RunLengthConfig(**settings)
+        ObjectiveConfig(**settings)

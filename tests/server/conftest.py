@@ -26,7 +26,7 @@ from bit_transformer.server.operations.registry import Engine
 from bit_transformer.server.serve import Address, make_engine, make_server
 from bit_transformer.server.settings import Limits
 from bit_transformer.server.workspace import Workspace
-from bit_transformer.training.config import RunConfig, TrainConfig
+from bit_transformer.training.config import EvaluationConfig, RunConfig, TrainConfig
 from bit_transformer.training.fit import train_run
 from tests.builders import SERVED_MODEL as TINY
 from tests.builders import SERVED_TEXT as TEXT
@@ -141,7 +141,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RunConfig(
         data=DataConfig(sources=(str(data),)),
         model=ModelConfig(**TINY),  # type: ignore[arg-type]
-        train=TrainConfig(steps=12, batch_size=4, evaluate_every=6, device="cpu"),
+        train=TrainConfig(steps=12, batch_size=4, device="cpu"),
+        evaluation=EvaluationConfig(evaluate_every=6),
     )
     train_run(config, folder / "one", progress=False)
     return folder / "one"

@@ -57,14 +57,14 @@ def test_a_training_tells_what_it_does_and_every_setting_reaches_it(engine, monk
     body = NEW | {
         "train": {"steps": 8, "batch_size": 2, "evaluate_every": 4, "telemetry_every": 2},
         "optimizer": {"optimizer": "adamw", "lr": 0.001},
-        "regularizers": {"lambda_k": 0.25, "floor_s": 0.625},
+        "objective": {"lambda_k": 0.25, "floor_s": 0.625},
         "model": TINY | {"use_act": True, "act_threshold": 0.75, "chunk_size": 256},
     }
     state, told = _work_here(engine, monkeypatch, "train", body)
     assert (state.state, state.error) == ("done", None)
     assert state.result["steps"] == 8
     config = json.loads((engine.workspace.root / "two" / "config.json").read_text())
-    for section in ("train", "optimizer", "regularizers", "model"):
+    for section in ("train", "optimizer", "objective", "model"):
         assert config[section].items() >= body[section].items()
     kinds = [line["kind"] for line in told]
     assert {"begin", "step", "evaluation", "sample", "telemetry", "checkpoint"} <= set(kinds)

@@ -5,8 +5,8 @@ import torch
 
 from bit_transformer import BitTransformerLM
 from bit_transformer.errors import InvalidPredictionError
-from bit_transformer.model.likelihood import bit_logits
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.model.transformer import bit_logits
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.telemetry.probe import Probe
 from tests.builders import tiny_model
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bit_transformer import DataConfig, ModelConfig, RunConfig, TrainConfig
+from bit_transformer import DataConfig, ModelConfig, RunConfig
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(corpus: Path):
-    """Makes run settings; keyword arguments change the training section."""
+    """Makes run settings; keyword arguments change any field beside data and model."""
 
     def make(**train) -> RunConfig:
         model = ModelConfig(
@@ -35,16 +35,18 @@ def settings(corpus: Path):
             memory_width=4,
             memory_dropout=0.1,
         )
-        defaults = TrainConfig(
-            steps=12,
-            batch_size=4,
-            evaluate_every=4,
-            evaluate_bytes=256,
-            checkpoint_every=4,
-            device="cpu",
-        )
-        return RunConfig(
-            DataConfig((str(corpus),)), model, train=dataclasses.replace(defaults, **train)
+        defaults = {
+            "steps": 12,
+            "batch_size": 4,
+            "evaluate_every": 4,
+            "evaluate_bytes": 256,
+            "checkpoint_every": 4,
+            "device": "cpu",
+        }
+        # Settings of other sections are found there.
+        given = {"train": defaults | train}
+        return dataclasses.replace(
+            RunConfig.from_dict(given), data=DataConfig((str(corpus),)), model=model
         )
 
     return make

@@ -128,7 +128,7 @@ def test_resuming_passes_over_a_damaged_checkpoint_and_refuses_when_all_are(
 
     damage(4)
     _crashed(config, tmp_path / "run", step=3, resume=True)
-    assert "step-00000004/model.safetensors is not the file that was written" in caplog.text
+    assert "step-00000004/model.safetensors has changed since it was written" in caplog.text
     assert "step-00000002 is taken instead" in caplog.text
     damage(2)
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
@@ -261,7 +261,7 @@ def test_a_step_is_in_trackio_once(settings, tmp_path, monkeypatch):
 def test_too_few_windows_for_a_gate_are_told_with_the_number(settings, tmp_path, caplog):
     result = train_run(settings(steps=1), tmp_path / "run", progress=False)
     assert not result.gate["calibrated"]
-    assert "it takes at least 115 held-out windows of 32 bytes and there are" in caplog.text
+    assert "it needs at least 115 held-out windows of 32 bytes and there are" in caplog.text
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["gate"]["reason"] in caplog.text
     bits = torch.zeros(1, 8, dtype=torch.uint8)

@@ -11,7 +11,7 @@ from bit_transformer import ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 from bit_transformer.cli.main import main
 from bit_transformer.errors import ConfigError
 from bit_transformer.model.transformer import BitTransformer
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.training.config import parse_bytes
 from bit_transformer.training.fit import train_run
 from bit_transformer.training.memory_estimate import (
@@ -32,10 +32,9 @@ MODEL = ModelConfig(
 def _run(model=None, **train):
     settings = {"batch_size": 4, "precision": "fp32", "device": "cpu", "telemetry_every": 0}
     config = dataclasses.replace(MODEL, **(model or {}))
-    return RunConfig(
-        model=config,
-        optimizer=OptimizerConfig(optimizer="adamw"),
-        train=TrainConfig(**(settings | train)),
+    sections = {"model": config.to_dict(), "train": settings | train}
+    return dataclasses.replace(
+        RunConfig.from_dict(sections), optimizer=OptimizerConfig(optimizer="adamw")
     )
 
 

@@ -8,7 +8,7 @@ from torch.optim import AdamW, SparseAdam
 
 from bit_transformer import adjust_learning_rate, configure_optimizer
 from bit_transformer.errors import CheckpointMismatchError, MissingExtraError
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.objectives.causal import next_bit_loss
 from bit_transformer.training.config import OptimizerConfig
 from bit_transformer.training.muon import FastMuon
 from bit_transformer.training.optimizer import build_optimizer, gradient_norm

@@ -88,7 +88,7 @@ def damage_weights(at):
 
 @pytest.fixture
 def recovering(settings, monkeypatch):
-    monkeypatch.setattr("bit_transformer.training.fit.can_plot", lambda: False)
+    monkeypatch.setattr("bit_transformer.training.callback_list.can_plot", lambda: False)
 
     def make(**train) -> RunConfig:
         quiet = {"evaluate_every": 0, "checkpoint_every": 0, "telemetry_every": 0}

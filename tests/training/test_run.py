@@ -183,7 +183,7 @@ def test_what_cannot_be_resumed(settings, tmp_path):
         train_run(other, tmp_path / "run", resume=True, progress=False)
     corpus = tmp_path / "corpus.txt"
     corpus.write_bytes(corpus.read_bytes() + b"more")
-    with pytest.raises(CheckpointMismatchError, match="the data has changed"):
+    with pytest.raises(CheckpointMismatchError, match="trained on other bytes"):
         train_run(config, tmp_path / "run", resume=True, progress=False)
 
 
@@ -191,7 +191,7 @@ def test_fit_trains_the_given_model_on_bytes(tmp_path):
     model = BitTransformerLM(
         d_model=16, nhead=2, num_layers=1, dim_feedforward=32, max_seq_len=128, memory_slots=256
     )
-    train = TrainConfig(steps=30, batch_size=4, evaluate_every=0, checkpoint_every=0)
+    train = TrainConfig(steps=30, batch_size=4)
     result = fit(model, b"abcd" * 2000, train, out=tmp_path / "run", progress=False)
     assert result.model is model
     assert result.held_out_bits_per_byte < 2

@@ -10,7 +10,8 @@ import pytest
 
 from bit_transformer.cli.main import main
 from bit_transformer.errors import Interrupted
-from bit_transformer.training.callbacks import evaluation, gate, stop_signals
+from bit_transformer.objectives import causal
+from bit_transformer.training.callbacks import gate, stop_signals
 from bit_transformer.training.callbacks.base import Callback
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.callbacks.stop_signals import StopSignals, lasting_stderr
@@ -51,7 +52,7 @@ def test_an_evaluation_is_broken_off_and_made_up_for(words, tmp_path, monkeypatc
     whole = [word.replace(str(tmp_path / "run"), str(tmp_path / "whole")) for word in words]
     assert main(whole) == 0
     with monkeypatch.context() as patch:
-        _signal_at(patch, evaluation, "stream_surprisal", 1)
+        _signal_at(patch, causal, "stream_surprisal", 1)
         assert main(words) == 130
     error = capsys.readouterr().err
     assert "stopped at step 2 of 6; go on with: bit-transformer train --resume --out" in error
@@ -66,7 +67,7 @@ def test_an_evaluation_is_broken_off_and_made_up_for(words, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "call"), [(evaluation, "stream_surprisal", 70), (gate, "byte_readings", 1)]
+    ("place", "name", "call"), [(causal, "stream_surprisal", 70), (gate, "byte_readings", 1)]
 )
 def test_the_end_of_a_run_is_broken_off_saved(
     words, tmp_path, monkeypatch, capsys, place, name, call

@@ -8,7 +8,7 @@ from bit_transformer import BitTransformerLM, bits_to_bytes, bytes_to_bits, quan
 from bit_transformer.errors import InvalidBitsError, UnsupportedCombination
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import SamplingConfig, _filter, patch_log_probabilities
-from bit_transformer.model.patches import patch_bits, patch_values
+from bit_transformer.model.bit_tree import patch_bits, patch_values
 from bit_transformer.transformers_adapter.export import export_for_transformers
 from bit_transformer.transformers_adapter.modeling import BitTransformerForCausalLM
 from tests.builders import ATTENTION_PATCHES, STACKS, tiny_model
@@ -258,5 +258,5 @@ def test_damage_is_found_and_named(folder):
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-    with pytest.raises(Exception, match="is not the file that was written"):
+    with pytest.raises(Exception, match="has changed since it was written"):
         AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)

@@ -10,10 +10,10 @@ from bit_transformer.server.operations import OPERATIONS
 
 _SWITCHES = {
     "model.reversible": "reversible",
-    "train.use_checkpoint": "checkpointing",
+    "parallel.use_checkpoint": "checkpointing",
     "train.qat": "4-bit QAT",
     "model.parity": "parity",
-    "train.compile": "compiled",
+    "parallel.compile": "compiled",
 }
 
 
@@ -22,7 +22,7 @@ def floors_of(details: dict[str, Any] | None) -> dict[str, dict[str, float]]:
     floors: dict[str, dict[str, float]] = {}
     if details is None:
         return floors
-    for name, value in ((details["settings"] or {}).get("regularizers", {})).items():
+    for name, value in ((details["settings"] or {}).get("objective", {})).items():
         if name.startswith("floor_"):
             floors.setdefault(name.removeprefix("floor_"), {})["floor"] = value
     for name, value in (details["floors"] or {}).items():
@@ -40,12 +40,12 @@ def notable(details: dict[str, Any] | None) -> list[str]:
         for path, words in _SWITCHES.items()
         if settings[path.split(".")[0]].get(path.split(".")[1])
     ]
-    model, regularizers = settings["model"], settings["regularizers"]
+    model, objective = settings["model"], settings["objective"]
     if model["use_act"]:
         found.append(f"ACT {model['act_threshold']:g}")
     if model["chunk_size"]:
         found.append(f"chunks of {model['chunk_size']} bits")
-    for name, value in regularizers.items():
+    for name, value in objective.items():
         if name.startswith("lambda_") and value:
             found.append(f"lambda {name[-1].upper()} {value:g}")
     return found

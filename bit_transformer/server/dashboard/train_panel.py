@@ -12,23 +12,23 @@ from bit_transformer.server.dashboard.pieces import button, card, folded
 from bit_transformer.server.dashboard.pulse import Snapshot
 from bit_transformer.server.dashboard.words import help_of, label_of
 from bit_transformer.server.training_request import RunSettings
+from bit_transformer.training.config import SECTIONS
 
 _FIRST = ("run", "preset", "data.sources", "train.steps", "train.batch_size", "train.device")
 _GROUPS = {
     "Memory and depth": (
         "model.reversible",
-        "train.use_checkpoint",
+        "parallel.use_checkpoint",
         "train.qat",
         "model.use_act",
         "model.act_threshold",
     ),
     "Attention": ("model.chunk_size", "model.overlap", "model.max_seq_len"),
     "Telemetry floors": (
-        *("regularizers.lambda_k", "regularizers.lambda_c", "regularizers.lambda_s"),
-        *("regularizers.floor_k", "regularizers.floor_c", "regularizers.floor_s"),
+        *("objective.lambda_k", "objective.lambda_c", "objective.lambda_s"),
+        *("objective.floor_k", "objective.floor_c", "objective.floor_s"),
     ),
 }
-_SECTIONS = ("data", "model", "optimizer", "train", "regularizers", "run_length")
 _NEEDS = {"train.qat": "int4", "train.tensorboard": "tensorboard", "train.trackio": "trackio"}
 """Fields that mean something only where the server has a library."""
 
@@ -49,7 +49,7 @@ def draw_training(desk: Desk) -> None:
             for path in paths:
                 form.field(path)
     with card("Everything else"):
-        for section in _SECTIONS:
+        for section in SECTIONS:
             with folded(label_of(section)):
                 form.rest(f"{section}.")
     with ui.column().classes("bt-card bt-sticky"):

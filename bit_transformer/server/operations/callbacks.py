@@ -11,7 +11,7 @@ from bit_transformer.bits.codec import bits_to_bytes
 from bit_transformer.errors import ConfigError, InvalidPredictionError, MissingExtraError
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.sampling_config import SamplingConfig
-from bit_transformer.lm import evaluating
+from bit_transformer.model.transformer import evaluating
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.telemetry.drift import DriftDetector
 from bit_transformer.training.callbacks.base import (
@@ -90,7 +90,7 @@ class JobCallback(Callback):
 def _sample(trainer: RunningTrainer) -> str:
     """What the model writes from nothing, the same random numbers each time."""
     network = trainer.network
-    device = network.embedding.nodes.device
+    device = network.device
     width = network.config.bits_per_byte
     generator = torch.Generator(device).manual_seed(0)
     nothing = torch.zeros(1, 0, dtype=torch.uint8, device=device)

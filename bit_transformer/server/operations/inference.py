@@ -17,7 +17,7 @@ from bit_transformer.inference.stop import (
     Ended,
 )
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence
-from bit_transformer.model.likelihood import bit_logits
+from bit_transformer.model.transformer import bit_logits
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.guard import guarded_stream
 from bit_transformer.safety.review import ReviewQueue

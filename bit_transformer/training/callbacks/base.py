@@ -1,12 +1,15 @@
-"""The moments of a run at which other concerns attach."""
+"""Callbacks: the moments of a run at which other concerns attach."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from bit_transformer.distributed.world import World
 from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.objectives.base import Objective
 from bit_transformer.training.averaging import WeightAverage
 from bit_transformer.training.config import TrainConfig
 from bit_transformer.training.optimizer import CombinedOptimizer
@@ -14,61 +17,66 @@ from bit_transformer.training.optimizer import CombinedOptimizer
 
 @runtime_checkable
 class Loader(Protocol):
-    """Where batches come from."""
+    """The source of batches."""
 
     def next_batch(self) -> Tensor:
         """Bits of the next micro-batch, (B, T)."""
         ...
 
     def state_dict(self) -> dict[str, int]:
-        """What it takes to go on with the next batch."""
+        """The state from which the next batch follows."""
         ...
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
+        """Continue from a state of `state_dict`."""
         ...
 
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """Position of a run."""
 
     step: int = 0
     """Optimizer steps done."""
     data_bytes: int = 0
     """Bytes of data trained on."""
     seconds: float = 0.0
-    """Time spent in steps, earlier parts of a resumed run included."""
+    """Time spent in steps, including those before a resume."""
 
 
 @runtime_checkable
 class RunningTrainer(Protocol):
-    """What a callback sees of the trainer."""
+    """The part of the trainer that callbacks use."""
 
     network: BitTransformer
+    objective: Objective
     loader: Loader
     optimizer: CombinedOptimizer
     config: TrainConfig
     average: WeightAverage
     progress: Progress
+    metadata: dict[str, Any]
+    """JSON values that checkpoints are saved with."""
+    world: World
+    device: torch.device
     stop_requested: bool
     interrupted: bool
     checkpoint_requested: bool
 
     def request_stop(self) -> None:
-        """End after the step under way; callbacks still evaluate, save and report."""
+        """End after the current step. Callbacks still evaluate, save and report."""
         ...
 
     def interrupt(self) -> None:
-        """End after the step under way, saved; what takes long is left out or broken off."""
+        """End after the current step and save. Long work is left out or stopped."""
         ...
 
     def request_checkpoint(self) -> None:
-        """Save after the step under way."""
+        """Save after the current step."""
         ...
 
     def emit(self, moment: str, *details: Any) -> None:
-        """Tell every callback that a moment has come."""
+        """Notify every callback of a moment."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,23 +84,24 @@ class RunningTrainer(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken; the network must hold the saved weights."""
+        """Continue exactly where `state_dict` was taken. The network must hold the saved
+        weights."""
         ...
 
 
 class StepAbandoned(Exception):
-    """Raised by a callback in `on_gradients` or `on_step_end`: the step did not happen, and the
-    trainer goes on with the next one from wherever the callback has put it."""
+    """Raised by a callback in `on_gradients` or `on_step_end`. The step does not count, and the
+    trainer continues from the state that the callback has set."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one optimizer step did."""
+    """The result of one optimizer step."""
 
     step: int
     """Steps done, this one included."""
     loss: float
-    """Objective of the step's windows, bits per byte, before the update."""
+    """Training loss of the step's windows before the update, in bits per byte."""
     lr: float
     """Learning rate of the matrices in this step."""
     gradient_norm: float
@@ -105,83 +114,103 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     step: int
     """Steps done."""
     bits_per_byte: float
-    """On held-out data, in windows that fill the context and overlap by half."""
+    """Cost of held-out data, as the objective evaluates it."""
     data_bytes: int
-    """Held-out bytes that were read."""
+    """Held-out bytes read."""
     final: bool
-    """Whether all held-out data was read, at the end of the run."""
+    """Whether this is the evaluation at the end, which reads all held-out data."""
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """The result of calibrating the safety gate."""
+
+    calibrated: bool
+    """Whether there was enough held-out data for a gate."""
+    details: dict[str, Any]
+    """The calibration, or the `reason` why there is none, as JSON values."""
 
 
 @dataclass(frozen=True)
 class TelemetryRecord:
-    """What a step's forward pass looked like from inside, the mean of its first windows."""
+    """Metrics of a step's forward pass, the mean over its first windows."""
 
     step: int
     """Steps done, this one included."""
     readings: dict[str, float]
-    """Values by the names of `telemetry/readings.py`."""
+    """Metrics by the names of `telemetry/readings.py`."""
 
 
 @dataclass(frozen=True)
 class RecoveryRecord:
-    """What was done about a step that went bad."""
+    """The reaction to a step that went bad."""
 
     step: int
-    """Steps done, as counted from now on."""
+    """Steps done after the recovery."""
     action: Literal["skip", "return"]
-    """The step's data was passed over, or the whole run went back."""
+    """Whether the step's data was skipped or the run returned to an earlier state."""
     went_bad: int
-    """Number of the step that was abandoned."""
+    """Number of the abandoned step."""
     reason: str
-    """What was wrong with it."""
+    """The fault of that step."""
     rate_factor: float
-    """Of all learning rates from now on, against those configured."""
+    """Factor on all configured learning rates from now on."""
     skipped_steps: int
-    """Steps whose data is behind the loader now and has left no trace in the weights."""
+    """Steps whose data was read and has no effect on the weights."""
 
 
 class Callback:
-    """Does nothing at any moment; a concern overrides the moments it needs."""
+    """Does nothing at any moment; subclasses override the moments they need."""
+
+    name: ClassVar[str] = ""
+    """The key of its state in checkpoints. A callback with a state needs one."""
+    every_rank: ClassVar[bool] = False
+    """Whether it runs on every rank, because it steers the run or computes with the network; False:
+    on the main rank only."""
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Before the first step, after a resumed state was restored."""
+        """Before the first step, after the state of a resumed run was restored."""
 
     def on_gradients(self, trainer: RunningTrainer, loss: float, norm: float) -> None:
-        """Gradients are there, weights still as they were; raising here keeps them so."""
+        """After the gradients are computed and before the weights change. An exception here keeps
+        the weights unchanged."""
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """After an optimizer step."""
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """After held-out data was scored."""
+        """After held-out data was evaluated."""
+
+    def on_calibration(self, trainer: RunningTrainer, record: CalibrationRecord) -> None:
+        """After the safety gate was calibrated, or could not be."""
 
     def on_telemetry(self, trainer: RunningTrainer, record: TelemetryRecord) -> None:
-        """After a step's telemetry was read."""
+        """After a step's telemetry was computed."""
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """After a step was abandoned and the run put where it goes on."""
+        """After a step was abandoned and the state to continue from was set."""
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
         """After a checkpoint is whole on disk."""
 
     def on_end(self, trainer: RunningTrainer) -> None:
-        """After the last step of a run that ended well. What takes long looks at
-        `trainer.interrupted` now and then."""
+        """After the last step of a run that was not interrupted. Long work checks
+        `trainer.interrupted` regularly."""
 
     def on_interruption(self, trainer: RunningTrainer) -> None:
-        """After the last step of a run that was interrupted; for what must be saved, at once."""
+        """After the last step of an interrupted run: save what must be saved, quickly."""
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """Last of all, whatever ended the run; for what must be released."""
+        """At the very end, whatever ended the run: release resources."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the callback needs to go on after a resume."""
+        """The state that the callback needs after a resume."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`'s value, or `{}` from a run that did not have this callback."""
+        """Restore a value of `state_dict`, or `{}` from a run without this callback."""

@@ -1,4 +1,4 @@
-"""Saves the whole state of a run, rotates old ones away, keeps the best."""
+"""Saves the whole state of a run, removes old checkpoints and keeps the best one."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import NonFiniteLossError
-from bit_transformer.quantization import settings_of
+from bit_transformer.network_spec import spec_of
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -20,29 +20,30 @@ from bit_transformer.training.callbacks.base import (
 
 
 class Checkpoints(Callback):
-    """Saves every so many steps, when a stop or a checkpoint was asked for, and at the end.
+    """Saves every `every` steps, when a stop or a checkpoint was requested, and at the end.
 
-    The newest `keep` checkpoints stay, and beside them the one nearest to the best evaluation.
+    The newest `keep` checkpoints stay, and so does the one closest to the best evaluation. The
+    trainer's metadata is saved with each.
     """
 
-    def __init__(
-        self, folder: CheckpointFolder, every: int, keep: int, identity: dict[str, Any]
-    ) -> None:
-        """`identity` goes into the metadata of each: what a resumed run has to have in common."""
-        self._folder, self._every, self._keep, self._identity = folder, every, keep, identity
+    name = "checkpoints"
+    every_rank = True
+
+    def __init__(self, folder: CheckpointFolder, every: int, keep: int) -> None:
+        self._folder, self._every, self._keep = folder, every, keep
         self._best, self._best_step = math.inf, 0
         self._held_out: float | None = None
         self._saved: int | None = None
-        """Step whose whole state is saved; None after it has gone on."""
+        """Step whose state is saved completely; None once the run has moved on."""
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Remember the best; only evaluations of the same sample compare."""
+        """Remember the best. The final evaluation reads other bytes and is not comparable."""
         self._held_out = record.bits_per_byte
         if not record.final and record.bits_per_byte < self._best:
             self._best, self._best_step = record.bits_per_byte, record.step
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Save when it is time, somebody asked for it or the run is about to stop."""
+        """Save when a checkpoint is due or requested, or when the run is about to stop."""
         self._saved = None
         due = self._every > 0 and record.step % self._every == 0
         if due or trainer.stop_requested or trainer.checkpoint_requested:
@@ -50,17 +51,17 @@ class Checkpoints(Callback):
             self._save(trainer)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Replace checkpoints of steps that the run went back over: none is resumed from."""
+        """Replace the checkpoints of steps that were undone, so that none is resumed from."""
         if any(step > record.step for step in self._folder.steps()):
             self._save(trainer)
             self._folder.drop_after(record.step)
 
     def on_end(self, trainer: RunningTrainer) -> None:
-        """Save the final state with its result."""
+        """Save the final state."""
         self._save(trainer)
 
     def on_interruption(self, trainer: RunningTrainer) -> None:
-        """Save unless the step under way was saved just now."""
+        """Save unless this step is saved already."""
         if self._saved != trainer.progress.step:
             self._save(trainer)
 
@@ -73,13 +74,14 @@ class Checkpoints(Callback):
         path = self._folder.save(
             trainer.progress.step,
             weights=weights,
-            config=settings_of(trainer.network),
+            config=spec_of(trainer.network).to_dict(),
             training_state=trainer.state_dict(),
             metadata={
                 "step": trainer.progress.step,
                 "held_out_bits_per_byte": self._held_out,
-                **self._identity,
+                **trainer.metadata,
             },
+            objective=trainer.objective.name,
         )
         self._folder.prune(self._keep, protect=self._best_checkpoint())
         self._saved = trainer.progress.step
@@ -95,14 +97,14 @@ class Checkpoints(Callback):
         return {"best": self._best, "best_step": self._best_step, "held_out": self._held_out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on comparing with it."""
+        """Restore it."""
         self._best = state.get("best", math.inf)
         self._best_step = state.get("best_step", 0)
         self._held_out = state.get("held_out")
 
 
 def _require_finite(weights: Mapping[str, Tensor], step: int) -> None:
-    """A step may end in weights that no loss has been computed with yet: they are not saved."""
+    """The weights after a step have not been used for a loss yet, so they are checked here."""
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise NonFiniteLossError(

@@ -1,12 +1,13 @@
-"""Bits per byte on held-out data, along the way on a sample and at the end on all of it."""
+"""Bits per byte on held-out data: a sample along the way, all of it at the end. Early stopping."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bit_transformer.inference.score import stream_surprisal
+from bit_transformer.model.transformer import evaluating
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -16,45 +17,50 @@ from bit_transformer.training.callbacks.base import (
 from bit_transformer.waiting import waiting
 
 HeldOut = Callable[[int | None], Iterable[UInt8[np.ndarray, " n"]]]
-"""Held-out regions, all of them or a sample of so many bytes."""
+"""Held-out regions: all of them, or a sample of a number of bytes."""
 
 
 class Evaluation(Callback):
-    """Scores held-out data with the weights that would be saved.
+    """Evaluates the objective on held-out data with the weights that would be saved.
 
-    An evaluation that an interruption breaks off is made up for when the run goes on, so that a
-    resumed run has the evaluations of an undisturbed one.
+    An evaluation that an interruption stops is repeated when the run resumes, so that a resumed
+    run has the same evaluations as an undisturbed one.
     """
+
+    name = "evaluation"
+    every_rank = True
 
     def __init__(self, held_out: HeldOut, every: int, sample_bytes: int) -> None:
         self._held_out, self._every, self._sample_bytes = held_out, every, sample_bytes
         self._due = False
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Make up for the evaluation that was broken off."""
+        """Repeat the evaluation that was stopped."""
         if self._due:
             self._evaluate(trainer, self._sample_bytes)
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Evaluate on the sample when it is time and the end is not near."""
+        """Evaluate the sample when it is due, except after the last step."""
         if self._every and record.step % self._every == 0 and record.step < trainer.config.steps:
             self._evaluate(trainer, self._sample_bytes)
 
     def on_end(self, trainer: RunningTrainer) -> None:
-        """Evaluate on all held-out data."""
+        """Evaluate all held-out data."""
         self._evaluate(trainer, None)
 
     def _evaluate(self, trainer: RunningTrainer, limit: int | None) -> None:
-        # The last evaluation comes again by itself: the run that goes on ends again.
+        # The last evaluation needs no note: a resumed run reaches its end again.
         self._due = limit is not None
         surprisal, data_bytes = 0.0, 0
-        trainer.network.eval()
         held_out = "a sample of the" if limit is not None else "all"
-        with waiting(f"evaluating on {held_out} held-out data"), trainer.average.applied():
+        with (
+            waiting(f"evaluating on {held_out} held-out data"),
+            evaluating(trainer.network),
+            trainer.average.applied(),
+        ):
             for found in self._surprisal(trainer, limit):
                 surprisal += float(found.sum(dtype=np.float64))
                 data_bytes += len(found)
-        trainer.network.train()
         if trainer.interrupted:
             return
         self._due = False
@@ -66,19 +72,48 @@ class Evaluation(Callback):
     def _surprisal(
         self, trainer: RunningTrainer, limit: int | None
     ) -> Iterator[Float[np.ndarray, " n"]]:
-        """Surprisal of each held-out byte, a stretch at a time, until the run is interrupted."""
+        """Cost of each held-out byte, a stretch at a time, until the run is interrupted."""
         for region in self._held_out(limit):
             if trainer.interrupted:
                 return
-            for found in stream_surprisal(trainer.network, [region]):
+            for found in trainer.objective.evaluate(trainer.network, [region]):
                 yield found
                 if trainer.interrupted:
                     return
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether an evaluation is to be made up for."""
+        """Whether an evaluation has to be repeated."""
         return {"due": self._due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember it."""
+        """Restore it."""
         self._due = state.get("due", False)
+
+
+class EarlyStop(Callback):
+    """Requests a stop after `patience` evaluations in a row without a new best."""
+
+    name = "early_stop"
+    every_rank = True
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._best, self._waited = math.inf, 0
+
+    def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
+        """Count evaluations since the best one. The final one reads other bytes and is ignored."""
+        if record.final:
+            return
+        improved = record.bits_per_byte < self._best
+        self._best = min(self._best, record.bits_per_byte)
+        self._waited = 0 if improved else self._waited + 1
+        if self._waited >= self._patience:
+            trainer.request_stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best result and the number of evaluations since."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        self._best, self._waited = state.get("best", math.inf), state.get("waited", 0)

@@ -1,21 +1,24 @@
-"""Sees a run go bad, undoes it and goes on: the weights go back, the learning rates down, the data
-that did it is passed over.
+"""Detects a run that goes bad, undoes it and continues: the weights return to an earlier state, the
+learning rates are lowered, and the data at fault is skipped.
 
-Bad batches and bad weights look alike in one loss. They are told apart by a batch that was healthy
-before: if the network still predicts it as well, the batch at hand is at fault and is skipped
-before it reaches the weights; if not, the weights are, and the run returns to a recovery point.
+Bad batches and bad weights look alike in one loss. A batch that was healthy before tells them
+apart. If the network still predicts it, the present batch is at fault and is skipped before the
+weights change. If not, the weights are at fault, and the run returns to a recovery point. Without
+recovery, `NaNGuard` stops the run at the first NaN or infinity.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from bit_transformer.errors import CollapseError, InvalidPredictionError
+from bit_transformer.errors import CollapseError, InvalidPredictionError, NonFiniteLossError
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.sampling_config import SamplingConfig
-from bit_transformer.objectives.next_bit import next_bit_loss
+from bit_transformer.model.halting import Exits
+from bit_transformer.model.transformer import evaluating
 from bit_transformer.telemetry.metrics import lz_complexity
 from bit_transformer.training.callbacks.base import (
     Callback,
@@ -25,32 +28,98 @@ from bit_transformer.training.callbacks.base import (
     StepRecord,
 )
 from bit_transformer.training.callbacks.health import Health, step_fault
-from bit_transformer.training.callbacks.recovery_point import RecoveryPoint
 from bit_transformer.training.optimizer import adjust_learning_rate
 
 _RATE_FACTOR = 0.5
-"""Of the first return to a point; the second in a row has its square, and so on."""
+"""Factor on the rates at the first return to a point. The second in a row has its square."""
 _NON_FINITE_IN_A_ROW = 3
-"""Skipped steps in a row without a number for a loss or gradient, before the weights are blamed."""
+"""Steps with a NaN or infinity that are skipped in a row before the weights are at fault."""
 _SKIPPED_IN_A_ROW = 100
-"""Skipped steps in a row for any reason, before the weights are blamed."""
+"""Steps that are skipped in a row for any reason before the weights are at fault."""
 _ACTIVATIONS_EVERY = 5
 _SAMPLE_BYTES = 96
 _BAD_SAMPLES = 3
-"""Bad samples in a row, a step apart, that are a collapse."""
+"""Bad samples in a row, one after each step, that count as a collapse."""
+
+
+class NaNGuard(Callback):
+    """Raises `NonFiniteLossError` naming the step. Weights and checkpoints stay unchanged."""
+
+    every_rank = True
+
+    def on_gradients(self, trainer: RunningTrainer, loss: float, norm: float) -> None:
+        """Check the loss and the joint norm of the gradients."""
+        fault = step_fault(loss, norm)
+        if fault is not None:
+            raise NonFiniteLossError(
+                f"{fault} in step {trainer.progress.step + 1} (loader "
+                f"{trainer.loader.state_dict()}); the weights were not updated and the last "
+                "checkpoint is good: resume from it with a lower learning rate or with clip_norm "
+                "above 0"
+            )
+
+
+@dataclass(frozen=True)
+class RecoveryPoint:
+    """A copy of weights and training state in memory, on the CPU."""
+
+    weights: dict[str, Tensor]
+    """The network's own weights, not the averaged ones."""
+    state: dict[str, Any]
+    """`state_dict` of the trainer."""
+    rate: float
+    """Factor that earlier recoveries had put on all learning rates."""
+    health: dict[str, Any]
+    """Normal values up to then, `Health.state_dict`."""
+
+    @classmethod
+    def take(
+        cls, trainer: RunningTrainer, owner: str, rate: float, health: dict[str, Any]
+    ) -> "RecoveryPoint":
+        """Copy the present state without that of the callback `owner`, which holds the points."""
+        state = trainer.state_dict()
+        state["callbacks"] = {
+            name: kept for name, kept in state["callbacks"].items() if name != owner
+        }
+        return cls(_copied(trainer.network.state_dict()), _copied(state), rate, health)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        step: int = self.state["progress"]["step"]
+        return step
+
+    def restore(self, trainer: RunningTrainer, owner: str, kept: dict[str, Any]) -> None:
+        """Restore weights, optimizer, average, random state and callbacks. The loader and the clock
+        continue where they are, and the callback `owner` gets the state `kept`."""
+        state = _copied(self.state)
+        state["loader"] = trainer.loader.state_dict()
+        state["progress"]["seconds"] = trainer.progress.seconds
+        state["callbacks"][owner] = kept
+        trainer.network.load_state_dict(self.weights)
+        trainer.load_state_dict(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All fields, for a checkpoint."""
+        return vars(self).copy()
 
 
 class Recovery(Callback):
-    """Skips what is bad in the data; returns to the last good point when the weights went bad.
+    """Skips bad data, and returns to the last good point when the weights went bad.
 
-    Every `every` steps a point is copied to the CPU. It counts as good when the next one is due and
-    nothing was amiss until then, so two are held, of the size of a training state each; they are in
-    checkpoints too, for a resumed run returns where the undisturbed one would. The state at the
-    start counts as good. Returns from one point in a row lower the rates further each time.
+    Every `every` steps a point is copied to the CPU. It counts as good once the next one is due and
+    no fault was found in between, so two points are held, each of the size of a training state.
+    Checkpoints contain both, so that a resumed run returns where the undisturbed one would. The
+    state at the start counts as good. Each further return to the same point lowers the learning
+    rates more.
 
-    Raises `CollapseError` at a return beyond `limit`. Comes first among the callbacks: what it
-    abandons, the others never see.
+    Raises `CollapseError` at a return beyond `limit`. It must be the first callback, so that the
+    others do not see the steps that it abandons. A network of an objective that is not causal is
+    not sampled.
     """
+
+    name = "recovery"
+    every_rank = True
 
     def __init__(self, every: int, limit: int) -> None:
         self._every, self._limit = every, limit
@@ -65,13 +134,13 @@ class Recovery(Callback):
         self._stream: tuple[float, float] | None = None
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """The state here is good until shown otherwise."""
+        """The state at the start counts as good."""
         self._batch = dict(trainer.loader.state_dict())
         self._good = self._good or self._take(trainer)
         self._look_when_due(trainer)
 
     def on_gradients(self, trainer: RunningTrainer, loss: float, norm: float) -> None:
-        """Judge the step before it reaches the weights."""
+        """Judge the step before the weights change."""
         non_finite = step_fault(loss, norm)
         fault = non_finite or self._health.loss_fault(loss)
         if fault is not None:
@@ -91,9 +160,9 @@ class Recovery(Callback):
         self._skipped, self._healthy_batch = 0, self._batch
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Look at samples and take a point when it is time."""
+        """Judge samples and take a point when they are due."""
         due = record.step % self._every == 0
-        if due or self._bad_samples:
+        if (due or self._bad_samples) and trainer.objective.causal:
             self._judge_samples(trainer, record.step)
         if due and not self._bad_samples:
             if self._candidate is not None:
@@ -111,7 +180,7 @@ class Recovery(Callback):
         self._abandon(trainer, "skip", fault, trainer.progress.step + 1, 1)
 
     def _return(self, trainer: RunningTrainer, fault: str) -> None:
-        """To the last good point, with lower rates."""
+        """Return to the last good point with lower learning rates."""
         point, went_bad = self._good, trainer.progress.step + 1
         assert point is not None
         self._returns += 1
@@ -125,7 +194,7 @@ class Recovery(Callback):
         self._rate *= _RATE_FACTOR**self._in_a_row
         self._candidate, self._skipped, self._bad_samples = None, 0, 0
         self._health = Health.from_state(point.health)
-        point.restore(trainer, type(self).__name__, self.state_dict())
+        point.restore(trainer, self.name, self.state_dict())
         adjust_learning_rate(trainer.optimizer, self._rate / point.rate)
         self._abandon(trainer, "return", fault, went_bad, went_bad - point.step)
 
@@ -145,16 +214,16 @@ class Recovery(Callback):
 
     @torch.no_grad()
     def _still_knows(self, trainer: RunningTrainer) -> bool:
-        """Whether the network predicts a batch that was healthy before as it should."""
+        """Whether the network still predicts a batch that was healthy before."""
         if self._healthy_batch is None:
             return trainer.progress.step == 0
         here = dict(trainer.loader.state_dict())
         trainer.loader.load_state_dict(self._healthy_batch)
-        bits = trainer.loader.next_batch().to(trainer.network.embedding.nodes.device)
+        bits = trainer.loader.next_batch().to(trainer.device)
         trainer.loader.load_state_dict(here)
-        trainer.network.eval()
-        loss = float(next_bit_loss(trainer.network, bits))
-        trainer.network.train()
+        done = trainer.progress.step / trainer.config.steps
+        with evaluating(trainer.network):
+            loss = float(trainer.objective.loss(trainer.network, bits, done))
         return loss <= self._health.loss_limit()
 
     def _judge_samples(self, trainer: RunningTrainer, step: int) -> None:
@@ -166,37 +235,34 @@ class Recovery(Callback):
             return
         self._bad_samples += 1
         if self._bad_samples == _BAD_SAMPLES:
-            # The step that ended just now is the one that went bad.
+            # The step that has just ended is the one that went bad.
             trainer.progress.step -= 1
             self._return(trainer, fault)
 
     @torch.no_grad()
     def _read_sample(self, trainer: RunningTrainer, step: int) -> tuple[float, float]:
-        """C and own surprisal, bits per byte, of what the model writes, drawn with a generator of
-        its own: the run is the same with and without."""
-        network = trainer.network
-        device = network.embedding.nodes.device
+        """C of a sample and its cost to the model itself in bits per byte. The sample has a
+        generator of its own, so that it does not change the run."""
+        network, device = trainer.network, trainer.device
         generator = torch.Generator(device).manual_seed(trainer.config.seed + step)
         length = _SAMPLE_BYTES * network.config.bits_per_byte
         nothing = torch.zeros(1, 0, dtype=torch.uint8)
-        network.eval()
         length = min(length, network.config.max_seq_len)
         try:
-            bits = generate_bits(network, nothing, length, SamplingConfig(), generator)
-            surprisal = float(next_bit_loss(network, bits.to(device)))
+            with evaluating(network):
+                bits = generate_bits(network, nothing, length, SamplingConfig(), generator)
+                surprisal = float(trainer.objective.code_length(network, bits.to(device)))
         except InvalidPredictionError:
-            # Nothing was written: the loss of the next step says what is wrong.
+            # There is no sample. The loss of the next step will show the fault.
             return 0.0, math.inf
-        finally:
-            network.train()
         return float(lz_complexity(bits)), surprisal
 
     def _take(self, trainer: RunningTrainer) -> RecoveryPoint:
-        name, health = type(self).__name__, self._health.state_dict()
+        name, health = self.name, self._health.state_dict()
         return RecoveryPoint.take(trainer, name, self._rate, health)
 
     def _look_when_due(self, trainer: RunningTrainer) -> None:
-        """Have the coming step's residual stream read, every few steps."""
+        """Observe the residual stream of the coming step, every few steps."""
         self._look_away()
         if (trainer.progress.step + 1) % _ACTIVATIONS_EVERY == 0:
             self._handle = trainer.network.stack.register_forward_hook(self._look)
@@ -207,15 +273,16 @@ class Recovery(Callback):
         self._handle = self._stream = None
 
     @torch.no_grad()
-    def _look(self, stack: nn.Module, _: Any, stream: Tensor) -> None:
+    def _look(self, stack: nn.Module, _: Any, output: Tensor | Exits) -> None:
         if stack.training and self._stream is None:
-            stream = stream.float()
+            # With all exits, the last state is the end of the trunk.
+            stream = (output if isinstance(output, Tensor) else output[0][-1]).float()
             rms = stream.square().mean().sqrt()
             spread = stream.std(dim=1, correction=0).square().mean().sqrt() / rms
             self._stream = float(rms), float(spread)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is normal, what was done so far, and both points."""
+        """Normal values, the recoveries so far, and both points."""
         return {
             "health": self._health.state_dict(),
             "good": None if self._good is None else self._good.state_dict(),
@@ -229,7 +296,7 @@ class Recovery(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; from a run without recovery, as at a start."""
+        """Restore them. Without a state, begin as at the start of a run."""
         if not state:
             return
         self._health = Health.from_state(state["health"])
@@ -241,3 +308,14 @@ class Recovery(Callback):
         self._skipped, self._bad_samples = state["skipped"], state["bad_samples"]
         self._rate = state["rate"]
         self._healthy_batch = state["healthy_batch"]
+
+
+def _copied(tree: Any) -> Any:
+    """The tree with its tensors copied to the CPU, because optimizers change tensors in place."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_copied(value) for value in tree)
+    return tree

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bit_transformer.model.patches import patch_bits, path_logits
+from bit_transformer.model.bit_tree import patch_bits, path_logits
+from bit_transformer.model.transformer import ExitLogits
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.readings import pass_readings
 from bit_transformer.training.callbacks.base import (
@@ -38,9 +39,9 @@ class TelemetryReader(Callback):
     def __init__(self, every: int) -> None:
         self._every = every
         self._probe: Probe | None = None
-        self._handles: list[Any] = []
-        self._patches: Tensor | None = None
-        self._nodes: Tensor | None = None
+        self._handle: Any = None
+        self._seen: tuple[Tensor, Tensor] | None = None
+        """Patches and node logits of the first windows."""
 
     def on_start(self, trainer: RunningTrainer) -> None:
         """Look at the coming step if it is due."""
@@ -48,7 +49,7 @@ class TelemetryReader(Callback):
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Read the step that was looked at; look at the next one if it is due."""
-        if self._nodes is not None:
+        if self._seen is not None:
             trainer.emit("on_telemetry", self._read(trainer, record.step))
         self._detach()
         self._attach_when_due(trainer, record.step + 1)
@@ -65,36 +66,25 @@ class TelemetryReader(Callback):
     def _attach_when_due(self, trainer: RunningTrainer, step: int) -> None:
         if step % self._every == 0 or step == 1:
             self._probe = Probe(trainer.network, rows=_ROWS).__enter__()
-            network = trainer.network
-            # Not the network itself: an objective may enter it by another door than forward().
-            self._handles = [
-                network.embedding.register_forward_pre_hook(self._look_at_patches),
-                network.head.register_forward_hook(self._look_at_logits),
-            ]
+            self._handle = trainer.network.register_forward_hook(self._look)
 
     def _detach(self) -> None:
         if self._probe is not None:
             self._probe.__exit__(None, None, None)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._probe = self._patches = self._nodes = None
+        if self._handle is not None:
+            self._handle.remove()
+        self._probe = self._handle = self._seen = None
 
-    def _look_at_patches(self, embedding: nn.Module, arguments: Any) -> None:
-        if embedding.training and self._patches is None:
-            self._patches = arguments[0]
-
-    def _look_at_logits(self, head: nn.Module, _: Any, output: Tensor) -> None:
-        if head.training and self._nodes is None and self._patches is not None:
-            # The last rows are those from the end of the trunk, where there are other exits too.
-            self._nodes = output.detach()[-len(self._patches) :][:_ROWS]
+    def _look(self, network: nn.Module, arguments: Any, output: Tensor | ExitLogits) -> None:
+        if network.training and self._seen is None:
+            nodes = output.logits[-1] if isinstance(output, ExitLogits) else output
+            self._seen = arguments[0][:_ROWS], nodes.detach()[:_ROWS]
 
     @torch.no_grad()
     def _read(self, trainer: RunningTrainer, step: int) -> TelemetryRecord:
         assert self._probe is not None
-        assert self._patches is not None
-        assert self._nodes is not None
-        patches, nodes, config = self._patches[:_ROWS], self._nodes, trainer.network.config
+        assert self._seen is not None
+        (patches, nodes), config = self._seen, trainer.network.config
         logits = path_logits(nodes[:, : patches.shape[1]].float(), patches, config.patch_size)
         found = pass_readings(
             patch_bits(patches, config.patch_size),

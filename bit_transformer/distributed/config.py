@@ -1,0 +1,16 @@
+"""How a network runs on its devices: the settings of `parallelize`."""
+
+from dataclasses import dataclass
+
+from bit_transformer.settings import Settings
+
+
+@dataclass(frozen=True)
+class ParallelConfig(Settings):
+    """How the network runs on its devices."""
+
+    use_checkpoint: bool = False
+    """Store only the input of each block between forward and backward pass and run the block again:
+    less memory, a third more time."""
+    compile: bool = False
+    """Compile the branches of each block; this pays on a GPU and not on a CPU."""

@@ -1,0 +1,18 @@
+"""The processes that train one model together."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes of a run."""
+
+    rank: int = 0
+    """Number of this process, from 0 to size - 1."""
+    size: int = 1
+    """Number of processes."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports progress."""
+        return self.rank == 0
