@@ -1,22 +1,22 @@
 """Lossless compression: an online mixture predicts every bit, and an arithmetic coder stores it.
 
-The modules, in reading order: prediction, a network beside it, files.
+The modules in reading order, from the prediction of a bit to files:
 fixed_point        logistic arithmetic in integers
-lanes              what is remembered of each stretch of a block
+lanes              the state of each lane, a stretch of a block
 contexts           the hashed contexts that a byte is predicted from
 bit_history        hash table of what followed each context
 matches            the longest earlier passage that ends like the present one
 tables             everything the mixer learns, shared by the lanes
 mixing             mixes all predictions into one probability
-mixing_predictor   the mixer as a predictor with the interface of a model
-network            what the codec needs from a network
+mixing_predictor   the mixer as a predictor of single bits
+network            the interface of a network in the codec
 lane_arithmetic    one step of a network, in one fixed order of operations
 lane_network       the weights of a trained network in that arithmetic
 range_coder        bits and their probabilities to bytes and back
 lockstep           codes the lanes of a block in turn, for both directions
 block              codes one block, segment by segment
 config             settings and their limits
-container          the file format
+container          the file format, byte for byte
 scanning           reads the records of a file, damaged or not
 encoding           compresses bytes and streams
 decoding           decompresses, recovers and lists

@@ -34,7 +34,7 @@ _BYTE_BITS = 8
 _MAX_CLOCK_AFTER_DICTIONARY = 60_000
 """Bits after which the mixer's weights still learn four times as fast as in the end."""
 _ROUNDS_AT_ONCE = 1024
-"""Rounds between two reports of progress, which are also chances to interrupt."""
+"""Patches per lane between two reports of progress, which are also chances to interrupt."""
 _NO_BYTES = np.zeros(0, np.uint8)
 
 Progress = Callable[[int], None]
@@ -43,7 +43,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What a decoder must know about a block before its first segment."""
+    """The settings that a decoder needs before a block's first segment."""
 
     raw_bytes: int
     segment_bytes: int
@@ -155,7 +155,7 @@ class BlockCoder:
 
     @property
     def _rounds_of_segment(self) -> int:
-        """Number of patches per lane that make whole bytes."""
+        """Number of patches per lane in a segment. Together they are whole bytes."""
         per_lane = self.shape.segment_bytes // self.shape.lanes
         return max(1, per_lane // self._patch_size) * self._byte_bits
 

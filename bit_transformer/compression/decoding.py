@@ -1,4 +1,4 @@
-"""Decompresses files and streams, and recovers what is whole in damaged ones."""
+"""Decompresses files and streams, and recovers the undamaged parts of damaged ones."""
 
 import io
 from dataclasses import dataclass, field
@@ -90,7 +90,7 @@ def recover_stream(
     most_bytes: int = MAX_LENGTH,
     memory_limit: int | None = None,
 ) -> Recovered:
-    """Decompress what is whole in a damaged file, into a seekable sink.
+    """Decompress the undamaged parts of a damaged file, into a seekable sink.
 
     If the source is seekable, the second header can replace a damaged one. Without any header
     nothing can be recovered, and the errors are those of `decompress_stream`. Raises
@@ -129,8 +129,8 @@ class _MemberRecovery:
         self._seen = set[int]()
 
     def accepts(self, block: Block, read: int) -> bool:
-        """Return whether the block is a new one, at a place that a file of which `read` bytes were
-        read can reach. A crafted index could otherwise demand a huge output."""
+        """Return whether the block is new and its place plausible after `read` bytes of the file.
+        A crafted index could otherwise demand a huge output."""
         index, end = block.header.index, self._end_of(block)
         self._require_at_most(end)
         reachable = end <= MAX_PER_CODED_BYTE * read
@@ -154,8 +154,7 @@ class _MemberRecovery:
         self._written = max(self._written, self._end_of(block))
 
     def close(self, read: int) -> None:
-        """Fill what is missing at the end with zeros, unless that is more than `read` bytes of
-        the file can have held."""
+        """Fill the missing end with zeros, if `read` bytes of the file can have held it."""
         if self.length is not None and self.length > self._written:
             self._require_at_most(self.length)
             if self.length <= MAX_PER_CODED_BYTE * read:
@@ -307,8 +306,10 @@ def _check_shared(header: Header, shared: Shared) -> None:
             f"given has {shared.network_digest.hex()[:16]}...; give the run it was compressed with"
         )
     if header.dictionary_digest != shared.dictionary_digest:
-        which = "another dictionary or none" if shared.dictionary_digest else "a dictionary"
-        raise ModelMismatchError(f"the file was compressed with {which}; use the same --given")
+        how = "with a dictionary; use the same --given"
+        if not header.dictionary_digest:
+            how = "without a dictionary; leave --given out"
+        raise ModelMismatchError(f"the file was compressed {how}")
 
 
 def decode_bytes(blob: bytes, *, shared: Shared = NOTHING_SHARED) -> bytes:

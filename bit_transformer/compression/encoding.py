@@ -38,7 +38,7 @@ _PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Shared:
-    """What the encoder and the decoder must both have."""
+    """The network and the dictionary, which the encoder and the decoder must both have."""
 
     network: Network | None = None
     dictionary: UInt8[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.uint8))

@@ -45,7 +45,7 @@ class Weights(NamedTuple):
 
 
 class LaneState(NamedTuple):
-    """What L lanes have read, and the intermediate values of the present step."""
+    """The state of L lanes: what they have read, and the values of the present step."""
 
     recent: np.ndarray  # (L, longest) newest patches plus one, oldest first; 0 before the start
     # The last axis is the one that fills vector registers: positions in keys, channels in values.

@@ -1,4 +1,4 @@
-"""What is remembered of each lane.
+"""The state of each lane.
 
 A lane is a stretch of a block. The lanes of a block are coded in lock-step and share all tables.
 Each has its own position, and its own words, lines and records.

@@ -60,7 +60,7 @@ _FINAL_RATE, _EXTRA_RATE, _HALVED_AT = 16, 224, 512
 """The learning rate falls from 240 to 16: early bits should move weights that know nothing, later
 bits should not disturb weights that fit. The extra rate is halved after 512 times 32 bits."""
 _NEGLIGIBLE_ERROR = 400
-"""Of 65536. A set that errs by less learns nothing from the bit, which saves time."""
+"""A set that errs by less than 400 / 65536 does not learn from the bit, which saves time."""
 _MAX_RUN, _MAX_WORD = 255, 15
 _APM_LIMIT = 255
 """An APM forgets faster than other adaptive probabilities, as in lpaq."""

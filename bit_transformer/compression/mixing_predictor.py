@@ -40,8 +40,8 @@ class MixingPredictor:
         _begin(self._tables, self._lanes, profile)
 
     def probability(self) -> float:
-        """Return the probability that the next bit is a one. Raises `ContextLengthError` if there
-        is no room for it."""
+        """Return the probability that the next bit is a one. Raises `ContextLengthError` if the
+        capacity is used up."""
         self._require_room(1)
         return int(_probability(self._tables, self._lanes)) / ONE
 

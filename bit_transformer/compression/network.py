@@ -1,6 +1,6 @@
-"""What the codec needs from a network; `lane_network` provides it.
+"""The interface of a network in the codec; `lane_network` implements it.
 
-Only protocols and arrays stand here, because mixing alone needs neither a network nor PyTorch.
+Only protocols and arrays are defined here, because mixing alone must not import PyTorch.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable

@@ -36,7 +36,7 @@ must not overturn that."""
 
 
 class Tables(NamedTuple):
-    """What all lanes have learned together, and the intermediate values of the present bit."""
+    """Everything that the mixer has learned from all lanes, and the values of the present bit."""
 
     history: np.ndarray  # every byte coded so far, at its position; zeros after them
     buckets: np.ndarray  # the hash table of contexts; see `bit_history`
