@@ -1,7 +1,7 @@
-"""Codes one block: lanes in lock-step, in segments that are checked and stored one by one.
+"""Codes one block: its lanes in lock-step, in segments that are checked and stored one by one.
 
-A block begins knowing nothing but what was given beforehand, so blocks stand or fall alone. Within
-a block every segment builds on the ones before it.
+Every block starts from the dictionary alone, so that damage in one block leaves the others whole.
+Within a block, each segment builds on what was learned from the segments before it.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from bit_transformer.compression.config import LEAST_TABLE_BITS, MOST_TABLE_BITS
+from bit_transformer.compression.config import MAX_TABLE_BITS, MIN_TABLE_BITS
 from bit_transformer.compression.contexts import CONTEXTS, RICH_TEXT, TEXT, profile_of
 from bit_transformer.compression.lanes import Lanes, new_lanes
 from bit_transformer.compression.lockstep import (
@@ -27,79 +27,79 @@ from bit_transformer.compression.network import Network
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
 from bit_transformer.compression.tables import new_tables, table_bytes
 
-_LANE_BYTES = 4096
-"""A lane has at least so many, because it begins with no context."""
+_MIN_LANE_BYTES = 4096
+"""A shorter lane is not worth it, because each lane begins without context."""
 _BUCKETS_PER_BYTE = 8
 _BYTE_BITS = 8
-_CLOCK_OF_A_BEGINNER = 60_000
-"""Bits after which the mixer's weights learn four times as fast as in the end."""
+_MAX_CLOCK_AFTER_DICTIONARY = 60_000
+"""Bits after which the mixer's weights still learn four times as fast as in the end."""
 _ROUNDS_AT_ONCE = 1024
+"""Patches per lane between two reports of progress, which are also chances to interrupt."""
 _NO_BYTES = np.zeros(0, np.uint8)
 
 Progress = Callable[[int], None]
-"""Called with how many more bytes are done."""
+"""Called with the number of bytes coded since the last call."""
 
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What a decoder has to know of a block before its first segment."""
+    """The settings that a decoder needs before a block's first segment."""
 
     raw_bytes: int
     segment_bytes: int
     lanes: int
     profile: int
-    """See `contexts`."""
+    """Profile of contexts; see `contexts`."""
     table_bits: int
     """The hash table of contexts has 2**table_bits buckets."""
 
 
 def block_shape(
     data: UInt8[np.ndarray, " n"],
-    given: UInt8[np.ndarray, " m"],
+    dictionary: UInt8[np.ndarray, " m"],
     *,
     segment_bytes: int,
     lanes: int,
     table_bits: int,
     rich: bool,
 ) -> BlockShape:
-    """How to code `data` in up to so many lanes, after what was `given`, with a table as large as
-    they can fill and 2**table_bits buckets at most; text with twice the contexts, if `rich`."""
-    profile = profile_of(data if len(data) else given)
+    """Choose how to code `data` after the dictionary, within the limits given. The table is as
+    large as both can fill, and text gets the rich profile if `rich`."""
+    profile = profile_of(data if len(data) else dictionary)
     return BlockShape(
         raw_bytes=len(data),
         segment_bytes=segment_bytes,
-        lanes=max(1, min(lanes, len(data) // _LANE_BYTES)),
+        lanes=max(1, min(lanes, len(data) // _MIN_LANE_BYTES)),
         profile=RICH_TEXT if rich and profile == TEXT else profile,
-        table_bits=min(table_bits_for(len(data) + len(given)), table_bits),
+        table_bits=min(table_bits_for(len(data) + len(dictionary)), table_bits),
     )
 
 
 def table_bits_for(size: int) -> int:
-    """Of the table that so many bytes fill, within the limits."""
-    return min(max((size * _BUCKETS_PER_BYTE).bit_length(), LEAST_TABLE_BITS), MOST_TABLE_BITS)
+    """Return the size, as a power of two, of the table that this many bytes can fill."""
+    return min(max((size * _BUCKETS_PER_BYTE).bit_length(), MIN_TABLE_BITS), MAX_TABLE_BITS)
 
 
-def memory_of(shape: BlockShape, given_bytes: int, *, network: bool) -> int:
-    """Bytes that coding such a block in one direction takes, a network's own not counted."""
-    return table_bytes(
-        given_bytes + shape.raw_bytes, shape.table_bits, CONTEXTS[shape.profile], network=network
-    )
+def memory_of(shape: BlockShape, dictionary_bytes: int, *, network: bool) -> int:
+    """Return the memory that coding a block takes in one direction, without the network's own."""
+    history, contexts = dictionary_bytes + shape.raw_bytes, CONTEXTS[shape.profile]
+    return table_bytes(history, shape.table_bits, contexts, network=network)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of every lane, coded, or stored where coding would have made it longer."""
+    """A stretch of every lane. It is coded, or stored if its code would not be shorter."""
 
     payload: bytes
     stored: bool
     raw_crc: int
-    """CRC-32 of the bytes of its lanes, one lane after the other."""
+    """CRC-32 of its uncompressed bytes, one lane after the other."""
 
 
 class BlockCoder:
     """Codes the segments of one block in order, in one direction.
 
-    `given` is what both sides have read beforehand. A `network` takes part where there is one.
+    Both sides learn the dictionary first. The network's predictions, if any, join the mixer's.
     """
 
     def __init__(
@@ -107,60 +107,60 @@ class BlockCoder:
         shape: BlockShape,
         *,
         network: Network | None = None,
-        given: UInt8[np.ndarray, " m"] = _NO_BYTES,
+        dictionary: UInt8[np.ndarray, " m"] = _NO_BYTES,
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        self.shape, self._first = shape, len(given)
+        self.shape, self._data_start = shape, len(dictionary)
         patch, byte = 8, _BYTE_BITS
         if network is not None:
             patch, byte = network.patch_size, network.bits_per_byte
         self._patch_size, self._byte_bits = patch, byte
         self._tables = new_tables(
-            self._first + shape.raw_bytes,
+            self._data_start + shape.raw_bytes,
             shape.table_bits,
             CONTEXTS[shape.profile],
             network=network is not None,
         )
         self._has_network = network is not None
-        self._lanes = self._new_lanes(given)
+        self._lanes = self._new_lanes(dictionary)
         self._reader = None if network is None else network.begin(shape.lanes)
         self._patches = np.zeros(shape.lanes, np.int64)
-        self._no_odds = np.zeros((shape.lanes, 0), np.int32)
-        self._told = int(self._lanes.position.sum())
+        self._no_log_odds = np.zeros((shape.lanes, 0), np.int32)
+        self._reported = int(self._lanes.position.sum())
         self._rounds_left = -(-int((self._lanes.end - self._lanes.position).max()) * byte // patch)
 
-    def _new_lanes(self, given: np.ndarray) -> Lanes:
+    def _new_lanes(self, dictionary: np.ndarray) -> Lanes:
+        """Learn the dictionary as one lane, and return the lanes of the block behind it."""
         count = self.shape.lanes
-        reading = new_lanes(1, CONTEXTS[self.shape.profile])
-        reading.end[0] = self._first
-        if self._first:
-            plan = Plan(LEARN, 0, self.shape.profile, 8, _BYTE_BITS, self._first)
-            patch, nothing = np.zeros(1, np.int64), np.zeros((1, 0), np.int32)
-            code_patches(
-                new_coder(), _NO_BYTES.copy(), self._tables, reading, given, nothing, patch, plan
-            )
+        first = new_lanes(1, CONTEXTS[self.shape.profile])
+        first.end[0] = self._data_start
+        if self._data_start:
+            plan = Plan(LEARN, 0, self.shape.profile, 8, _BYTE_BITS, self._data_start)
+            arrays = (new_coder(), _NO_BYTES.copy(), self._tables, first, dictionary)
+            code_patches(*arrays, np.zeros((1, 0), np.int32), np.zeros(1, np.int64), plan)
             if self._has_network:
-                # Only now do the weights of what the network says begin to learn.
-                self._tables.clock[0] = min(int(self._tables.clock[0]), _CLOCK_OF_A_BEGINNER)
-        lanes = reading if count == 1 else new_lanes(count, CONTEXTS[self.shape.profile])
-        edges = self._first + np.arange(count + 1) * self.shape.raw_bytes // count
+                # The weights of the network's input begin to learn only now, so learn faster again.
+                clock = min(int(self._tables.clock[0]), _MAX_CLOCK_AFTER_DICTIONARY)
+                self._tables.clock[0] = clock
+        lanes = first if count == 1 else new_lanes(count, CONTEXTS[self.shape.profile])
+        edges = self._data_start + np.arange(count + 1) * self.shape.raw_bytes // count
         lanes.position[:], lanes.end[:] = edges[:-1], edges[1:]
         return lanes
 
     @property
     def segments(self) -> int:
-        """How many are still to come."""
+        """Number of segments still to be coded."""
         return -(-self._rounds_left // self._rounds_of_segment)
 
     @property
     def _rounds_of_segment(self) -> int:
-        """Whole patches that are whole bytes in every lane."""
+        """Number of patches per lane in a segment. Together they are whole bytes."""
         per_lane = self.shape.segment_bytes // self.shape.lanes
         return max(1, per_lane // self._patch_size) * self._byte_bits
 
     def encode(self, data: UInt8[np.ndarray, " n"]) -> Iterator[Segment]:
-        """All segments of the block's bytes, each coded when it is asked for."""
+        """Yield all segments of the block's bytes, each coded when it is requested."""
         for _ in range(self.segments):
             raw = self._next_bytes(data)
             coder, buffer = new_coder(), np.zeros(len(raw), np.uint8)
@@ -171,8 +171,8 @@ class BlockCoder:
             yield Segment(payload.tobytes(), stored, zlib.crc32(raw))
 
     def decode(self, segment: Segment) -> bool:
-        """The next segment; False when the bytes are not those that were encoded, after which the
-        block cannot go on."""
+        """Decode the next segment. False means that its bytes are not those that were encoded; the
+        rest of the block then cannot be decoded, because it builds on them."""
         begin = self._lanes.position.copy()
         payload = np.frombuffer(segment.payload, np.uint8).copy()
         if segment.stored:
@@ -184,41 +184,39 @@ class BlockCoder:
             self._run(DECODE, new_decoder(payload), payload, _NO_BYTES.copy())
         if zlib.crc32(self._between(begin, self._lanes.position)) == segment.raw_crc:
             return True
-        self._forget_since(begin)
+        self._discard_since(begin)
         return False
 
-    def _forget_since(self, begin: np.ndarray) -> None:
-        """What was decoded wrong is not decoded."""
+    def _discard_since(self, begin: np.ndarray) -> None:
+        """Take back what was decoded wrongly."""
         for at, end in zip(begin, self._lanes.position, strict=True):
             self._tables.history[at:end] = 0
         self._lanes.position[:] = begin
 
     def decoded(self) -> UInt8[np.ndarray, " n"]:
-        """The bytes of the block; zeros where none is decoded yet."""
-        return self._tables.history[self._first : self._first + self.shape.raw_bytes]
+        """Return the bytes of the block, with zeros for those that are not decoded yet."""
+        return self._tables.history[self._data_start : self._data_start + self.shape.raw_bytes]
 
     def missing(self) -> list[tuple[int, int]]:
-        """(begin, end) of each stretch of the block that is not decoded yet."""
-        pairs = zip(self._lanes.position, self._lanes.end, strict=True)
-        return [
-            (int(at) - self._first, int(end) - self._first) for at, end in pairs if int(at) < end
-        ]
+        """Return (begin, end) of each stretch of the block that is not decoded yet."""
+        start, pairs = self._data_start, zip(self._lanes.position, self._lanes.end, strict=True)
+        return [(int(at) - start, int(end) - start) for at, end in pairs if int(at) < end]
 
     def _run(self, direction: int, coder: np.ndarray, buffer: np.ndarray, data: np.ndarray) -> None:
-        """Code the rounds of one segment, and tell now and then how far it is."""
+        """Code the patches of one segment, and report progress in between."""
         rounds = min(self._rounds_of_segment, self._rounds_left)
         self._rounds_left -= rounds
         while rounds:
             taken = min(rounds, _ROUNDS_AT_ONCE)
             shape = (self.shape.profile, self._patch_size, self._byte_bits, taken)
             arrays = (coder, buffer, self._tables, self._lanes, data)
-            self._code(arrays, Plan(direction, self._first, *shape))
+            self._code(arrays, Plan(direction, self._data_start, *shape))
             rounds -= taken
-            self._tell()
+            self._report_progress()
 
     def _code(self, arrays: tuple[Any, ...], plan: Plan) -> None:
         if self._reader is None:
-            code_patches(*arrays, self._no_odds, self._patches, plan)
+            code_patches(*arrays, self._no_log_odds, self._patches, plan)
             return
         if (trunk := self._reader.trunk) is not None:
             log_odds = self._reader.log_odds
@@ -229,12 +227,11 @@ class BlockCoder:
             code_patches(*arrays, self._reader.log_odds, self._patches, one)
             self._reader.read(self._patches)
 
-    def _tell(self) -> None:
-        """How many bytes were coded since it was told last."""
+    def _report_progress(self) -> None:
         at = int(self._lanes.position.sum())
         if self._progress is not None:
-            self._progress(at - self._told)
-        self._told = at
+            self._progress(at - self._reported)
+        self._reported = at
 
     def _segment_ends(self) -> np.ndarray:
         read = self._rounds_of_segment * self._patch_size // self._byte_bits
@@ -242,19 +239,19 @@ class BlockCoder:
 
     def _next_bytes(self, data: np.ndarray) -> np.ndarray:
         pieces = [
-            data[at - self._first : end - self._first]
+            data[at - self._data_start : end - self._data_start]
             for at, end in zip(self._lanes.position, self._segment_ends(), strict=True)
         ]
         return np.concatenate(pieces)
 
     def _place(self, payload: np.ndarray, data: np.ndarray) -> bool:
-        """Put the next bytes of all lanes where they belong; whether they are as many."""
+        """Put the next bytes of all lanes into `data`; False if the payload has another length."""
         taken = 0
         for at, end in zip(self._lanes.position, self._segment_ends(), strict=True):
             piece = payload[taken : taken + end - at]
             if len(piece) < end - at:
                 return False
-            data[at - self._first : end - self._first] = piece
+            data[at - self._data_start : end - self._data_start] = piece
             taken += end - at
         return bool(taken == len(payload))
 

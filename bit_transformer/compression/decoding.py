@@ -1,12 +1,12 @@
-"""Decompresses files and streams, and saves what can be saved of damaged ones."""
+"""Decompresses files and streams, and recovers the undamaged parts of damaged ones."""
 
 import io
 from dataclasses import dataclass, field
 
 from bit_transformer.compression.block import BlockCoder, Progress, memory_of, table_bits_for
 from bit_transformer.compression.container import (
-    MOST_LENGTH,
-    MOST_PER_CODED_BYTE,
+    MAX_LENGTH,
+    MAX_PER_CODED_BYTE,
     End,
     Header,
     SeekableSink,
@@ -18,20 +18,19 @@ from bit_transformer.compression.encoding import NOTHING_SHARED, Shared, share
 from bit_transformer.compression.memory_limit import check_memory
 from bit_transformer.compression.network import HoldsNetwork
 from bit_transformer.compression.scanning import Block, Damage, Scanner
-from bit_transformer.compression.self_test import check_arithmetic
 from bit_transformer.errors import ContainerError, ModelMismatchError
 
 
 @dataclass
 class Recovered:
-    """What decompression came to."""
+    """The result of a recovery."""
 
     raw_bytes: int = 0
-    """Written, filling included."""
+    """Bytes written, including zeros for missing ones."""
     damage: list[str] = field(default_factory=list)
-    """What was found wrong, in the order of the file."""
+    """Descriptions of the damage, in the order of the file."""
     missing: list[tuple[int, int]] = field(default_factory=list)
-    """(begin, end) of what could not be recovered, in the original; zeros are written there."""
+    """(begin, end) in the original of what could not be recovered. Zeros are written there."""
 
 
 def decompress_stream(
@@ -42,20 +41,20 @@ def decompress_stream(
     progress: Progress | None = None,
     memory_limit: int | None = None,
 ) -> int:
-    """Decompress a file, or several that follow each other in one; how many bytes came out.
+    """Decompress a file of one or several members, and return the number of bytes written.
 
-    Raises `ContainerError` for what is no container or is damaged, naming block and place,
-    `ContainerVersionError`, `ModelMismatchError` for another model or other bytes given, and
-    `MemoryLimitError`. Bytes are written a block at a time, each checked.
+    Each block is checked before it is written. Raises `ContainerError` unless the file is a whole
+    container, `ContainerVersionError`, `ModelMismatchError` for another model or another
+    dictionary, and `MemoryLimitError`.
     """
-    check_arithmetic(network=shared.network is not None)
+    shared.check_arithmetic()
     total, digest, rows = 0, digest_of(), list[tuple[int, int]]()
     for record in Scanner(source, memory_limit=memory_limit).records():
         if isinstance(record, Header):
             _check_shared(record, shared)
             digest, rows = digest_of(), []
         elif isinstance(record, Damage):
-            raise ContainerError(f"{record.what}; --recover saves what can be saved")
+            raise ContainerError(f"{record.description}; --recover saves what can be saved")
         elif isinstance(record, End):
             _check_end(record, End(sum(raw for raw, _ in rows), digest.digest(), tuple(rows)))
         else:
@@ -70,15 +69,15 @@ def decompress_stream(
 def _content(
     record: Block, index: int, shared: Shared, progress: Progress | None, limit: int | None
 ) -> bytes:
-    """The bytes of the block that should be the one of this index."""
+    """Return the bytes of a block, which must be the block of this index."""
     if record.header.index != index:
         raise ContainerError(
             f"block {record.header.index} stands where block {index} should be; --recover "
-            "puts blocks where they belong"
+            "puts blocks in their places"
         )
-    decoded, trouble = _decode_block(record, shared, progress, limit)
-    if trouble or decoded is None:
-        raise ContainerError(f"{trouble}; --recover saves what can be saved")
+    decoded, damage = _decode_block(record, shared, progress, limit)
+    if damage or decoded is None:
+        raise ContainerError(f"{damage}; --recover saves what can be saved")
     return decoded.decoded().tobytes()
 
 
@@ -88,64 +87,64 @@ def recover_stream(
     *,
     shared: Shared = NOTHING_SHARED,
     progress: Progress | None = None,
-    most_bytes: int = MOST_LENGTH,
+    most_bytes: int = MAX_LENGTH,
     memory_limit: int | None = None,
 ) -> Recovered:
-    """Decompress what can be decompressed of a damaged file, into a file that can be seeked in.
+    """Decompress the undamaged parts of a damaged file, into a seekable sink.
 
-    In a source that can be seeked in too, a damaged header is replaced by its copy. Raises as
-    `decompress_stream` where neither can be used: without it nothing can be saved; and
-    `ContainerError` where the original, by what is left, had more than `most_bytes`.
+    If the source is seekable, the second header can replace a damaged one. Without any header
+    nothing can be recovered, and the errors are those of `decompress_stream`. Raises
+    `ContainerError` if the original was larger than `most_bytes`, as far as the file tells.
     """
-    check_arithmetic(network=shared.network is not None)
+    shared.check_arithmetic()
     scanner, found = Scanner(source, memory_limit=memory_limit), Recovered()
-    member: _Rescue | None = None
+    member: _MemberRecovery | None = None
     for record in scanner.records():
         if isinstance(record, Header):
             _check_shared(record, shared)
             if member is not None:
                 member.close(scanner.at)
-            member = _Rescue(record, sink, found, most_bytes)
+            member = _MemberRecovery(record, sink, found, most_bytes)
         elif isinstance(record, Damage):
-            found.damage.append(record.what)
+            found.damage.append(record.description)
         elif isinstance(record, End):
             assert member is not None
             member.length = record.length
-        elif member is not None and member.takes(record, scanner.at):
+        elif member is not None and member.accepts(record, scanner.at):
             member.write(record, *_decode_block(record, shared, progress, memory_limit))
     if member is not None:
         member.close(scanner.at)
     return found
 
 
-class _Rescue:
-    """Puts the blocks of one member where they belong, behind the members before it."""
+class _MemberRecovery:
+    """Writes the blocks of one member to their places, behind the members before it."""
 
     def __init__(
-        self, header: Header, sink: SeekableSink, found: Recovered, most_bytes: int
+        self, header: Header, sink: SeekableSink, found: Recovered, max_bytes: int
     ) -> None:
         self._block_bytes, self._sink, self._found = header.block_bytes, sink, found
-        self._most, self._base = most_bytes, found.raw_bytes
+        self._max_bytes, self._base = max_bytes, found.raw_bytes
         self.length, self._written = header.length, 0
         self._seen = set[int]()
 
-    def takes(self, block: Block, read: int) -> bool:
-        """Whether it is another block, at a place that a file can reach of which so many bytes
-        were read."""
+    def accepts(self, block: Block, read: int) -> bool:
+        """Return whether the block is new and its place plausible after `read` bytes of the file.
+        A crafted index could otherwise demand a huge output."""
         index, end = block.header.index, self._end_of(block)
         self._require_at_most(end)
-        reachable = end <= MOST_PER_CODED_BYTE * read
+        reachable = end <= MAX_PER_CODED_BYTE * read
         if not reachable:
             self._found.damage.append(
-                f"block {index} says that it ends at byte {end:,}, which is more than {read:,} "
-                "bytes can hold"
+                f"block {index} claims to end at byte {end:,}, which is more than {read:,} bytes "
+                "can hold"
             )
         return reachable and index not in self._seen
 
-    def write(self, block: Block, decoded: BlockCoder | None, trouble: str) -> None:
+    def write(self, block: Block, decoded: BlockCoder | None, damage: str) -> None:
         """Write what was decoded of a block."""
         begin = self._base + block.header.index * self._block_bytes
-        self._found.damage += [trouble] if trouble else []
+        self._found.damage += [damage] if damage else []
         if decoded is None:
             return
         self._seen.add(block.header.index)
@@ -155,18 +154,17 @@ class _Rescue:
         self._written = max(self._written, self._end_of(block))
 
     def close(self, read: int) -> None:
-        """Fill up with zeros what is missing at the end, as far as so many bytes read can have
-        been more."""
+        """Fill the missing end with zeros, if `read` bytes of the file can have held it."""
         if self.length is not None and self.length > self._written:
             self._require_at_most(self.length)
-            if self.length <= MOST_PER_CODED_BYTE * read:
+            if self.length <= MAX_PER_CODED_BYTE * read:
                 self._written = self.length
                 self._sink.seek(self._base + self.length - 1)
                 self._sink.write(b"\0")
             else:
                 self._found.damage.append(
-                    f"the header speaks of {self.length:,} bytes, more than {read:,} bytes can "
-                    "hold; nothing is filled up"
+                    f"the header claims {self.length:,} bytes, more than {read:,} bytes can hold; "
+                    "nothing is filled with zeros"
                 )
         absent = _absent(self._seen, self._block_bytes, self._written)
         self._found.missing += [(self._base + a, self._base + b) for a, b in absent]
@@ -177,15 +175,15 @@ class _Rescue:
         return block.header.index * self._block_bytes + block.header.shape.raw_bytes
 
     def _require_at_most(self, size: int) -> None:
-        if self._base + size > self._most:
+        if self._base + size > self._max_bytes:
             raise ContainerError(
-                f"the original had {self._base + size:,} bytes by what the file says, "
-                f"{self._most:,} are the most that may be written; recover it where more may be"
+                f"the file claims {self._base + size:,} bytes, but at most {self._max_bytes:,} may "
+                "be written; raise that limit to recover it"
             )
 
 
 def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, int]]:
-    """Stretches of whole blocks that are not among those seen."""
+    """Return (begin, end) of each stretch of blocks that were not seen."""
     found, begin = [], 0
     for index in [*sorted(seen), -(-length // block_bytes)]:
         end = min(index * block_bytes, length)
@@ -198,23 +196,24 @@ def _absent(seen: set[int], block_bytes: int, length: int) -> list[tuple[int, in
 def _decode_block(
     block: Block, shared: Shared, progress: Progress | None, memory_limit: int | None
 ) -> tuple[BlockCoder | None, str]:
-    """The block as far as it can be decoded, and what is wrong with it."""
+    """Return the block as far as it can be decoded, and a description of its damage."""
     header, shape = block.header, block.header.shape
-    if shape.table_bits > table_bits_for(shape.raw_bytes + len(shared.given)):
+    if shape.table_bits > table_bits_for(shape.raw_bytes + len(shared.dictionary)):
         return None, (
-            f"block {header.index} asks for a table of 2^{shape.table_bits} entries, more than "
-            f"its {shape.raw_bytes:,} bytes can use"
+            f"block {header.index} asks for a table of 2^{shape.table_bits} entries, more than its "
+            f"{shape.raw_bytes:,} bytes can fill"
         )
-    needed = memory_of(shape, len(shared.given), network=shared.network is not None)
+    needed = memory_of(shape, len(shared.dictionary), network=shared.network is not None)
     needed += shape.raw_bytes + header.coded_bytes
     check_memory(needed, memory_limit, f"decompressing block {header.index}")
-    coder = BlockCoder(shape, network=shared.network, given=shared.given, progress=progress)
+    coder = BlockCoder(
+        shape, network=shared.network, dictionary=shared.dictionary, progress=progress
+    )
     for number, segment in enumerate(block.segments):
         if not coder.segments or not coder.decode(segment):
             return coder, (
-                f"block {header.index}, segment {number} is as it was written, and yet decodes to "
-                "other bytes: it was written by another program, or this machine computes "
-                "differently"
+                f"block {header.index}, segment {number} is undamaged but decodes to other bytes: "
+                "another program wrote it, or this machine computes differently"
             )
     if block.whole and not coder.segments:
         return coder, ""
@@ -223,7 +222,7 @@ def _decode_block(
 
 @dataclass(frozen=True)
 class ListedBlock:
-    """One block of a listing."""
+    """A block in a listing."""
 
     index: int
     raw_bytes: int
@@ -233,43 +232,43 @@ class ListedBlock:
 
 @dataclass(frozen=True)
 class ListedMember:
-    """One of the files that a file consists of; mostly there is one."""
+    """A member of a file; most files have one."""
 
     network: str
-    """SHA-256 of the network it needs, in hexadecimal; empty: none."""
+    """SHA-256 of the network that it needs, in hexadecimal. Empty if it needs none."""
     given: str
-    """BLAKE2b-128 of the bytes it has to be given, in hexadecimal; empty: none."""
+    """BLAKE2b-128 of the dictionary that it needs, in hexadecimal. Empty if it needs none."""
     blocks: list[ListedBlock] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """How a file is made."""
+    """The structure of a file."""
 
     members: list[ListedMember]
     damage: list[str]
-    """What is wrong with its records and their checksums; nothing is decompressed for it."""
+    """Damage of records and checksums; nothing is decompressed to find it."""
 
     @property
     def blocks(self) -> list[ListedBlock]:
-        """Of all members."""
+        """The blocks of all members."""
         return [block for member in self.members for block in member.blocks]
 
     @property
     def raw_bytes(self) -> int:
-        """Of the original."""
+        """Bytes of the original."""
         return sum(block.raw_bytes for block in self.blocks)
 
 
 def list_blocks(source: Source, *, memory_limit: int | None = None) -> Listing:
-    """How a compressed file is made, without decompressing it; raises as `decompress_stream` for
-    what has no header."""
+    """Return the structure of a compressed file without decompressing it. Raises the errors of
+    `decompress_stream` if the file has no header."""
     listing = Listing([], [])
     for record in Scanner(source, memory_limit=memory_limit).records():
         if isinstance(record, Damage):
-            listing.damage.append(record.what)
+            listing.damage.append(record.description)
         elif isinstance(record, Header):
-            member = ListedMember(record.network_digest.hex(), record.given_digest.hex())
+            member = ListedMember(record.network_digest.hex(), record.dictionary_digest.hex())
             listing.members.append(member)
         elif isinstance(record, Block):
             own = record.header
@@ -284,7 +283,7 @@ def list_blocks(source: Source, *, memory_limit: int | None = None) -> Listing:
 def _check_end(found: End, expected: End) -> None:
     if found != expected:
         raise ContainerError(
-            f"the end record speaks of {len(found.rows)} blocks and {found.length} bytes, "
+            f"the end record claims {len(found.rows)} blocks and {found.length} bytes, but "
             f"{len(expected.rows)} blocks and {expected.length} bytes were decoded"
             + ("" if found.digest == expected.digest else ", and the digests differ")
         )
@@ -306,19 +305,21 @@ def _check_shared(header: Header, shared: Shared) -> None:
             f"the file was compressed with the model of SHA-256 {wanted.hex()[:16]}..., the one "
             f"given has {shared.network_digest.hex()[:16]}...; give the run it was compressed with"
         )
-    if header.given_digest != shared.given_digest:
-        has = "with a file given beforehand" if header.given_digest else "with nothing given"
-        raise ModelMismatchError(f"the file was compressed {has}; use the same --given")
+    if header.dictionary_digest != shared.dictionary_digest:
+        how = "with a dictionary; use the same --given"
+        if not header.dictionary_digest:
+            how = "without a dictionary; leave --given out"
+        raise ModelMismatchError(f"the file was compressed {how}")
 
 
 def decode_bytes(blob: bytes, *, shared: Shared = NOTHING_SHARED) -> bytes:
-    """The bytes of a compressed file; raises as `decompress_stream`."""
+    """Return the bytes of a compressed file. Raises the errors of `decompress_stream`."""
     sink = io.BytesIO()
     decompress_stream(io.BytesIO(blob), sink, shared=shared)
     return sink.getvalue()
 
 
 def decode(model: HoldsNetwork | None, blob: bytes, *, given: bytes = b"") -> bytes:
-    """What `encode` was given, with the same model and the same `given`; raises as
-    `decompress_stream`."""
+    """Return the data that `encode` compressed with the same model and the same `given`. Raises
+    the errors of `decompress_stream`."""
     return decode_bytes(blob, shared=share(model, given))

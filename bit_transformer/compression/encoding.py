@@ -1,4 +1,4 @@
-"""Compresses bytes, files and streams of any length, a block at a time in constant memory."""
+"""Compresses bytes, files and streams of any length. Only one block is in memory at a time."""
 
 import io
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from bit_transformer.compression.container import (
 from bit_transformer.compression.contexts import RICH_TEXT
 from bit_transformer.compression.memory_limit import check_memory
 from bit_transformer.compression.network import HoldsNetwork, Network
-from bit_transformer.compression.self_test import check_arithmetic
+from bit_transformer.compression.self_test import check_mixing
 from bit_transformer.errors import VerificationError
 
 _PIECE_BYTES = 1 << 16
@@ -38,28 +38,37 @@ _PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Shared:
-    """What encoder and decoder both have beforehand."""
+    """The network and the dictionary, which the encoder and the decoder must both have."""
 
     network: Network | None = None
-    given: UInt8[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.uint8))
-    """Bytes like those to be compressed: the mixer learns them first."""
+    dictionary: UInt8[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """Bytes like those to be compressed. The mixer learns them first."""
 
     @property
     def network_digest(self) -> bytes:
-        """What a header holds of the network."""
+        """The network's digest in the file's header. Empty without a network."""
         return b"" if self.network is None else self.network.digest
 
     @property
-    def given_digest(self) -> bytes:
-        """What a header holds of the bytes given."""
-        return digest_of(self.given.tobytes()).digest() if len(self.given) else b""
+    def dictionary_digest(self) -> bytes:
+        """The dictionary's digest in the file's header. Empty without a dictionary."""
+        return digest_of(self.dictionary.tobytes()).digest() if len(self.dictionary) else b""
+
+    def check_arithmetic(self) -> None:
+        """Raise `ForeignArithmeticError` unless this machine computes the pinned results."""
+        check_mixing()
+        if self.network is not None:
+            # This imports PyTorch, which mixing alone does not need.
+            from bit_transformer.compression.network_self_test import check_network
+
+            check_network()
 
 
 def share(model: HoldsNetwork | None = None, given: bytes = b"", *, threads: int = 1) -> Shared:
-    """A model, and bytes, that encoder and decoder both have; `threads` share out several lanes."""
+    """Return a model's network and the dictionary `given`. The lanes are divided among threads."""
     network = None
     if model is not None:
-        # With a model PyTorch is loaded already; without one it is not needed.
+        # As above: whoever has a model has loaded PyTorch already.
         from bit_transformer.compression.lane_network import LaneNetwork
 
         network = LaneNetwork(model.network, threads=threads)
@@ -71,15 +80,15 @@ NOTHING_SHARED = Shared()
 
 @dataclass(frozen=True)
 class Compressed:
-    """What compression came to."""
+    """The sizes before and after compression."""
 
     raw_bytes: int
     coded_bytes: int
-    """Of the whole file."""
+    """Bytes of the whole compressed file."""
 
     @property
     def bits_per_byte(self) -> float:
-        """Of the original; 0 for none."""
+        """Bits of the file per byte of the original; 0 for an empty original."""
         return 8 * self.coded_bytes / self.raw_bytes if self.raw_bytes else 0.0
 
 
@@ -93,20 +102,20 @@ def compress_stream(
     progress: Progress | None = None,
     memory_limit: int | None = None,
 ) -> Compressed:
-    """Compress all that is in `source`, whose `length` is told in the header where it is known.
+    """Compress everything in `source`, and note its `length` in the header if it is known.
 
-    A source that turns out to have another length, because somebody writes to it, still makes a
-    whole file of what was read. Raises `VerificationError` when decoding does not give a block
-    back, and `MemoryLimitError` before anything is written.
+    If the source turns out to have another length, because somebody writes to it, the result is
+    still a whole file of what was read. Raises `VerificationError` if a block does not decode to
+    its bytes, and `MemoryLimitError` before anything is written.
     """
     check_memory(memory_to_compress(config, shared, length), memory_limit, "compressing")
-    check_arithmetic(network=shared.network is not None)
+    shared.check_arithmetic()
     header = Header(
         config.block_bytes,
         config.segment_bytes,
         length,
         shared.network_digest,
-        shared.given_digest,
+        shared.dictionary_digest,
     )
     opening = header.to_bytes()
     sink.write(opening)
@@ -127,17 +136,17 @@ def compress_stream(
 def memory_to_compress(
     config: CodecConfig, shared: Shared = NOTHING_SHARED, length: int | None = None
 ) -> int:
-    """Bytes that compressing so much takes at most, a network's own not counted."""
+    """Return the most memory that compressing `length` bytes takes, without the network's own."""
     block = config.block_bytes if length is None else min(length, config.block_bytes)
-    given, network = len(shared.given), shared.network is not None
-    bits = min(table_bits_for(block + given), config.table_bits)
+    dictionary, network = len(shared.dictionary), shared.network is not None
+    bits = min(table_bits_for(block + dictionary), config.table_bits)
     shape = BlockShape(block, config.segment_bytes, 1, RICH_TEXT, bits)
     coders = 2 if config.verify else 1
-    return coders * memory_of(shape, given, network=network) + 3 * block
+    return coders * memory_of(shape, dictionary, network=network) + 3 * block
 
 
 def _blocks_of(source: Source, block_bytes: int) -> Iterator[UInt8[np.ndarray, " _"]]:
-    """The source in whole blocks, however it comes."""
+    """Yield the source in whole blocks, however short the pieces are that it returns."""
     held: list[bytes] = []
     size = 0
     while piece := source.read(min(_PIECE_BYTES, block_bytes - size)):
@@ -153,16 +162,18 @@ def _blocks_of(source: Source, block_bytes: int) -> Iterator[UInt8[np.ndarray, "
 def _encode_block(
     index: int, data: np.ndarray, shared: Shared, config: CodecConfig, progress: Progress | None
 ) -> tuple[BlockShape, bytes]:
-    """How a block is coded, and its segments."""
+    """Return the shape of a block, and its segments as they are written."""
     shape = block_shape(
         data,
-        shared.given,
+        shared.dictionary,
         segment_bytes=config.segment_bytes,
         lanes=1 if shared.network is None else config.lanes,
         table_bits=config.table_bits,
         rich=config.best or shared.network is not None,
     )
-    coder = BlockCoder(shape, network=shared.network, given=shared.given, progress=progress)
+    coder = BlockCoder(
+        shape, network=shared.network, dictionary=shared.dictionary, progress=progress
+    )
     if config.verify:
         segments = list(_verified(coder.encode(data), data, shape, shared, index))
     else:
@@ -173,8 +184,8 @@ def _encode_block(
 def _verified(
     segments: Iterator[Segment], data: np.ndarray, shape: BlockShape, shared: Shared, index: int
 ) -> Iterator[Segment]:
-    """The same segments, each decoded in another thread while the next ones are encoded."""
-    decoder = BlockCoder(shape, network=shared.network, given=shared.given)
+    """Yield the same segments, and decode each in another thread while the next are encoded."""
+    decoder = BlockCoder(shape, network=shared.network, dictionary=shared.dictionary)
     thread, decoded = ThreadPoolExecutor(1), []
     try:
         for segment in segments:
@@ -182,19 +193,19 @@ def _verified(
             yield segment
         whole = all(each.result() for each in decoded)
     finally:
-        # After an interruption nobody waits for what is still to be decoded.
+        # After an interruption, do not wait for the segments that are still to be decoded.
         thread.shutdown(cancel_futures=True)
     if not (whole and np.array_equal(decoder.decoded(), data)):
         raise VerificationError(
-            f"decoding block {index} did not give its bytes back, so nothing was kept; the "
-            "memory or processor of this machine may be faulty: try again, or report it"
+            f"block {index} does not decode to its bytes, so nothing is kept; the memory or the "
+            "processor of this machine may be faulty: try again, or report a bug"
         )
 
 
 def encode_bytes(
     data: bytes, *, shared: Shared = NOTHING_SHARED, config: CodecConfig = DEFAULT_CONFIG
 ) -> bytes:
-    """The compressed file of some bytes."""
+    """Return the bytes as a compressed file."""
     sink = io.BytesIO()
     compress_stream(io.BytesIO(data), sink, shared=shared, config=config, length=len(data))
     return sink.getvalue()
@@ -207,9 +218,10 @@ def encode(
     given: bytes = b"",
     config: CodecConfig = DEFAULT_CONFIG,
 ) -> bytes:
-    """`data` without loss in fewer bytes: by context mixing, and by a model where there is one.
+    """Compress `data` without loss, by context mixing and by the model if there is one.
 
-    `given` are bytes like these that the mixer learns first. The result is a whole compressed file,
-    see docs/formats/compressed.md. Raises `VerificationError` if it does not decode to `data`.
+    `given` is a dictionary: bytes like `data`, which the mixer learns first. The result is a whole
+    compressed file; see docs/formats/compressed.md. Raises `VerificationError` if it does not
+    decode to `data`.
     """
     return encode_bytes(data, shared=share(model, given), config=config)

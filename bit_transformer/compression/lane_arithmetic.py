@@ -1,13 +1,14 @@
 """One step of a network for the lanes of a block, the same to the last bit on every machine.
 
-Every sum is taken in one fixed order, and nothing may be fused or reordered: that is all IEEE 754
-needs to agree everywhere. Speed comes from layout. Matrices are stored by columns, so that a
-product adds up one column after the other and the rows, which never meet, fill the vector
-registers. Sums along a vector are eight interleaved ones, written out.
+IEEE 754 defines the result of every single operation, but not the order of a sum. So every sum is
+taken in one fixed order, and the compiler may neither fuse nor reorder operations. PyTorch promises
+neither: its logits change with the processor's vector width. Speed comes from the layout instead.
+Matrices are stored by columns. A product adds one column after the other, and the rows, which are
+independent of each other, fill the vector registers.
 
 Letters as in `model`: D width, F hidden width, N layers, H heads, K head width, S positions that
-attention holds, O memory orders, W memory width; and L lanes, whose results do not depend on how
-many of them there are.
+attention holds, O memory orders, W memory width; and L lanes. The result of a lane does not depend
+on the number of lanes.
 """
 
 from typing import NamedTuple
@@ -18,8 +19,9 @@ from bit_transformer.compression.fixed_point import STRETCH_LIMIT, STRETCH_SCALE
 from bit_transformer.native.functions import callee, compiled_lean
 
 _LOG2_E = np.float32(1.4426950408889634)
-_LEAST_EXPONENT = np.float32(-126.0)
-_SMALLEST = np.float32(1e-6)
+_MIN_EXPONENT = np.float32(-126.0)
+"""The exponent of the smallest normal float32."""
+_MIN_RMS = np.float32(1e-6)
 """As in `model.norm`."""
 _ZERO, _ONE, _HALF, _TWO = np.float32(0), np.float32(1), np.float32(0.5), np.float32(2)
 _HASH_SHIFT = 40
@@ -27,79 +29,55 @@ _HASH_SHIFT = 40
 
 
 class Weights(NamedTuple):
-    """Of a network, in float32; matrices are (columns, rows)."""
+    """The weights of a network in float32. Matrices are (columns, rows), that is (in, out)."""
 
-    leaves: np.ndarray
-    """(2**P, D) embeddings of patch values."""
-    root: np.ndarray
-    """(D,) embedding of the start position."""
-    multipliers: np.ndarray
-    """(O, longest) of the memory's hashes."""
-    rows: np.ndarray
-    """(O, slots, W) of the memory."""
-    project_memory: np.ndarray
-    """(O W, D)"""
-    project_qkv: np.ndarray
-    """(N, D, 3 D)"""
-    project_out: np.ndarray
-    """(N, D, D)"""
-    widen: np.ndarray
-    """(N, D, F)"""
-    narrow: np.ndarray
-    """(N, F, D)"""
-    head: np.ndarray
-    """(D, nodes)"""
-    turn: np.ndarray
-    """(2, K / 2) cosine and sine by which one position turns keys and queries, in float64."""
+    leaves: np.ndarray  # (2**P, D) embeddings of patch values
+    root: np.ndarray  # (D,) embedding of the start position
+    multipliers: np.ndarray  # (O, longest) multipliers of the memory's hashes
+    rows: np.ndarray  # (O, slots, W) rows of the memory
+    project_memory: np.ndarray  # (O W, D)
+    project_qkv: np.ndarray  # (N, D, 3 D)
+    project_out: np.ndarray  # (N, D, D)
+    up_proj: np.ndarray  # (N, D, F)
+    down_proj: np.ndarray  # (N, F, D)
+    head: np.ndarray  # (D, nodes)
+    rotation: np.ndarray  # (2, K / 2) cosine and sine of one position's rotation, in float64
 
 
 class LaneState(NamedTuple):
-    """What has been read of L lanes, and the workings of the present step."""
+    """The state of L lanes: what they have read, and the values of the present step."""
 
-    recent: np.ndarray
-    """(L, longest) newest patches plus one, oldest first; 0 before the start."""
-    keys: np.ndarray
-    """(N, H, L, K, S), a ring over S."""
-    values: np.ndarray
-    """(N, H, L, S, K), as the keys."""
-    position: np.ndarray
-    """(1,) positions read."""
-    angle: np.ndarray
-    """(2, K / 2) cosine and sine of the present position, in float64."""
-    first: np.ndarray
-    """(L, D) residual stream."""
-    second: np.ndarray
-    """(L, D) second stream of a reversible stack."""
-    normal: np.ndarray
-    """(L, D)"""
-    qkv: np.ndarray
-    """(L, 3 D)"""
-    joined: np.ndarray
-    """(L, O W) rows of the memory."""
-    hidden: np.ndarray
-    """(L, F)"""
-    scores: np.ndarray
-    """(S,) of attention."""
-    exponents: np.ndarray
-    """(max(S, nodes),) bits of powers of two."""
-    powers: np.ndarray
-    """The same memory as floating-point numbers."""
-    logits: np.ndarray
-    """(L, nodes) of the next patch."""
-    softened: np.ndarray
-    """(nodes,) for capping them."""
+    recent: np.ndarray  # (L, longest) newest patches plus one, oldest first; 0 before the start
+    # The last axis is the one that fills vector registers: positions in keys, channels in values.
+    keys: np.ndarray  # (N, H, L, K, S), a ring buffer over S
+    values: np.ndarray  # (N, H, L, S, K), a ring buffer over S
+    position: np.ndarray  # (1,) number of positions read
+    angle: np.ndarray  # (2, K / 2) cosine and sine of the present position, in float64
+    first: np.ndarray  # (L, D) residual stream
+    second: np.ndarray  # (L, D) second stream of a reversible stack
+    branch: np.ndarray  # (L, D) normalised input of a branch, then its output
+    qkv: np.ndarray  # (L, 3 D)
+    memory: np.ndarray  # (L, O W) rows looked up in the memory, joined
+    hidden: np.ndarray  # (L, F)
+    scores: np.ndarray  # (S,) attention scores
+    exponents: np.ndarray  # (max(S, nodes),) bit patterns of powers of two, as int32
+    powers: np.ndarray  # the same memory as float32
+    logits: np.ndarray  # (L, nodes) logits of the next patch
+    cap_terms: np.ndarray  # (nodes,) exponentials that the logit cap needs
 
 
+# Assigning a slice would make numba allocate memory, in case the two arrays overlap.
 @callee
 def _copy(x: np.ndarray, out: np.ndarray) -> None:
-    """A loop: numba allocates memory for assigning a slice, in case the two overlap."""
     for i in range(x.size):
         out[i] = x[i]
 
 
+# Eight columns at a time, because each pass over `out` loads and stores it. The sum of a row keeps
+# the order of the columns, whatever the width of the vector registers.
 @callee
 def _multiply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (L, rows) = x (L, columns) times matrix (columns, rows), from the first column on."""
+    """out (L, rows) = x (L, columns) times matrix (columns, rows), summed from the first column."""
     columns, rows = matrix.shape
     whole = columns // 8 * 8
     out[:] = _ZERO
@@ -125,9 +103,11 @@ def _multiply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
                 out[lane, row] += x[lane, column] * matrix[column, row]
 
 
+# A compiler that may not reorder a sum cannot vectorize it. Eight interleaved sums it can, and
+# their order is written down here.
 @callee
 def _sum(x: np.ndarray) -> np.float32:
-    """Eight sums, every eighth number each, then the sum of those."""
+    """Return the sum of a vector: eight sums of every eighth number, then the sum of these."""
     a = b = c = d = e = f = g = h = _ZERO
     whole = x.size // 8 * 8
     for i in range(0, whole, 8):
@@ -140,7 +120,7 @@ def _sum(x: np.ndarray) -> np.float32:
 
 @callee
 def _sum_of_squares(x: np.ndarray) -> np.float32:
-    """As `_sum`."""
+    """Return the sum of the squares of a vector, in the order of `_sum`."""
     a = b = c = d = e = f = g = h = _ZERO
     whole = x.size // 8 * 8
     for i in range(0, whole, 8):
@@ -155,9 +135,9 @@ def _sum_of_squares(x: np.ndarray) -> np.float32:
 
 @callee
 def _normalize(x: np.ndarray, out: np.ndarray) -> None:
-    """`model.norm.rms_norm` of a vector; `out` may be `x`."""
+    """Normalise a vector as `model.norm.rms_norm` does. `out` may be `x`."""
     mean = _sum_of_squares(x) / np.float32(x.size)
-    scale = _ONE / max(np.sqrt(mean), _SMALLEST)
+    scale = _ONE / max(np.sqrt(mean), _MIN_RMS)
     for channel in range(x.size):
         out[channel] = x[channel] * scale
 
@@ -175,13 +155,14 @@ def _add(x: np.ndarray, added: np.ndarray) -> None:
             x[lane, channel] += added[lane, channel]
 
 
+# No standard fixes the last bits of exp(), so libraries differ. Here e**x = 2**n * 2**r with r in
+# [-1/2, 1/2): 2**n is made from the bits of a float, and a polynomial gives 2**r.
 @callee
-def _exponentiate(x: np.ndarray, state: LaneState) -> None:
-    """e to the power of numbers that are 0 at most, in place: 2**n from the bits of a float, times
-    a polynomial for the rest, within 3e-7 of the value."""
+def _exp(x: np.ndarray, state: LaneState) -> None:
+    """Replace each x <= 0 by e**x, with a relative error below 3e-7."""
     exponents, powers = state.exponents, state.powers
     for i in range(x.size):
-        power = max(x[i] * _LOG2_E, _LEAST_EXPONENT)
+        power = max(x[i] * _LOG2_E, _MIN_EXPONENT)
         whole = np.floor(power + _HALF)
         rest = power - whole
         value = np.float32(1.5403530e-4) * rest + np.float32(1.3333558e-3)
@@ -196,11 +177,11 @@ def _exponentiate(x: np.ndarray, state: LaneState) -> None:
 
 
 @callee
-def _look_up(weights: Weights, state: LaneState) -> None:
-    """The memory's rows for what each lane has read last, joined."""
+def _memory_rows(weights: Weights, state: LaneState) -> None:
+    """Look up the memory rows of the last patches of each lane, as `model.memory` does."""
     orders, slots, width = weights.rows.shape
-    for lane in range(state.joined.shape[0]):
-        recent, joined = state.recent[lane], state.joined[lane]
+    for lane in range(state.memory.shape[0]):
+        recent, joined = state.recent[lane], state.memory[lane]
         for order in range(orders):
             key = np.int64(0)
             for place in range(recent.size):
@@ -210,8 +191,8 @@ def _look_up(weights: Weights, state: LaneState) -> None:
 
 
 @callee
-def _read(weights: Weights, state: LaneState, patches: np.ndarray, at_start: bool) -> None:
-    """What the trunk reads of the patches, or of the start position, in both streams."""
+def _embed(weights: Weights, state: LaneState, patches: np.ndarray, at_start: bool) -> None:
+    """Put the trunk's input for the patches, or for the start position, into both streams."""
     recent, stream = state.recent, state.first
     newest = recent.shape[1] - 1
     for lane in range(patches.size):
@@ -221,17 +202,17 @@ def _read(weights: Weights, state: LaneState, patches: np.ndarray, at_start: boo
             for place in range(newest):
                 recent[lane, place] = recent[lane, place + 1]
             recent[lane, newest] = patches[lane] + 1
-    _look_up(weights, state)
-    _multiply(weights.project_memory, state.joined, state.normal)
-    _add(stream, state.normal)
+    _memory_rows(weights, state)
+    _multiply(weights.project_memory, state.memory, state.branch)
+    _add(stream, state.branch)
     _normalize_lanes(stream, stream)
     for lane in range(patches.size):
         _copy(stream[lane], state.second[lane])
 
 
 @callee
-def _turn(x: np.ndarray, angle: np.ndarray) -> None:
-    """Turn the pairs of channels (i, i + K/2) to their position."""
+def _rotate(x: np.ndarray, angle: np.ndarray) -> None:
+    """Apply the rotary position embedding to the pairs of channels (i, i + K/2)."""
     half = x.size // 2
     for channel in range(half):
         cosine, sine = np.float32(angle[0, channel]), np.float32(angle[1, channel])
@@ -241,9 +222,9 @@ def _turn(x: np.ndarray, angle: np.ndarray) -> None:
 
 
 @callee
-def _weigh(state: LaneState, query: np.ndarray, keys: np.ndarray, held: int) -> np.float32:
-    """Softmax of a head's scores over the first `held` positions of keys (K, S), not yet divided by
-    its sum, which is the result."""
+def _softmax(state: LaneState, query: np.ndarray, keys: np.ndarray, held: int) -> np.float32:
+    """Put the exponentials of a head's softmax over the first `held` positions into the scores, and
+    return their sum. The largest score is subtracted first, so that none overflows."""
     scores = state.scores[:held]
     root = _ONE / np.sqrt(np.float32(query.size))
     scores[:] = _ZERO
@@ -257,13 +238,13 @@ def _weigh(state: LaneState, query: np.ndarray, keys: np.ndarray, held: int) -> 
         top = max(top, scores[position])
     for position in range(held):
         scores[position] -= top
-    _exponentiate(scores, state)
+    _exp(scores, state)
     return _sum(scores)
 
 
 @callee
-def _average(state: LaneState, values: np.ndarray, held: int, out: np.ndarray) -> None:
-    """The sum of the first `held` values (S, K), each times its score."""
+def _weighted_sum(state: LaneState, values: np.ndarray, held: int, out: np.ndarray) -> None:
+    """Put the sum of the first `held` values (S, K), weighted by the scores, into `out`."""
     scores = state.scores
     whole = held // 4 * 4
     out[:] = _ZERO
@@ -282,7 +263,7 @@ def _average(state: LaneState, values: np.ndarray, held: int, out: np.ndarray) -
 
 @callee
 def _attend_lane(state: LaneState, layer: int, head: int, lane: int) -> None:
-    """Store key and value of a head, and put what it attends to where its query was."""
+    """Store the key and value of a head, and overwrite its query with the head's output."""
     qkv, slots = state.qkv[lane], state.keys.shape[4]
     head_width, width = state.keys.shape[3], qkv.size // 3
     begin = head * head_width
@@ -290,49 +271,52 @@ def _attend_lane(state: LaneState, layer: int, head: int, lane: int) -> None:
     key = qkv[width + begin : width + begin + head_width]
     for part in (query, key):
         _normalize(part, part)
-        _turn(part, state.angle)
+        _rotate(part, state.angle)
     keys, values = state.keys[layer, head, lane], state.values[layer, head, lane]
     slot, held = state.position[0] % slots, min(state.position[0] + 1, slots)
     _copy(key, keys[:, slot])
     _copy(qkv[2 * width + begin : 2 * width + begin + head_width], values[slot])
-    total = _weigh(state, query, keys, held)
-    _average(state, values, held, query)
+    total = _softmax(state, query, keys, held)
+    _weighted_sum(state, values, held, query)
     for channel in range(head_width):
         query[channel] /= total
 
 
 @callee
 def _attend(weights: Weights, state: LaneState, layer: int, x: np.ndarray) -> None:
-    """What attention adds to `x`, in `normal` then."""
-    _normalize_lanes(x, state.normal)
-    _multiply(weights.project_qkv[layer], state.normal, state.qkv)
+    """Put what attention adds to the stream `x` into `state.branch`."""
+    _normalize_lanes(x, state.branch)
+    _multiply(weights.project_qkv[layer], state.branch, state.qkv)
     for lane in range(x.shape[0]):
         for head in range(state.keys.shape[1]):
             _attend_lane(state, layer, head, lane)
-    _multiply(weights.project_out[layer], state.qkv[:, : x.shape[1]], state.normal)
+    _multiply(weights.project_out[layer], state.qkv[:, : x.shape[1]], state.branch)
 
 
 @callee
 def _feed_forward(weights: Weights, state: LaneState, layer: int, x: np.ndarray) -> None:
-    """What the feed-forward branch adds to `x`, in `normal` then."""
+    """Put what the feed-forward branch adds to `x` into `state.branch`: RMSNorm, up-projection,
+    squared ReLU, down-projection."""
     hidden = state.hidden
-    _normalize_lanes(x, state.normal)
-    _multiply(weights.widen[layer], state.normal, hidden)
+    _normalize_lanes(x, state.branch)
+    _multiply(weights.up_proj[layer], state.branch, hidden)
     for lane in range(hidden.shape[0]):
         for channel in range(hidden.shape[1]):
             positive = max(hidden[lane, channel], _ZERO)
             hidden[lane, channel] = positive * positive
-    _multiply(weights.narrow[layer], hidden, state.normal)
+    _multiply(weights.down_proj[layer], hidden, state.branch)
 
 
+# Cosines of a library are not the same everywhere, so the angles are advanced by a rotation. It is
+# in float64, because its errors add up over the positions.
 @callee
 def _advance(weights: Weights, state: LaneState) -> None:
-    """To the next position, by one more turn of the angles."""
-    angle, turn = state.angle, weights.turn
+    """Advance the position by one, and rotate the angles accordingly."""
+    angle, rotation = state.angle, weights.rotation
     for channel in range(angle.shape[1]):
         cosine, sine = angle[0, channel], angle[1, channel]
-        angle[0, channel] = cosine * turn[0, channel] - sine * turn[1, channel]
-        angle[1, channel] = sine * turn[0, channel] + cosine * turn[1, channel]
+        angle[0, channel] = cosine * rotation[0, channel] - sine * rotation[1, channel]
+        angle[1, channel] = sine * rotation[0, channel] + cosine * rotation[1, channel]
     state.position[0] += 1
 
 
@@ -340,40 +324,40 @@ def _advance(weights: Weights, state: LaneState) -> None:
 def step(
     weights: Weights, state: LaneState, patches: np.ndarray, at_start: bool, reversible: bool
 ) -> None:
-    """Read one patch of each lane (L,), or the start position; the logits of every node of the next
-    patch are in `state.logits` then."""
+    """Read one patch of each lane (L,), or the start position, and put the logits of every node of
+    the next patch into `state.logits`."""
     first = state.first
     second = state.second if reversible else first
-    _read(weights, state, patches, at_start)
+    _embed(weights, state, patches, at_start)
     for layer in range(state.keys.shape[0]):
         _attend(weights, state, layer, second)
-        _add(first, state.normal)
+        _add(first, state.branch)
         _feed_forward(weights, state, layer, first)
-        _add(second, state.normal)
+        _add(second, state.branch)
     if reversible:
         for lane in range(first.shape[0]):
             for channel in range(first.shape[1]):
                 first[lane, channel] = (first[lane, channel] + second[lane, channel]) * _HALF
-    _normalize_lanes(first, state.normal)
-    _multiply(weights.head, state.normal, state.logits)
+    _normalize_lanes(first, state.branch)
+    _multiply(weights.head, state.branch, state.logits)
     _advance(weights, state)
 
 
 @callee
 def _cap(logits: np.ndarray, cap: np.float32, state: LaneState) -> None:
-    """cap * tanh(logits / cap), as the head bounds its logits."""
-    softened = state.softened
+    """Replace the logits by cap * tanh(logits / cap), as the head does."""
+    cap_terms = state.cap_terms
     for node in range(logits.size):
-        softened[node] = -_TWO * abs(logits[node]) / cap
-    _exponentiate(softened, state)
+        cap_terms[node] = -_TWO * abs(logits[node]) / cap
+    _exp(cap_terms, state)
     for node in range(logits.size):
-        bound = cap * ((_ONE - softened[node]) / (_ONE + softened[node]))
+        bound = cap * ((_ONE - cap_terms[node]) / (_ONE + cap_terms[node]))
         logits[node] = bound if logits[node] >= _ZERO else -bound
 
 
 @compiled_lean
 def scaled_log_odds(state: LaneState, logit_cap: float, out: np.ndarray) -> None:
-    """The logits (L, nodes), capped and rounded to integers as `fixed_point` has log-odds."""
+    """Cap the logits (L, nodes) and round them to the scaled log-odds of `fixed_point`."""
     limit, cap = np.float32(STRETCH_LIMIT - 1), np.float32(logit_cap)
     for lane in range(out.shape[0]):
         logits = state.logits[lane]
@@ -381,6 +365,6 @@ def scaled_log_odds(state: LaneState, logit_cap: float, out: np.ndarray) -> None
             _cap(logits, cap, state)
         for node in range(logits.size):
             rounded = np.floor(logits[node] * np.float32(STRETCH_SCALE) + _HALF)
-            # Weights may be such that a sum is no number; it says nothing then, on every machine.
+            # Weights may overflow to NaN, whose conversion to an integer differs by processor.
             known = rounded if rounded == rounded else _ZERO
             out[lane, node] = np.int32(min(max(known, -limit), limit))

@@ -1,9 +1,9 @@
-"""A trained network as the codec reads it: every lane of a block one patch further at a time.
+"""A trained network in the codec's arithmetic: it reads a patch of every lane at a time.
 
-The codec's arithmetic is `lane_arithmetic`, on the CPU and in float32, whatever the network was
-trained in; weights of 8 and 4 bits are widened. Attention reads a ring of the newest positions, so
-that lanes may be of any length, and every position runs through all blocks, also where adaptive
-computation would let it stop.
+`lane_arithmetic` computes in float32 on the CPU, whatever precision the network was trained in, and
+weights of 8 and 4 bits are converted to it. Attention reads a ring buffer of the newest positions,
+so lanes may have any length. Every position runs through all layers, even where adaptive
+computation would exit early.
 """
 
 import hashlib
@@ -19,13 +19,8 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor, nn
 
 from bit_transformer.checkpoint.migrate import former_name
-from bit_transformer.compression.lane_arithmetic import (
-    LaneState,
-    Weights,
-    scaled_log_odds,
-    step,
-)
-from bit_transformer.compression.lockstep import Trunk
+from bit_transformer.compression.lane_arithmetic import LaneState, Weights, scaled_log_odds, step
+from bit_transformer.compression.network import Trunk
 from bit_transformer.errors import UnsupportedCombination
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.stack import ReversibleStack
@@ -35,15 +30,15 @@ from bit_transformer.quantization import Int4Linear, Int8Embedding, Int8Linear
 
 
 def network_digest(network: BitTransformer) -> bytes:
-    """SHA-256 of the configuration, of every weight by name, dtype, shape and value.
+    """Return the SHA-256 of the configuration and of every weight's name, dtype, shape and value.
 
-    Of the configuration only what is not the default counts, so that a setting added later, whose
-    default changes nothing, leaves the digests of networks from before as they are. The cost of
-    pondering is a setting of training alone.
+    Settings at their default are left out. A setting that is added later, with a default that
+    changes nothing, then leaves the digests of older networks as they are. The ponder cost is left
+    out because it only matters in training.
     """
-    usual = ModelConfig().to_dict()
-    usual["ponder_cost"] = network.config.ponder_cost
-    own = {name: v for name, v in network.config.to_dict().items() if v != usual[name]}
+    default = ModelConfig().to_dict()
+    default["ponder_cost"] = network.config.ponder_cost
+    own = {name: v for name, v in network.config.to_dict().items() if v != default[name]}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     weights = {former_name(name): tensor for name, tensor in network.state_dict().items()}
     for name, tensor in sorted(weights.items()):
@@ -53,10 +48,13 @@ def network_digest(network: BitTransformer) -> bytes:
 
 
 class LaneNetwork:
-    """A network's weights, as the lanes of any block read them."""
+    """A network's weights, which the lanes of any block can share; see `network.Network`."""
 
     def __init__(self, network: BitTransformer, *, threads: int = 1) -> None:
-        """`threads` share out the lanes; they change no result."""
+        """The lanes are divided among `threads`, which does not change any result.
+
+        Raises `UnsupportedCombination` for a pruned network.
+        """
         if spec_of(network).layers is not None:
             raise UnsupportedCombination(
                 "compression needs a network whose blocks have the widths of its configuration; "
@@ -71,20 +69,20 @@ class LaneNetwork:
 
     @property
     def patch_size(self) -> int:
-        """Bits that it reads at a time."""
+        """Bits per patch."""
         return self.config.patch_size
 
     @property
     def bits_per_byte(self) -> int:
-        """9 where it reads parity bits, else 8."""
+        """9 if the network reads parity bits, else 8."""
         return self.config.bits_per_byte
 
     def begin(self, lanes: int) -> "LaneReader":
-        """So many lanes that have read the start position."""
+        """Return a reader of this many lanes that has read the start position."""
         return LaneReader(self, lanes)
 
     def new_states(self, lanes: int) -> list[LaneState]:
-        """The lanes, shared out among threads; they have read nothing."""
+        """Return the state of unread lanes, one for each thread that has lanes."""
         groups = min(self.threads, lanes)
         edges = [lanes * group // groups for group in range(groups + 1)]
         return [
@@ -92,13 +90,13 @@ class LaneNetwork:
         ]
 
     def trunk_of(self, state: LaneState) -> Trunk:
-        """The network with a state of its lanes."""
+        """Return the network with the state of its lanes, for compiled code."""
         return Trunk(self._weights, state, self._reversible, float(self.config.logit_cap))
 
     def read(
         self, states: list[LaneState], patches: Int64[np.ndarray, " L"], *, at_start: bool
     ) -> Int32[np.ndarray, "L nodes"]:
-        """Log-odds of a one at every node of the patch after these, as `fixed_point` has them."""
+        """Read a patch of each lane; return the scaled log-odds at each node of the next patch."""
         out = np.empty((len(patches), self._weights.head.shape[1]), np.int32)
         ends = np.cumsum([len(state.first) for state in states])
         parts = list(zip(states, np.split(patches, ends), np.split(out, ends), strict=False))
@@ -108,7 +106,7 @@ class LaneNetwork:
             step(self._weights, state, own, at_start, self._reversible)
             scaled_log_odds(state, self.config.logit_cap, found)
 
-        # One part runs here: handing it over and back would take as long as a small step.
+        # The first part runs in this thread: a hand-over takes as long as a small step.
         others = [self._pool.submit(run, part) for part in parts[1:]]
         run(parts[0])
         for other in others:
@@ -117,20 +115,20 @@ class LaneNetwork:
 
 
 class LaneReader:
-    """What the lanes of one block have read, and what the network makes of it."""
+    """The lanes of one block, as the network has read them; see `network.Reader`."""
 
     def __init__(self, network: LaneNetwork, lanes: int) -> None:
         self._network, self._states = network, network.new_states(lanes)
         self.log_odds = network.read(self._states, np.zeros(lanes, np.int64), at_start=True)
-        """(L, nodes) log-odds at each node of the patch that comes next."""
+        """(L, nodes) scaled log-odds at each node of the next patch."""
 
     @property
     def trunk(self) -> Trunk | None:
-        """For compiled code to read patches by itself; None where threads share out the lanes."""
+        """The network for compiled code; None if several threads read the lanes."""
         return self._network.trunk_of(self._states[0]) if len(self._states) == 1 else None
 
     def read(self, patches: Int64[np.ndarray, " L"]) -> None:
-        """One more patch of every lane."""
+        """Read one more patch of every lane."""
         self.log_odds = self._network.read(self._states, patches, at_start=False)
 
 
@@ -155,10 +153,10 @@ def _weights_of(network: BitTransformer) -> Weights:
         ),
         project_qkv=stacked(block.attention.project_qkv for block in blocks),
         project_out=stacked(block.attention.project_out for block in blocks),
-        widen=stacked(block.feed_forward.up_proj for block in blocks),
-        narrow=stacked(block.feed_forward.down_proj for block in blocks),
+        up_proj=stacked(block.feed_forward.up_proj for block in blocks),
+        down_proj=stacked(block.feed_forward.down_proj for block in blocks),
         head=np.ascontiguousarray(_array(network.head.nodes).T),
-        turn=_turn_of_one_position(network.config.head_width, network.config.rotary_base),
+        rotation=_rotation_of_one_position(network.config.head_width, network.config.rotary_base),
     )
 
 
@@ -167,7 +165,7 @@ def _array(tensor: Tensor) -> Float[np.ndarray, "*shape"]:
 
 
 def _rows(module: nn.Module) -> Float[np.ndarray, "rows columns"]:
-    """A matrix or table; weights of 8 and 4 bits are widened."""
+    """Return a matrix or table in float32, also from weights of 8 and 4 bits."""
     if isinstance(module, Int8Linear):
         return _array(module.weight) * _array(module.scale)[:, None]
     if isinstance(module, Int8Embedding):
@@ -181,16 +179,16 @@ def _columns(linear: nn.Module) -> Float[np.ndarray, "columns rows"]:
 
 
 def _leaves(nodes: Float[np.ndarray, "nodes D"], patch_size: int) -> Float[np.ndarray, "values D"]:
-    """As `BitTreeEmbedding.leaf_table`, every sum in the order of the path."""
+    """Compute `BitTreeEmbedding.leaf_table` with every sum in the order of the path."""
     table = nodes[1:2]
     for depth in range(1, patch_size + 1):
         table = np.repeat(table, 2, axis=0) + nodes[2**depth : 2 ** (depth + 1)]
     return table
 
 
-def _turn_of_one_position(head_width: int, base: float) -> Float[np.ndarray, "2 half"]:
-    """Cosine and sine of each frequency, by their series in decimal arithmetic: rounded alike on
-    every machine, which no mathematical library promises."""
+def _rotation_of_one_position(head_width: int, base: float) -> Float[np.ndarray, "2 half"]:
+    """Return the cosine and sine of each frequency, by their series in decimal arithmetic. It
+    rounds alike on every machine, which no mathematical library promises."""
     half = head_width // 2
     with localcontext(prec=30):
         angles = [(Decimal(base).ln() * -i / half).exp() for i in range(half)]
@@ -199,7 +197,7 @@ def _turn_of_one_position(head_width: int, base: float) -> Float[np.ndarray, "2 
 
 
 def _series(angle: Decimal, first: int) -> Decimal:
-    """Cosine (first power 0) or sine (1) of an angle of at most 1."""
+    """Return the cosine (first power 0) or sine (1) of an angle of at most 1."""
     term = angle if first else Decimal(1)
     total = term
     for power in range(first + 2, 40, 2):
@@ -213,7 +211,7 @@ def _new_state(config: ModelConfig, weights: Weights, lanes: int) -> LaneState:
         return np.zeros(shape, np.float32)
 
     width, nodes = weights.head.shape
-    layers, _, hidden = weights.widen.shape
+    layers, _, hidden = weights.up_proj.shape
     positions = 1 + config.chunk_patches + config.overlap_patches
     exponents = np.zeros(max(positions, nodes), np.int32)
     half = config.head_width // 2
@@ -226,13 +224,13 @@ def _new_state(config: ModelConfig, weights: Weights, lanes: int) -> LaneState:
         angle=np.stack([np.ones(half), np.zeros(half)]),
         first=floats(lanes, width),
         second=floats(lanes, width),
-        normal=floats(lanes, width),
+        branch=floats(lanes, width),
         qkv=floats(lanes, 3 * width),
-        joined=floats(lanes, len(weights.project_memory)),
+        memory=floats(lanes, len(weights.project_memory)),
         hidden=floats(lanes, hidden),
         scores=floats(positions),
         exponents=exponents,
         powers=exponents.view(np.float32),
         logits=floats(lanes, nodes),
-        softened=floats(nodes),
+        cap_terms=floats(nodes),
     )

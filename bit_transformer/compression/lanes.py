@@ -1,7 +1,7 @@
-"""What is remembered of the stretches of a block that are coded in lock-step.
+"""The state of each lane.
 
-A lane is one of these stretches. Lanes share all tables; each has its own place in the block, and
-its own words, lines and records.
+A lane is a stretch of a block. The lanes of a block are coded in lock-step and share all tables.
+Each has its own position, and its own words, lines and records.
 """
 
 from typing import NamedTuple
@@ -11,60 +11,40 @@ import numpy as np
 from bit_transformer.native.functions import inlined
 
 MAX_RECORD = 2048
-HASHED = 1 << 16
-"""Entries of a table by the hash of what came before."""
+HASH_ENTRIES = 1 << 16
+"""Entries of a table that is indexed by a hash of the last bytes."""
 
 
 class Lanes(NamedTuple):
-    """What is known of each of L lanes; every array has L rows."""
+    """The state of L lanes; every array has L rows."""
 
-    position: np.ndarray
-    """Of the next byte in the history."""
-    end: np.ndarray
-    """Position after the last byte."""
-    node: np.ndarray
-    """The bits known of the current byte behind a leading one: a node of the bit tree."""
-    bit_index: np.ndarray
-    """How many they are."""
-    contexts: np.ndarray
-    """(L, contexts) hashes for the current byte."""
-    buckets: np.ndarray
-    """(L, contexts) first slot of each for the current half byte."""
-    runs: np.ndarray
-    """(L, contexts) where the run of each is in the table of buckets."""
-    words: np.ndarray
-    """(L, 4) hashes of the current word and the three before it."""
-    word_length: np.ndarray
-    gap: np.ndarray
-    """Hash of the bytes between words that were last."""
-    marks: np.ndarray
-    """The last eight bytes that were in no word."""
-    kinds: np.ndarray
-    """Two bits for each of the last 32 bytes: in a word, space, end of a line, other."""
-    lines: np.ndarray
-    """(L, 2) where the current line begins, and where the one before it."""
-    first_words: np.ndarray
-    """(L, 2) hashes of the first word of each of these lines, 0 while there is none."""
-    headings: np.ndarray
-    """(L, 2) hashes of the current line so far, and of the last one that ended with a colon."""
-    record_length: np.ndarray
-    distances: np.ndarray
-    """(L, 2048) how often the last two bytes had been seen so many bytes ago."""
-    last_seen: np.ndarray
-    """(L, 65536) position after each pair of bytes."""
-    pair_followers: np.ndarray
-    """(L, 65536) the last three bytes that came after each two bytes, by their hash."""
-    word_followers: np.ndarray
-    """(L, 65536) those that came after each beginning of a word and its last byte."""
-    entry: np.ndarray
-    """The present one of these."""
-    match_at: np.ndarray
-    """(L, 2) the byte that each match model expects next."""
-    match_length: np.ndarray
+    position: np.ndarray  # of the next byte in the history
+    end: np.ndarray  # position after the last byte
+    node: np.ndarray  # in the bit tree of a byte: a leading one, then the known bits
+    bit_index: np.ndarray  # number of known bits of the current byte
+    contexts: np.ndarray  # (L, contexts) hash of each context of the current byte
+    buckets: np.ndarray  # (L, contexts) first slot of each bucket for the current half byte
+    runs: np.ndarray  # (L, contexts) place of each context's run in the table of buckets
+    words: np.ndarray  # (L, 4) hashes of the current word and of the three before it
+    word_length: np.ndarray  # letters of the current word
+    gap: np.ndarray  # hash of the bytes between the last two words
+    marks: np.ndarray  # the last eight bytes outside words
+    kinds: np.ndarray  # of the last 32 bytes, 2 bits each: in a word, space, end of line, other
+    lines: np.ndarray  # (L, 2) where the current line begins, and where the line before it begins
+    first_words: np.ndarray  # (L, 2) hash of each line's first word, 0 until it is complete
+    headings: np.ndarray  # (L, 2) hashes of the current line, and of the last that ended in a colon
+    record_length: np.ndarray  # the distance at which pairs of bytes most often repeat
+    distances: np.ndarray  # (L, 2048) how often a pair of bytes repeated at each distance
+    last_seen: np.ndarray  # (L, 65536) position after the last occurrence of each pair of bytes
+    pair_followers: np.ndarray  # (L, 65536) last three bytes after a pair of bytes, by its hash
+    word_followers: np.ndarray  # (L, 65536) last three bytes after a word's beginning, by its hash
+    word_entry: np.ndarray  # the present entry of `word_followers`
+    match_at: np.ndarray  # (L, 2) position of the byte that each match model expects next
+    match_length: np.ndarray  # (L, 2) 0 without a match
 
 
 def new_lanes(count: int, contexts: int) -> Lanes:
-    """Lanes that have read nothing and have nothing to read; for so many contexts each."""
+    """Return lanes of length 0 that have read nothing, with room for this many contexts each."""
 
     def numbers(*shape: int) -> np.ndarray:
         return np.zeros((count, *shape), np.int64)
@@ -93,10 +73,10 @@ def new_lanes(count: int, contexts: int) -> Lanes:
         headings=hashes(2),
         record_length=numbers(),
         distances=table(MAX_RECORD),
-        last_seen=table(HASHED),
-        pair_followers=table(HASHED),
-        word_followers=table(HASHED),
-        entry=numbers(),
+        last_seen=table(HASH_ENTRIES),
+        pair_followers=table(HASH_ENTRIES),
+        word_followers=table(HASH_ENTRIES),
+        word_entry=numbers(),
         match_at=numbers(2),
         match_length=numbers(2),
     )
@@ -104,5 +84,5 @@ def new_lanes(count: int, contexts: int) -> Lanes:
 
 @inlined
 def byte_at(history: np.ndarray, position: int) -> int:
-    """A byte of the history, 0 before its beginning."""
+    """Return a byte of the history, or 0 before its beginning."""
     return np.int64(history[position]) if position >= 0 else 0

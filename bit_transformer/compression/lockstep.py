@@ -1,7 +1,7 @@
 """Codes the lanes of a block in lock-step, a patch of each in turn.
 
-One function for both directions: what a decoder does is what the encoder did, but for where a bit
-comes from.
+One function serves both directions, so that the decoder does exactly what the encoder did. They
+differ only in where a bit comes from: from the data, or from the arithmetic decoder.
 """
 
 from typing import NamedTuple
@@ -9,45 +9,32 @@ from typing import NamedTuple
 import numpy as np
 
 from bit_transformer.bits.parity import parity_of_bytes
-from bit_transformer.compression.lane_arithmetic import (
-    LaneState,
-    Weights,
-    scaled_log_odds,
-    step,
-)
+from bit_transformer.compression.lane_arithmetic import scaled_log_odds, step
 from bit_transformer.compression.lanes import Lanes
 from bit_transformer.compression.mixing import begin_byte, end_byte, predict, update
+from bit_transformer.compression.network import Trunk
 from bit_transformer.compression.range_coder import decode_bit, encode_bit
 from bit_transformer.compression.tables import Tables
 from bit_transformer.native.functions import compiled_lean
 
 ENCODE, DECODE, LEARN = 0, 1, 2
-"""Directions; LEARN reads what is known already and codes nothing."""
+"""Directions. LEARN learns from known bytes and codes nothing."""
 _PARITY = parity_of_bytes(np.arange(256, dtype=np.uint8))
 
 
 class Plan(NamedTuple):
-    """What a call of `code_patches` does."""
+    """The task of one call of `code_patches`."""
 
     direction: int
-    first: int
+    data_start: int
     """Position in the history of the first byte of the data."""
     profile: int
-    """See `contexts`."""
+    """Profile of contexts; see `contexts`."""
     patch_size: int
     byte_bits: int
-    """9 with parity bits, which are not coded, else 8."""
+    """9 if the network reads parity bits, which are not coded, else 8."""
     patches: int
-    """Of each lane."""
-
-
-class Trunk(NamedTuple):
-    """A network and what it has read, all lanes in one state."""
-
-    weights: Weights
-    state: LaneState
-    reversible: bool
-    logit_cap: float
+    """Patches per lane."""
 
 
 @compiled_lean
@@ -61,13 +48,13 @@ def code_patches(
     patches: np.ndarray,
     plan: Plan,
 ) -> None:
-    """Code the next patches of every lane; their values are in `patches` (L,) then.
+    """Code the next patches of every lane, and put the values of the last ones into `patches` (L,).
 
-    `data` holds the bytes of the history from `plan.first` on, when the direction is not DECODE.
-    `log_odds` (L, 2**P) are what a network gives each node, (L, 0) without one. Lanes that have
+    `data` holds the bytes of the history from `plan.data_start` on; DECODE does not read it.
+    `log_odds` (L, 2**P) are a network's for each node, (L, 0) without a network. Lanes that have
     ended are padded with zeros.
     """
-    direction, first, profile, patch_size, byte_bits, rounds = plan
+    direction, data_start, profile, patch_size, byte_bits, rounds = plan
     for _ in range(rounds):
         for lane in range(patches.size):
             node = 1
@@ -86,7 +73,7 @@ def code_patches(
                 if direction == DECODE:
                     bit = decode_bit(coder, buffer, probability)
                 else:
-                    byte = np.int64(data[lanes.position[lane] - first])
+                    byte = np.int64(data[lanes.position[lane] - data_start])
                     bit = (byte >> (7 - lanes.bit_index[lane])) & 1
                     if direction == ENCODE:
                         encode_bit(coder, buffer, probability, bit)
@@ -109,10 +96,10 @@ def code_patches_with_network(  # noqa: PLR0913 arrays, one by one
     plan: Plan,
     trunk: Trunk,
 ) -> None:
-    """`code_patches`, the network reading every patch as soon as it is known; `log_odds` are those
-    of the patch that comes next, before and afterwards."""
-    direction, first, profile, patch_size, byte_bits, rounds = plan
-    one = Plan(direction, first, profile, patch_size, byte_bits, 1)
+    """Code patches, and let the network read each as soon as it is known. `log_odds` are those of
+    the next patch, both before and afterwards."""
+    direction, data_start, profile, patch_size, byte_bits, rounds = plan
+    one = Plan(direction, data_start, profile, patch_size, byte_bits, 1)
     for _ in range(rounds):
         code_patches(coder, buffer, tables, lanes, data, log_odds, patches, one)
         step(trunk.weights, trunk.state, patches, np.bool_(False), trunk.reversible)

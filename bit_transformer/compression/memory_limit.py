@@ -1,4 +1,4 @@
-"""How much memory compressing and decompressing may take."""
+"""The limit on the memory that compressing and decompressing may take."""
 
 import os
 import re
@@ -12,27 +12,27 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def parse_size(text: str) -> int:
-    """Bytes from a size like 512MiB, 2G or 50% (of this machine's memory).
+    """Return the bytes of a size such as 512MiB, 2G, or 50% of this machine's memory.
 
-    Units are powers of 1024, as xz has them. Raises `ConfigError`.
+    Units are powers of 1024, as in xz. Raises `ConfigError` for anything else.
     """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(f"a size is a number like 512MiB, 2GiB or 50%, got {text!r}")
+        raise ConfigError(f"a size must be a number like 512MiB, 2GiB or 50%, got {text!r}")
     number, unit, percent = found.groups()
     size = int(number) * machine_memory() // 100 if percent else int(number) << _UNITS[_key(unit)]
     if size < 1:
-        raise ConfigError(f"a size is at least one byte, got {text!r}")
+        raise ConfigError(f"a size must be at least one byte, got {text!r}")
     return size
 
 
 def default_memory_limit() -> int:
-    """Half of what this machine has."""
+    """Return half of this machine's memory."""
     return machine_memory() // 2
 
 
 def machine_memory() -> int:
-    """Bytes of memory, or of the control group that this process is kept in."""
+    """Return this machine's memory in bytes, or the limit of this process's control group."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(physical, int(_CONTROL_GROUP.read_text(encoding="ascii")))
@@ -41,7 +41,7 @@ def machine_memory() -> int:
 
 
 def check_memory(needed: int, limit: int | None, what: str) -> None:
-    """Raises `MemoryLimitError` where `what` needs more than the limit."""
+    """Raise `MemoryLimitError` if the work named by `what` needs more memory than the limit."""
     if limit is not None and needed > limit:
         raise MemoryLimitError(
             f"{what} needs {shown(needed)} of memory, the limit is {shown(limit)}; "
@@ -50,7 +50,7 @@ def check_memory(needed: int, limit: int | None, what: str) -> None:
 
 
 def shown(size: int) -> str:
-    """A size as people read it."""
+    """Return a size in MiB for people to read."""
     return f"{-(-size // (1 << 20)):,} MiB"
 
 

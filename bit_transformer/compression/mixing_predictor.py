@@ -1,6 +1,6 @@
-"""The context mixer as a predictor: reads bits of one sequence and knows the odds of the next one.
+"""The context mixer as a predictor: it reads the bits of one sequence and predicts the next one.
 
-It begins knowing nothing and learns from every bit it reads, which makes it the baseline that a
+It starts untrained and learns from every bit that it reads. That makes it the baseline that a
 trained network has to beat.
 """
 
@@ -23,10 +23,10 @@ _BYTE_BITS = 8
 
 
 class MixingPredictor:
-    """One sequence being read by context mixing, any number of bits at a time.
+    """Reads one sequence by context mixing, any number of bits at a time.
 
-    Room is set aside for `capacity` bytes. Bits are those of whole bytes, most significant first,
-    without parity. `profile` is one of those in `contexts`.
+    It has room for `capacity` bytes. Their bits come most significant first, without parity bits.
+    `profile` is one of the profiles in `contexts`.
     """
 
     def __init__(self, capacity: int = 1 << 20, *, profile: int = TEXT) -> None:
@@ -36,23 +36,24 @@ class MixingPredictor:
         self._lanes.end[0] = capacity
         self._capacity, self._profile = capacity * _BYTE_BITS, profile
         self.length = 0
-        """Bits read."""
+        """Number of bits read."""
         _begin(self._tables, self._lanes, profile)
 
     def probability(self) -> float:
-        """Of a one as the next bit; raises `ContextLengthError` when there is no room for one."""
+        """Return the probability that the next bit is a one. Raises `ContextLengthError` if the
+        capacity is used up."""
         self._require_room(1)
         return int(_probability(self._tables, self._lanes)) / ONE
 
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        """Read bits (1, T); log2 of the probability that each had, given all read before it.
+        """Read bits (1, T); return log2 of the probability of each, given all bits before it.
 
-        Raises `ContextLengthError` beyond the capacity, `InvalidBitsError` for more than one
-        sequence or values that are no bits; nothing is read then.
+        Raises `ContextLengthError` beyond the capacity, and `InvalidBitsError` for several
+        sequences or for values other than 0 and 1. Nothing is read then.
         """
         if bits.ndim != 2 or len(bits) != 1:
             raise InvalidBitsError(
-                f"the mixer reads one sequence, (1, T) bits, got {tuple(bits.shape)}; make a "
+                f"bits must be one sequence (1, T), got shape {tuple(bits.shape)}; make a "
                 "predictor for each sequence"
             )
         row = as_bits(bits[0].cpu().numpy())
@@ -82,7 +83,7 @@ def _probability(tables: Tables, lanes: Lanes) -> int:
 
 @compiled_lean
 def _read(tables: Tables, lanes: Lanes, bits: np.ndarray, had: np.ndarray, profile: int) -> None:
-    """Read bits into lane 0; `had` is the probability of each, of 65536."""
+    """Read bits into lane 0, and put the probability of each, of 65536, into `had`."""
     for index in range(bits.size):
         probability, bit = predict(tables, lanes, 0, 0), np.int64(bits[index])
         had[index] = probability if bit else ONE - probability

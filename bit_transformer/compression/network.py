@@ -1,52 +1,61 @@
-"""What the codec asks of a network, and of what holds one.
+"""The interface of a network in the codec; `lane_network` implements it.
 
-`lane_network` gives it of ours. Whoever codes without a network needs neither that nor PyTorch.
+Only protocols and arrays are defined here, because mixing alone must not import PyTorch.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from bit_transformer.compression.lockstep import Trunk
+from bit_transformer.compression.lane_arithmetic import LaneState, Weights
+
+
+class Trunk(NamedTuple):
+    """A network and the state of all its lanes, for compiled code to run."""
+
+    weights: Weights
+    state: LaneState
+    reversible: bool
+    logit_cap: float
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """What the lanes of one block have read, and what a network makes of it."""
+    """The lanes of one block, as a network has read them."""
 
     log_odds: Int32[np.ndarray, "L nodes"]
-    """Of a one at each node of the patch that comes next, as `fixed_point` has them."""
+    """Log-odds of a one at each node of the next patch, scaled as in `fixed_point`."""
 
     @property
     def trunk(self) -> Trunk | None:
-        """For compiled code to read patches by itself; None where that cannot be."""
+        """The network for compiled code; None if only `read` can run it."""
 
     def read(self, patches: Int64[np.ndarray, " L"]) -> None:
-        """One more patch of every lane."""
+        """Read one more patch of every lane."""
 
 
 @runtime_checkable
 class Network(Protocol):
-    """A network's weights, as the lanes of any block read them."""
+    """A network's weights, which the lanes of any block can share."""
 
     digest: bytes
-    """SHA-256 of all that decides what it predicts."""
+    """SHA-256 of everything that its predictions depend on."""
 
     @property
     def patch_size(self) -> int:
-        """Bits that it reads at a time."""
+        """Bits per patch."""
 
     @property
     def bits_per_byte(self) -> int:
-        """9 where it reads parity bits, else 8."""
+        """9 if the network reads parity bits, else 8."""
 
     def begin(self, lanes: int) -> Reader:
-        """So many lanes that have read the start position."""
+        """Return a reader of this many lanes that has read the start position."""
 
 
 @runtime_checkable
 class HoldsNetwork(Protocol):
-    """A model: something with a network, as `BitTransformerLM` is."""
+    """A model that holds a network, as `BitTransformerLM` does."""
 
     network: Any

@@ -1,4 +1,4 @@
-"""The part of the self-test for which there has to be a network."""
+"""The part of the self-test that needs a network, and so PyTorch."""
 
 import functools
 
@@ -7,7 +7,7 @@ import torch
 
 from bit_transformer.compression.contexts import RICH_TEXT
 from bit_transformer.compression.lane_network import LaneNetwork
-from bit_transformer.compression.pinned import check, code, digest_of
+from bit_transformer.compression.self_test import check, code, digest_of
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
 
@@ -28,14 +28,14 @@ _LANES, _STEPS = 3, 24
 
 
 def check_network() -> None:
-    """Raises `ForeignArithmeticError` where a network's step differs, or mixing beside it."""
+    """Raise `ForeignArithmeticError` unless a network and mixing with it pass their checks."""
     check("the network's step", network_digest_of_steps, _NETWORK_DIGEST)
     check("mixing beside a network", hybrid_digest, _HYBRID_DIGEST)
 
 
 @functools.cache
 def network_digest_of_steps() -> str:
-    """Of the log-odds of the reference network."""
+    """Return a digest of the reference network's log-odds."""
     reader = LaneNetwork(reference_network()).begin(_LANES)
     found = [reader.log_odds]
     for step in range(_STEPS):
@@ -46,12 +46,12 @@ def network_digest_of_steps() -> str:
 
 @functools.cache
 def hybrid_digest() -> str:
-    """Of the code of a sample, the reference network taking part."""
+    """Return a digest of the sample's code with the reference network."""
     return digest_of(code(RICH_TEXT, LaneNetwork(reference_network())))
 
 
 def reference_network() -> BitTransformer:
-    """A small network whose weights are numbers that anyone can make."""
+    """Return a small network whose weights follow a formula instead of a random generator."""
     network = BitTransformer(_CONFIG)
     with torch.no_grad():
         for number, weight in enumerate(network.parameters()):

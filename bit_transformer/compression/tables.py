@@ -1,4 +1,4 @@
-"""What mixing has learnt, as arrays that compiled code can hold."""
+"""The state of the mixer, as arrays that compiled code can hold."""
 
 from typing import NamedTuple
 
@@ -10,73 +10,62 @@ from bit_transformer.compression.fixed_point import ONE, SQUASH, STRETCH_LIMIT, 
 from bit_transformer.compression.matches import LENGTH_BUCKETS, MATCHES
 
 ORDER_0, MATCH, NETWORK, BIAS = 0, 1, 1 + MATCHES, 2 + MATCHES
-"""Inputs of the mixer; those of the contexts follow."""
+"""Places of the mixer's inputs; those of the contexts follow."""
 FIRST_CONTEXT = BIAS + 1
 PER_CONTEXT = 3
-"""Inputs of a context: by its counts, by its probability, by its run."""
+"""Inputs of a context: from its counts, from its probability, and from its run."""
 VECTOR = 8
-"""The inputs are padded to whole vector registers."""
+"""The number of inputs is padded to a multiple of this, so that sums fill vector registers."""
 SETS, NETWORK_SETS = 6, 6
+"""Sets of weights without a network, and further ones with a network."""
 KNOTS = 16
-"""Of an adaptive probability map: one cache line."""
+"""Knots of an adaptive probability map (APM); 16 of 4 bytes are one cache line."""
 STEP = -(-2 * STRETCH_LIMIT // (KNOTS - 1))
-BY_MATCH, BY_CONTEXT, BY_NETWORK = 1024, 1 << 16, 1 << 14
-"""Adaptive probability maps of each kind."""
+"""Log-odds between two knots."""
+MATCH_APMS, CONTEXT_APMS, NETWORK_APMS = 1024, 1 << 16, 1 << 14
+"""Number of APMs of each kind."""
 ROWS = 2048
-"""Of weights in a set."""
+"""Rows of weights in a set, of which the set's context selects one."""
 _FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
 _RUN_MAP = 512
 _BUCKET_BYTES = 64
-_LEAST_HEAD_BITS, _HEAD_BITS_BELOW_BUCKETS = 12, 4
-_REFINED_FROM = 6
+_MIN_HEAD_BITS, _HEAD_BITS_BELOW_BUCKETS = 12, 4
+_FIRST_APM_COUNT = 6
+"""An APM begins as if it had seen six bits, as in lpaq: it starts as the identity, and early bits
+must not overturn that."""
 
 
 class Tables(NamedTuple):
-    """What has been learnt, shared by all lanes; and the workings of the present bit."""
+    """Everything that the mixer has learned from all lanes, and the values of the present bit."""
 
-    history: np.ndarray
-    """Every byte coded so far, at its position; zeros where none is yet."""
-    buckets: np.ndarray
-    count_maps: np.ndarray
-    """(contexts, 1024) what the counts of a slot mean."""
-    run_maps: np.ndarray
-    order_0: np.ndarray
-    heads: np.ndarray
-    match_maps: np.ndarray
-    weights: np.ndarray
-    """(sets, 2048, inputs), 16 fractional bits."""
-    final_weights: np.ndarray
-    """(256, sets), 16 fractional bits."""
-    refined: np.ndarray
-    """(maps, 16) adaptive probability maps, as what was added to `UNREFINED`."""
-    clock: np.ndarray
-    """(1,) bits learnt from."""
-    hashes: np.ndarray
-    """Of the buckets that are looked up."""
-    touched: np.ndarray
-    """A sum of what will be needed soon, which makes sure that it is loaded by then."""
-    inputs: np.ndarray
-    """Of the present bit: the mixer's inputs, and which entries of the tables gave them."""
-    counts: np.ndarray
-    run_cells: np.ndarray
-    match_cells: np.ndarray
-    rows: np.ndarray
-    mixed: np.ndarray
-    """Log-odds of each set."""
-    given: np.ndarray
-    """Probability by each set, and by all of them."""
-    refined_cells: np.ndarray
+    history: np.ndarray  # every byte coded so far, at its position; zeros after them
+    buckets: np.ndarray  # the hash table of contexts; see `bit_history`
+    count_maps: np.ndarray  # (contexts, 1024) adaptive probability by a slot's counts
+    run_maps: np.ndarray  # (contexts, 512) the same by a run's length, bit index and expected bit
+    order_0: np.ndarray  # (256,) the same by node, without any context
+    heads: np.ndarray  # (2, 2**k) position after the last passage with each hash; see `matches`
+    match_maps: np.ndarray  # (2, 64) adaptive probability by a match's length and expected bit
+    weights: np.ndarray  # (sets, 2048, inputs), 16 fractional bits
+    final_weights: np.ndarray  # (256, sets) weights of the second layer by node, 16 fractional bits
+    apms: np.ndarray  # (APMs, 16) adaptive probability by knot, minus `IDENTITY_APM`
+    clock: np.ndarray  # (1,) number of bits learned from
+    hashes: np.ndarray  # (contexts,) the hashes whose buckets are looked up
+    prefetched: np.ndarray  # (1,) keeps the prefetch from being optimised away
+    inputs: np.ndarray  # (inputs,) log-odds that the mixer adds up for the present bit
+    counts: np.ndarray  # (contexts,) the counts in each context's slot
+    run_cells: np.ndarray  # (contexts,) the entries of `run_maps` that were used, -1 for none
+    match_cells: np.ndarray  # (2,) the entries of `match_maps` that were used, -1 for none
+    rows: np.ndarray  # (sets,) the selected row of each set
+    mixed: np.ndarray  # (sets,) log-odds that each set gives
+    probabilities: np.ndarray  # (sets + 1,) probability that each set gives, and the second layer's
+    apm_cells: np.ndarray  # (4,) the three selected APMs, and the knot that will be updated in each
 
 
 def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: bool) -> Tables:
-    """Tables that know nothing, for so many bytes and contexts; `network` makes room for its
-    predictions."""
-    sets = SETS + (NETWORK_SETS if network else 0)
-    inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
+    """Return tables that have learned nothing; `network` makes room for a network's predictions."""
+    sets, inputs, heads, apms = _sizes(bucket_bits, contexts, network)
     weights = np.full((sets, ROWS, inputs), _FIRST_WEIGHT, np.int32)
     weights[:, :, NETWORK] = _FIRST_NETWORK_WEIGHT
-    heads = 1 << max(_LEAST_HEAD_BITS, bucket_bits - _HEAD_BITS_BELOW_BUCKETS)
-    maps = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
     return Tables(
         history=np.zeros(history_bytes + 1, np.uint8),
         buckets=new_buckets(bucket_bits),
@@ -87,36 +76,42 @@ def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: 
         match_maps=np.full((MATCHES, 2 * LENGTH_BUCKETS), UNKNOWN, np.uint32),
         weights=weights,
         final_weights=np.full((256, sets), ONE // sets, np.int32),
-        refined=aligned(maps * KNOTS, np.uint32).reshape(maps, KNOTS),
+        apms=aligned(apms * KNOTS, np.uint32).reshape(apms, KNOTS),
         clock=np.zeros(1, np.int64),
         hashes=np.zeros(contexts, np.uint64),
-        touched=np.zeros(1, np.int64),
+        prefetched=np.zeros(1, np.int64),
         inputs=np.zeros(inputs, np.int32),
         counts=np.zeros(contexts, np.int64),
         run_cells=np.zeros(contexts, np.int64),
         match_cells=np.zeros(MATCHES, np.int64),
         rows=np.zeros(sets, np.int64),
         mixed=np.zeros(sets, np.int32),
-        given=np.zeros(sets + 1, np.int32),
-        refined_cells=np.zeros(4, np.int64),
+        probabilities=np.zeros(sets + 1, np.int32),
+        apm_cells=np.zeros(4, np.int64),
     )
 
 
 def table_bytes(history_bytes: int, bucket_bits: int, contexts: int, *, network: bool) -> int:
-    """What `new_tables` takes, in memory."""
-    sets = SETS + (NETWORK_SETS if network else 0)
-    inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
-    heads = MATCHES << max(_LEAST_HEAD_BITS, bucket_bits - _HEAD_BITS_BELOW_BUCKETS)
-    maps = BY_MATCH + 2 * BY_CONTEXT + (BY_NETWORK if network else 0)
-    words = sets * ROWS * inputs + heads + maps * KNOTS + contexts * (COUNTS + _RUN_MAP)
+    """Return how much memory `new_tables` takes for the same arguments."""
+    sets, inputs, heads, apms = _sizes(bucket_bits, contexts, network)
+    words = sets * ROWS * inputs + MATCHES * heads + apms * KNOTS + contexts * (COUNTS + _RUN_MAP)
     return history_bytes + (_BUCKET_BYTES << bucket_bits) + 4 * words
 
 
-def _unrefined() -> UInt32[np.ndarray, "knots"]:
+def _sizes(bucket_bits: int, contexts: int, network: bool) -> tuple[int, int, int, int]:
+    """Return the numbers of sets of weights, inputs, heads of a match model, and APMs."""
+    sets = SETS + (NETWORK_SETS if network else 0)
+    inputs = -(-(FIRST_CONTEXT + contexts * PER_CONTEXT) // VECTOR) * VECTOR
+    heads = 1 << max(_MIN_HEAD_BITS, bucket_bits - _HEAD_BITS_BELOW_BUCKETS)
+    apms = MATCH_APMS + 2 * CONTEXT_APMS + (NETWORK_APMS if network else 0)
+    return sets, inputs, heads, apms
+
+
+def _identity_apm() -> UInt32[np.ndarray, "knots"]:
     knots = np.minimum(STEP * np.arange(KNOTS), 2 * STRETCH_LIMIT - 1)
-    return (SQUASH[knots].astype(np.uint32) << 16) | np.uint32(_REFINED_FROM)
+    return (SQUASH[knots].astype(np.uint32) << 16) | np.uint32(_FIRST_APM_COUNT)
 
 
-UNREFINED = _unrefined()
-"""An adaptive probability map that gives back what it is given. Maps are held as differences from
-it, so that new ones are zeros and cost nothing before they are used."""
+IDENTITY_APM = _identity_apm()
+"""An APM that returns its input. APMs are stored as differences from it, so that new ones are all
+zeros, and the operating system gives them memory only once they are used."""

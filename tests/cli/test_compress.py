@@ -148,7 +148,7 @@ def test_a_listing_shows_the_blocks(file, capsys):
         (["compress", "plain", "-M", "64KiB"], "needs 34 MiB of memory, the limit is 1 MiB"),
         (["compress", "plain", "-T", "-1"], "threads must be 0"),
         (["decompress", "plain"], "does not end in .btz"),
-        (["decompress", "plain", "--out", "out"], "not a compressed file of bit-transformer"),
+        (["decompress", "plain", "--out", "out"], "not a BitTransformer container"),
         (["compress", "plain", "--out", "-", "--json"], "name a file with --out"),
         (["compress", "plain", "--out", "no/such/folder"], "cannot write"),
         (["compress", "plain", "--given", "absent"], "cannot read absent"),

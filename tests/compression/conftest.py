@@ -1,4 +1,4 @@
-"""Networks that codec tests share."""
+"""Networks that the codec's tests share."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def _network(**settings) -> LaneNetwork:
 
 @pytest.fixture(scope="session")
 def shared_by_mode() -> dict[str, Shared]:
-    """What encoder and decoder share, by the name of a mode."""
+    """Networks of several shapes, each as what encoder and decoder share; without one: mixer."""
     return {
         "mixer": Shared(),
         "hybrid": Shared(LaneNetwork(reference_network())),
@@ -32,5 +32,5 @@ def shared_by_mode() -> dict[str, Shared]:
 
 @pytest.fixture
 def short_lanes(monkeypatch):
-    """Several lanes for a few bytes."""
-    monkeypatch.setattr(block, "_LANE_BYTES", 4)
+    """Let even a few bytes be coded in several lanes."""
+    monkeypatch.setattr(block, "_MIN_LANE_BYTES", 4)

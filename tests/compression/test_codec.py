@@ -1,4 +1,4 @@
-"""What is compressed comes back, and what was damaged is found."""
+"""Compressed data decodes to itself, and damage is detected and contained."""
 
 import io
 import sys
@@ -19,11 +19,7 @@ from bit_transformer.compression.decoding import (
     list_blocks,
     recover_stream,
 )
-from bit_transformer.compression.encoding import (
-    Shared,
-    compress_stream,
-    encode_bytes,
-)
+from bit_transformer.compression.encoding import Shared, compress_stream, encode_bytes
 from bit_transformer.compression.lane_network import LaneNetwork, LaneReader
 from bit_transformer.compression.network_self_test import reference_network
 from bit_transformer.errors import (
@@ -57,9 +53,9 @@ _CONFIGS = st.builds(
 
 @pytest.fixture(scope="module")
 def run_of_all_modes(shared_by_mode):
-    def check(data: bytes, mode: str, config: CodecConfig, given_bytes: bytes) -> None:
-        before = np.frombuffer(given_bytes, np.uint8).copy()
-        shared = Shared(shared_by_mode[mode].network, before)
+    def check(data: bytes, mode: str, config: CodecConfig, dictionary: bytes) -> None:
+        network = shared_by_mode[mode].network
+        shared = Shared(network, np.frombuffer(dictionary, np.uint8).copy())
         blob = encode_bytes(data, shared=shared, config=config)
         assert decode_bytes(blob, shared=shared) == data
 
@@ -67,26 +63,26 @@ def run_of_all_modes(shared_by_mode):
 
 
 _ANY = {"data": _DATA, "mode": st.sampled_from(MODES), "config": _CONFIGS}
-_BEFORE = st.binary(max_size=20)
+_DICTIONARIES = st.binary(max_size=20)
 _QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=_QUIET)
-@given(given_bytes=_BEFORE, **_ANY)
+@given(dictionary=_DICTIONARIES, **_ANY)
 def test_whatever_is_compressed_comes_back(
-    short_lanes, run_of_all_modes, data, mode, config, given_bytes
+    short_lanes, run_of_all_modes, data, mode, config, dictionary
 ):
-    run_of_all_modes(data, mode, config, given_bytes)
+    run_of_all_modes(data, mode, config, dictionary)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2700)
 @settings(deadline=None, max_examples=10_000, suppress_health_check=_QUIET)
-@given(given_bytes=_BEFORE, **_ANY)
+@given(dictionary=_DICTIONARIES, **_ANY)
 def test_ten_thousand_inputs_come_back(
-    short_lanes, run_of_all_modes, data, mode, config, given_bytes
+    short_lanes, run_of_all_modes, data, mode, config, dictionary
 ):
-    run_of_all_modes(data, mode, config, given_bytes)
+    run_of_all_modes(data, mode, config, dictionary)
 
 
 @pytest.mark.parametrize("mode", ["mixer", "hybrid"])
@@ -121,7 +117,7 @@ def test_random_bytes_grow_by_less_than_a_thousandth():
     assert decode_bytes(blob) == data
 
 
-def test_bytes_given_beforehand_shorten_the_code():
+def test_a_dictionary_shortens_the_code():
     model = BitTransformerLM(d_model=16, nhead=2, num_layers=1, dim_feedforward=16, max_seq_len=256)
     assert decode(model, encode(model, TEXT[:200])) == TEXT[:200]
     assert decode(None, encode(None, TEXT)) == TEXT
@@ -141,7 +137,7 @@ def test_the_best_is_smaller():
     assert decode_bytes(best) == data
 
 
-def test_what_a_network_knows_shortens_the_code(shared_by_mode, monkeypatch):
+def test_a_network_that_is_right_shortens_the_code(shared_by_mode, monkeypatch):
     shared = shared_by_mode["hybrid"]
     plain = len(encode_bytes(TEXT[:500], shared=shared))
     real, ahead = LaneNetwork.read, iter(TEXT[:500] + b"\0")
@@ -159,7 +155,7 @@ def test_what_a_network_knows_shortens_the_code(shared_by_mode, monkeypatch):
     assert len(told) < 0.8 * plain
 
 
-def test_lanes_shared_out_among_threads_give_the_same_file(short_lanes, shared_by_mode):
+def test_lanes_divided_among_threads_give_the_same_file(short_lanes, shared_by_mode):
     config = CodecConfig(lanes=4)
     alone = encode_bytes(TEXT[:300], shared=shared_by_mode["hybrid"], config=config)
     network = LaneNetwork(reference_network(), threads=3)
@@ -185,7 +181,7 @@ def test_the_smallest_segments_come_back(shared_by_mode, mode, size):
     assert len(blob) >= size + 12 * size / least
 
 
-def test_a_network_that_knows_no_numbers_says_nothing():
+def test_a_network_of_nan_predicts_nothing():
     network = reference_network()
     with torch.no_grad():
         network.head.nodes.fill_(float("nan"))
@@ -197,7 +193,7 @@ def test_a_network_that_knows_no_numbers_says_nothing():
 
 @pytest.mark.parametrize(("name", "mode"), [("mixer", "mixer"), ("hybrid", "hybrid")])
 def test_golden_files_are_written_and_read(short_lanes, shared_by_mode, name, mode):
-    """Pinned byte for byte: other bytes are another format, and need another version number."""
+    """The format is pinned byte for byte: any other bytes need another version number."""
     blob = (GOLDEN / f"{name}-3.btz").read_bytes()
     shared = shared_by_mode[mode]
     config = CodecConfig(block_bytes=500, segment_bytes=200, lanes=2)
@@ -233,15 +229,15 @@ def test_a_stream_of_unknown_length_in_small_pieces_comes_back():
 
 
 def test_no_more_than_a_block_is_read_before_it_is_written():
-    """What is held is one block, however long the file."""
+    """Only one block is in memory, however long the file is."""
 
     class Zeros:
         taken = 0
 
         def read(self, size: int) -> bytes:
-            given = min(size, 100_000 - self.taken)
-            self.taken += given
-            return bytes(given)
+            found = min(size, 100_000 - self.taken)
+            self.taken += found
+            return bytes(found)
 
     class Watching:
         def __init__(self) -> None:
@@ -299,7 +295,7 @@ def _corrupted(blob: bytes, blocks: list[tuple[int, int]], kind: int, rng) -> by
 
 
 def _recovered_is_true(damaged: bytes) -> bool:
-    """What recovery gives is right wherever it does not say otherwise."""
+    """Return whether every byte that recovery does not call missing is right."""
     sink = io.BytesIO()
     try:
         found = recover_stream(io.BytesIO(damaged), sink)
@@ -346,7 +342,7 @@ def test_a_lost_block_header_and_swapped_blocks_are_recovered_from():
 
 
 @pytest.mark.parametrize("extra", [-1, -40, -100, 1, 40])
-def test_a_block_that_lost_or_won_bytes_costs_no_other(extra):
+def test_bytes_lost_or_inserted_in_a_block_harm_no_other(extra):
     blob = encode_bytes(TEXT, config=SMALL_BLOCKS)
     begin, end = _block_spans(blob)[1]
     at = begin + 24 + 100
@@ -359,7 +355,7 @@ def test_a_block_that_lost_or_won_bytes_costs_no_other(extra):
     assert sink.getvalue()[:first] + sink.getvalue()[last:] == TEXT[:first] + TEXT[last:]
 
 
-def test_records_of_another_file_are_none_here(monkeypatch):
+def test_records_of_another_file_are_not_accepted(monkeypatch):
     inner = encode_bytes(TEXT[:3000], config=CodecConfig(block_bytes=800, segment_bytes=200))
     monkeypatch.setattr(block, "finish", lambda coder, buffer: len(buffer))
     blob = bytearray(encode_bytes(inner))
@@ -369,7 +365,7 @@ def test_records_of_another_file_are_none_here(monkeypatch):
     assert found.missing == [(0, len(inner))]
 
 
-def test_files_made_to_take_for_ever_do_not():
+def test_a_crafted_file_does_not_keep_the_scanner_busy():
     header = container.Header(100, 100)
     fake = container.END + (1 << 24).to_bytes(4, "little") + bytes(28)
     found = list_blocks(io.BytesIO(header.to_bytes() + fake * 20_000))
@@ -380,16 +376,16 @@ def test_files_made_to_take_for_ever_do_not():
 def test_recovery_has_a_limit():
     claims = container.Header(4, 4, 1 << 40).to_bytes()
     sink = io.BytesIO()
-    with pytest.raises(ContainerError, match=r"1,099,511,627,776 bytes .* 1,000 are the most"):
+    with pytest.raises(ContainerError, match=r"1,099,511,627,776 bytes, but at most 1,000"):
         recover_stream(io.BytesIO(claims), sink, most_bytes=1000)
     assert sink.getvalue() == b""
     blob = encode_bytes(TEXT, config=SMALL_BLOCKS)
-    with pytest.raises(ContainerError, match="5,000 are the most"):
+    with pytest.raises(ContainerError, match="at most 5,000 may be written"):
         recover_stream(io.BytesIO(blob), io.BytesIO(), most_bytes=5000)
 
 
-def test_what_is_no_container_or_of_another_version_is_refused():
-    with pytest.raises(ContainerError, match="not a compressed file of bit-transformer"):
+def test_other_files_and_versions_are_refused():
+    with pytest.raises(ContainerError, match="not a BitTransformer container"):
         decode_bytes(b"PK\x03\x04 something else")
     with pytest.raises(ContainerError, match="nothing"):
         decode_bytes(b"")
@@ -412,7 +408,7 @@ def _recover(blob: bytes, shared: Shared) -> None:
     recover_stream(io.BytesIO(blob), io.BytesIO(), shared=shared)
 
 
-def test_another_model_or_other_bytes_given_are_refused(shared_by_mode):
+def test_another_model_or_dictionary_is_refused(shared_by_mode):
     hybrid, other = shared_by_mode["hybrid"], shared_by_mode["reversible"]
     blob = encode_bytes(b"some bytes", shared=hybrid)
     with pytest.raises(ModelMismatchError, match="give the run"):
@@ -423,12 +419,12 @@ def test_another_model_or_other_bytes_given_are_refused(shared_by_mode):
         with pytest.raises(ModelMismatchError, match="without a model; decompress it without"):
             refuse(encode_bytes(b"some bytes"))
     primed = encode(None, b"some bytes", given=b"before")
-    for given_bytes in (b"", b"others"):
+    for dictionary in (b"", b"others"):
         with pytest.raises(ModelMismatchError, match="use the same --given"):
-            decode(None, primed, given=given_bytes)
+            decode(None, primed, given=dictionary)
 
 
-def test_a_machine_that_decodes_otherwise_is_noticed(monkeypatch):
+def test_a_machine_that_computes_differently_is_noticed(monkeypatch):
     blob = encode_bytes(TEXT[:200])
     real = block.code_patches
 
@@ -446,7 +442,7 @@ def test_a_machine_that_decodes_otherwise_is_noticed(monkeypatch):
 
 def test_a_file_that_claims_too_much_is_refused():
     huge = container.Header(1, 1, 1 << 60).to_bytes()
-    with pytest.raises(ContainerError, match="are the most"):
+    with pytest.raises(ContainerError, match="at most"):
         decode_bytes(huge)
     header = container.Header(1, 1)
     claims = header.to_bytes() + container.End(1 << 40, bytes(16), ()).to_bytes(header)
@@ -461,7 +457,7 @@ def test_a_file_that_claims_too_much_is_refused():
     assert "more than 32 bytes can hold" in found.damage[-1]
 
 
-def test_verification_finds_what_does_not_decode(monkeypatch):
+def test_verification_finds_a_block_that_does_not_decode(monkeypatch):
     monkeypatch.setattr(encoding.BlockCoder, "decode", lambda self, segment: False)
     sink = io.BytesIO()
     with pytest.raises(VerificationError, match="block 0"):

@@ -1,4 +1,4 @@
-"""A network read lane by lane is the network, and nothing but the bits decides its numbers."""
+"""The codec's arithmetic computes the network, and its results depend on the bits alone."""
 
 import hashlib
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bit_transformer import BitTransformerLM, quantize_dynamic
-from bit_transformer.compression import network_self_test, self_test
+from bit_transformer.compression import network_self_test
+from bit_transformer.compression.encoding import Shared
 from bit_transformer.compression.lane_network import LaneNetwork, network_digest
 from bit_transformer.errors import ForeignArithmeticError
 
@@ -62,7 +63,7 @@ def test_lanes_are_the_network(settings):
     assert found.std() > 30
 
 
-def test_integer_weights_are_read_as_what_they_stand_for():
+def test_integer_weights_are_read_as_the_numbers_they_stand_for():
     model = _model()
     patches = _patches(model, 2, 12)
     plain = _log_odds(LaneNetwork(model.network), patches)
@@ -88,12 +89,12 @@ def test_lanes_go_on_beyond_the_context_with_its_newest_part():
     other = patches.copy()
     other[: len(patches) - 2 * held] ^= 1
     changed = _log_odds(LaneNetwork(model.network), other)
-    # Two layers see two rings back, and no further.
+    # Two layers reach back two ring buffers, and no further.
     assert not np.array_equal(found[-held], changed[-held])
     np.testing.assert_array_equal(found[-1], changed[-1])
 
 
-def test_the_digest_is_of_every_weight_and_of_the_configuration():
+def test_the_digest_covers_every_weight_and_the_configuration():
     model = _model()
     digests = {network_digest(model.network)}
     for weight in model.parameters():
@@ -105,14 +106,15 @@ def test_the_digest_is_of_every_weight_and_of_the_configuration():
 
 
 def test_rotations_need_no_mathematical_library():
-    """Pinned: another last bit would be another format."""
-    turn = LaneNetwork(network_self_test.reference_network())._weights.turn
-    assert hashlib.sha256(turn.astype("<f8").tobytes()).hexdigest()[:16] == "4c62155b3819d324"
+    """The rotation is pinned: any other last bit would be another format."""
+    rotation = LaneNetwork(network_self_test.reference_network())._weights.rotation
+    assert hashlib.sha256(rotation.astype("<f8").tobytes()).hexdigest()[:16] == "4c62155b3819d324"
 
 
 def test_foreign_arithmetic_is_refused(monkeypatch):
-    self_test.check_arithmetic(network=True)
+    with_network = Shared(LaneNetwork(network_self_test.reference_network()))
+    with_network.check_arithmetic()
     monkeypatch.setattr(network_self_test, "_NETWORK_DIGEST", "0" * 16)
-    self_test.check_arithmetic(network=False)
+    Shared().check_arithmetic()
     with pytest.raises(ForeignArithmeticError, match="IEEE 754"):
-        self_test.check_arithmetic(network=True)
+        with_network.check_arithmetic()

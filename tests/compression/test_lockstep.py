@@ -1,4 +1,4 @@
-"""What is coded in lock-step is decoded from its code alone."""
+"""Bytes coded in lock-step are decoded from their code alone."""
 
 from hashlib import blake2b
 from typing import Any
@@ -38,7 +38,7 @@ def _coded(
     log_odds: np.ndarray,
     plan: Plan,
 ) -> np.ndarray:
-    """Code `size` bytes; the history afterwards."""
+    """Code `size` bytes, and return the history."""
     lane_count, has_network = len(log_odds), log_odds.shape[1] > 0
     tables, lanes = _tables_and_lanes(size, plan.profile, lane_count, network=has_network)
     patches = np.zeros(lane_count, np.int64)
@@ -57,12 +57,12 @@ def _round_trip(
     size, profile = len(values), profile_of(values) if profile is None else profile
     rounds = -(-byte_bits * -(-size // lanes) // patch_size)
     shape = (profile, patch_size, byte_bits, rounds)
-    given_odds = np.zeros((lanes, 0), np.int32) if log_odds is None else log_odds
+    network_odds = np.zeros((lanes, 0), np.int32) if log_odds is None else log_odds
     coder, buffer = new_coder(), np.zeros(2 * size + 64, np.uint8)
-    _coded(coder, buffer, values, size, given_odds, Plan(ENCODE, 0, *shape))
+    _coded(coder, buffer, values, size, network_odds, Plan(ENCODE, 0, *shape))
     code = buffer[: finish(coder, buffer)].copy()
     plan = Plan(DECODE, 0, *shape)
-    decoded = _coded(new_decoder(code), code, _NOTHING, size, given_odds, plan)
+    decoded = _coded(new_decoder(code), code, _NOTHING, size, network_odds, plan)
     return code, decoded
 
 
@@ -110,7 +110,7 @@ def test_patches_are_those_of_the_bits_parity_included(patch_size: int, parity: 
 
 
 def _odds_of(byte: int) -> np.ndarray:
-    """Log-odds that are sure of one byte, (1, 256)."""
+    """Return log-odds (1, 256) of a network that is confident of one byte."""
     log_odds = np.zeros((1, 256), np.int32)
     for index in range(8):
         node = (byte | 256) >> (8 - index)
@@ -118,7 +118,7 @@ def _odds_of(byte: int) -> np.ndarray:
     return log_odds
 
 
-def test_what_a_network_knows_need_not_be_coded():
+def test_a_confident_network_saves_bits():
     values = np.random.default_rng(1).integers(0, 256, 600, dtype=np.uint8)
 
     def coded(coder: np.ndarray, buffer: np.ndarray, data: np.ndarray, direction: int):
@@ -152,14 +152,14 @@ _RECORDS = b"".join((i * i).to_bytes(4, "little") + bytes([i % 7, 255]) for i in
 def test_the_code_is_the_same_on_every_machine(
     data: bytes, lanes: int, profile: int | None, digest: str
 ):
-    """Pinned: another code for the same bytes is another format."""
+    """The code is pinned: any other code for the same bytes is another format."""
     values = np.frombuffer(data, np.uint8).copy()
     code, decoded = _round_trip(values, lanes, 8, 8, profile=profile)
     np.testing.assert_array_equal(decoded, values)
     assert blake2b(code.tobytes(), digest_size=8).hexdigest() == digest
 
 
-def test_what_was_learned_before_shortens_the_code():
+def test_bytes_learned_before_shorten_the_code():
     sample = np.frombuffer(b"It was the best of times, it was the worst of times. " * 3, np.uint8)
     values = np.concatenate([sample, sample])
     half = len(sample)

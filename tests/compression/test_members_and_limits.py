@@ -1,4 +1,4 @@
-"""Several files in one, a header that is damaged, files made to take more than they hold."""
+"""Files of several members, damaged headers, and files crafted to take more than they hold."""
 
 import io
 import re
@@ -38,7 +38,7 @@ def _recovered(blob: bytes):
 
 
 class _Stream(io.RawIOBase):
-    """A pipe."""
+    """A source like a pipe, which cannot seek."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = io.BytesIO(content)
@@ -83,7 +83,7 @@ def test_a_flipped_bit_in_the_header_loses_nothing(two):
 
 @pytest.mark.parametrize("lost", [0, 10, 32, 40])
 def test_a_file_without_its_beginning_gives_its_blocks_back(two, lost):
-    """Even without the bytes of the header, for the second one lies at the other end."""
+    """The second header, in the end record, replaces a lost one."""
     content, found = _recovered(two[0][lost:] + two[1])
     assert content[len(A) :] == B
     assert found.missing == ([(0, 700)] if lost == 40 else [])
@@ -95,7 +95,7 @@ def test_of_a_second_file_neither_header_nor_end_is_needed(two):
     assert _recovered(bytes(blob))[0] == A + B
     content, found = _recovered(two[0][:-30] + two[1])
     assert content == A + B
-    assert any("before the one before has ended" in line for line in found.damage)
+    assert any("before the previous one has ended" in line for line in found.damage)
     content, found = _recovered(two[0] + b"some garbage" + two[1])
     assert content == A + B
     assert "something was appended" in found.damage[0]
@@ -105,11 +105,11 @@ def test_of_a_second_file_neither_header_nor_end_is_needed(two):
 
 def test_a_damaged_header_in_a_pipe_is_refused(two):
     damaged = b"\x88" + two[0][1:]
-    with pytest.raises(ContainerError, match="this is not a compressed file"):
+    with pytest.raises(ContainerError, match="not a BitTransformer container"):
         decompress_stream(_Stream(damaged), io.BytesIO())
 
 
-def test_a_compressed_file_inside_a_damaged_one_is_no_member(two, monkeypatch):
+def test_a_compressed_file_inside_a_damaged_one_is_not_a_member(two, monkeypatch):
     monkeypatch.setattr(block, "finish", lambda coder, buffer: len(buffer))
     inner = two[0] + bytes(-len(two[0]) % 8)
     data, size = inner * 3, len(inner)
@@ -135,10 +135,10 @@ def test_a_block_holds_no_more_than_its_bytes_can_stand_for():
     with pytest.raises(ContainerError, match="record at byte 32 is damaged"):
         decode_bytes(blob)
     zeros = encode_bytes(bytes(2_000_000), config=CodecConfig(verify=False))
-    assert 1000 * len(zeros) < 2_000_000 < container.MOST_PER_CODED_BYTE * len(zeros)
+    assert 1000 * len(zeros) < 2_000_000 < container.MAX_PER_CODED_BYTE * len(zeros)
 
 
-def test_a_table_is_no_larger_than_its_bytes_can_fill():
+def test_a_table_larger_than_its_bytes_can_fill_is_refused():
     blob = _crafted(BlockShape(100_000, 1 << 16, 1, 0, 24), bytes(40))
     with pytest.raises(ContainerError, match=re.escape("a table of 2^24 entries, more than its")):
         decode_bytes(blob)
@@ -168,7 +168,7 @@ def test_memory_has_a_limit_in_both_directions(two):
 
 @pytest.mark.parametrize("bits", [10, 18])
 @pytest.mark.parametrize("network", [False, True])
-def test_the_memory_told_is_that_of_the_tables(bits, network):
+def test_the_memory_reported_is_that_of_the_tables(bits, network):
     for profile, contexts in enumerate(CONTEXTS):
         shape = BlockShape(50_000, 1000, 1, profile, bits)
         tables = new_tables(50_010, bits, contexts, network=network)
@@ -202,6 +202,6 @@ def test_a_percentage_is_of_this_machine(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "0", "1.5G", "5 %%"])
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(ConfigError, match="a size is"):
+def test_malformed_sizes_are_refused(text):
+    with pytest.raises(ConfigError, match="a size must be"):
         parse_size(text)

@@ -1,4 +1,4 @@
-"""The mixer by the laws of every predictor."""
+"""The mixer obeys the laws of every predictor."""
 
 import pytest
 import torch
@@ -13,21 +13,21 @@ def _bits(data: bytes = _TEXT) -> torch.Tensor:
     return torch.from_numpy(bytes_to_bits(data))[None]
 
 
-def test_what_it_says_is_what_compression_costs():
+def test_its_code_length_is_the_compressed_size():
     code_bits = -float(MixingPredictor(len(_TEXT)).read(_bits()).sum())
-    # A block, its segment, its row at the end.
+    # The headers of a block and of its segment, and the block's row in the end record.
     overhead = len(encode(None, b"")) + 24 + 12 + 8
     assert code_bits / 8 == pytest.approx(len(encode(None, _TEXT)) - overhead, abs=4)
 
 
-def test_the_cut_into_calls_changes_nothing():
+def test_the_split_into_calls_changes_nothing():
     whole = MixingPredictor(4000).read(_bits())
     predictor = MixingPredictor(4000)
     pieces = [predictor.read(piece) for piece in torch.split(_bits(), 37, dim=1)]
     assert torch.equal(torch.cat(pieces, dim=1), whole)
 
 
-def test_no_bit_knows_of_a_later_one():
+def test_no_prediction_depends_on_a_later_bit():
     bits, at = _bits(), 1001
     changed = bits.clone()
     changed[0, at] ^= 1
@@ -37,7 +37,7 @@ def test_no_bit_knows_of_a_later_one():
     assert not torch.equal(first[0, at + 1 :], second[0, at + 1 :])
 
 
-def test_the_next_probability_is_the_one_that_is_paid():
+def test_the_next_probability_is_the_one_that_reading_returns():
     predictor = MixingPredictor(4000)
     predictor.read(_bits()[:, :500])
     bit = int(_bits()[0, 500])
@@ -46,7 +46,7 @@ def test_the_next_probability_is_the_one_that_is_paid():
     assert predictor.length == 501
 
 
-def test_it_has_limits_and_says_so():
+def test_its_limits_are_errors():
     predictor = MixingPredictor(10)
     with pytest.raises(ContextLengthError, match="room for 10 bytes"):
         predictor.read(_bits())

@@ -1,4 +1,4 @@
-"""The arithmetic coder by itself."""
+"""The arithmetic coder alone."""
 
 import numpy as np
 from hypothesis import given
@@ -30,10 +30,10 @@ def test_bits_come_back(coded: list[tuple[int, int]]):
 
 
 @given(_PROBABILITIES)
-def test_the_ends_of_the_parts_are_decoded_as_they_were_divided(probability: int):
+def test_the_boundary_between_zero_and_one_is_decoded_exactly(probability: int):
     coder, buffer = new_coder(), np.zeros(16, np.uint8)
     encode_bit(coder, buffer, probability, 1)
-    # Where bytes have left, the end of the part is what they were, then the end of the interval.
+    # After bytes were moved out, the end of the part is these bytes, then the end of the interval.
     shifted = int(coder[3])
     end = int.from_bytes(
         bytes(buffer[:shifted]) + int(coder[HIGH]).to_bytes(6, "big")[: 6 - shifted]
@@ -44,7 +44,7 @@ def test_the_ends_of_the_parts_are_decoded_as_they_were_divided(probability: int
         assert decode_bit(decoder, np.zeros(0, np.uint8), probability) == bit
 
 
-def test_the_length_is_told_when_the_buffer_is_too_small():
+def test_the_length_is_returned_when_the_buffer_is_too_small():
     lengths = []
     for size in (1000, 10):
         coder, buffer = new_coder(), np.zeros(size, np.uint8)
@@ -54,7 +54,7 @@ def test_the_length_is_told_when_the_buffer_is_too_small():
     assert lengths[0] == lengths[1] > 10
 
 
-def test_cost_is_what_the_probabilities_say():
+def test_the_code_length_is_that_of_the_probabilities():
     probabilities = np.random.default_rng(0).integers(1, 65536, 20_000)
     bits = np.random.default_rng(1).random(len(probabilities)) < probabilities / 65536
     coder, buffer = new_coder(), np.zeros(10_000, np.uint8)

@@ -68,7 +68,7 @@ def test_a_file_that_claims_too_much_is_not_filled_up_with_zeros(engine, work):
     claims = Header(4, 4, 1 << 40).to_bytes()
     (engine.workspace.files / "claims").write_bytes(claims)
     order = compression.DecompressOrder(file="claims", out="x", recover=True, most_bytes=1000)
-    with pytest.raises(ContainerError, match="1,000 are the most"):
+    with pytest.raises(ContainerError, match="at most 1,000 may be written"):
         compression.decompress.run(work, order)
     assert not (engine.workspace.files / "x").exists()
 
