@@ -36,9 +36,8 @@ from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.config import RegularizerConfig
 from bit_transformer.quantization import restructure, settings_of
-from bit_transformer.telemetry.lazy import LazyReadings
+from bit_transformer.telemetry.forward_pass import LazyReadings, pass_readings
 from bit_transformer.telemetry.probe import Probe
-from bit_transformer.telemetry.readings import pass_readings
 
 
 class BitTransformerLM(nn.Module):

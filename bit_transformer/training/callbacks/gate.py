@@ -11,7 +11,7 @@ from bit_transformer.errors import ConfigError
 from bit_transformer.inference.watch import byte_readings
 from bit_transformer.safety.calibration import gate_of_readings, gate_windows, prompt_patches
 from bit_transformer.safety.gate import METADATA_KEY, SafetyGate, fewest_windows
-from bit_transformer.telemetry.stream import Readings
+from bit_transformer.telemetry.stream import StreamMetrics as Readings
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.callbacks.evaluation import HeldOut
 from bit_transformer.waiting import waiting

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bit_transformer.model.patches import patch_bits, path_logits
+from bit_transformer.telemetry.forward_pass import pass_readings
 from bit_transformer.telemetry.probe import Probe
-from bit_transformer.telemetry.readings import pass_readings
 from bit_transformer.training.callbacks.base import (
     Callback,
     RecoveryRecord,
