@@ -110,8 +110,8 @@ def stream_patches(
     parity, and `valid_utf8` keeps the text decodable. Row i uses the random numbers of the
     generator's sample `first_row + i`, independent of the number of rows.
 
-    A single sequence ends before the first `stop` string among its new bytes. Neither the string nor
-    anything after it is yielded, so bits that may begin a stop string wait until this is decided.
+    A single sequence ends before the first `stop` string among its new bytes. The string and all
+    after it are never yielded, so bits that may begin a stop string wait until this is decided.
 
     Arguments are checked at the call. Raises `ConfigError` when no sequence of that length is
     decodable or a batch has stop strings, and `DecodeError` when the prompt is not decodable.

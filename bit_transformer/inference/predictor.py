@@ -60,7 +60,7 @@ class Predictor:
 
     @torch.inference_mode()
     def push(self, patches: Integer[Tensor, "B N"]) -> Float[Tensor, "B N nodes"]:
-        """Read whole patch values, at least one per sequence, and return the node logits after each.
+        """Read whole patch values, at least one per sequence. Return the node logits after each.
         The current patch must be empty."""
         assert self.prefix.shape[1] == 0, "push() reads whole patches; finish this one with read()"
         # The same stretches as in `read`, so that both round in the same way.

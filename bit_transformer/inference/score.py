@@ -24,7 +24,7 @@ class Score:
     window_bytes: int
     """Length of the scoring windows."""
     overlap_bytes: int
-    """Bytes at the start of every window but the first that serve as context and are not counted."""
+    """Bytes at the start of each window but the first that are context and are not counted."""
 
     @property
     def bits_per_byte(self) -> float:
@@ -45,7 +45,7 @@ def score_bytes(
     has at least half a context before it. Without overlap every window starts without context.
 
     Raises `SourceError` for empty data, `ConfigError` for windows that do not fit the context,
-    `InvalidBitsError` for data that are not bytes, and `InvalidPredictionError` for NaN predictions.
+    `InvalidBitsError` for anything but bytes, and `InvalidPredictionError` for NaN predictions.
     """
     values = as_bytes(data)
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
@@ -107,11 +107,11 @@ def scoring_window(
     """Return window and overlap in bytes. The default is one context and half a window. Raises
     `ConfigError` where they do not fit the context."""
     config = network.config
-    maximum = config.max_seq_len // config.bits_per_byte
-    window = maximum if window_bytes is None else window_bytes
+    limit = config.max_seq_len // config.bits_per_byte
+    window = limit if window_bytes is None else window_bytes
     overlap = window // 2 if overlap_bytes is None else overlap_bytes
-    if not 1 <= window <= maximum:
-        raise ConfigError(f"a window must have 1 to {maximum} bytes to fit the context, got {window}")
+    if not 1 <= window <= limit:
+        raise ConfigError(f"a window must have 1 to {limit} bytes to fit the context, got {window}")
     if not 0 <= overlap < window:
         raise ConfigError(f"the overlap must be in [0, {window}) bytes, got {overlap}")
     return window, overlap

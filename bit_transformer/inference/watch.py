@@ -107,7 +107,7 @@ def watch(
 
 
 class _PromptRecorder(Predictor):
-    """A predictor that records the likelihood of the first bits it reads, which are the prompt's."""
+    """A predictor that records the likelihood of the first bits it reads: the prompt."""
 
     prompt_likelihood: Float[np.ndarray, " T"] = np.zeros(0)
     _recorded = False
