@@ -1,6 +1,6 @@
 """Everything that reads a trained network: one predictor, and what is built on it.
 
-predictor        reads bits and predicts the next ones; all modules below use it
+predictor        reads bits and predicts the next ones, for generation and for scoring
 native_step      one decoding step of a single sequence on a CPU, as compiled loops
 sampling_config  sampling settings and seeds, with their limits
 sampling         the distribution over patches, its filters, and draws from it

@@ -24,7 +24,7 @@ i {{ font-style: normal; opacity: .55; }}
 </style></head><body>
 <h1>{name}</h1>
 <p><strong>{bits_per_byte:.3f} bits per byte</strong> over {count:,} bytes,
-read in windows of {window:,} bytes with {overlap:,} bytes of context each.
+read in windows of {window:,} bytes, of which {overlap:,} are context.
 The most surprising byte has {most:.1f} bits.</p>
 <p class="scale" aria-label="Colour scale in bits per byte">{scale}</p>
 <pre>{body}</pre>

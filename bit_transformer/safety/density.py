@@ -19,7 +19,7 @@ INPUTS = ("k", "c", "t", "u")
 """The metrics that F combines. With S the gate caught fewer degenerate windows (`docs/log.md`),
 because T and U already contain what S adds."""
 _RANKS = (np.arange(200) + 0.5) / 200
-"""Quantiles of the density over good data that are stored."""
+"""Ranks at which the quantiles of the density over good data are stored."""
 _COMPONENTS = 16
 _FIT_ROWS = 30_000
 _MIN_EXPONENT = -600.0

@@ -182,7 +182,7 @@ class SafetyGate:
         burn_in: int = 10,
         window_bits: int = WINDOW_BITS,
     ) -> "SafetyGate":
-        """Return a gate that refuses this share of good sequences, by all its floors together.
+        """Return a gate whose floors together refuse this share of good sequences.
 
         `sequences` holds the metrics of good data. If `f` is judged, the density is fitted to a
         random half of them, and the other half sets the floors. Every floor is the same quantile of
