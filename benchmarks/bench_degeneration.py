@@ -37,7 +37,7 @@ from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.watch import byte_readings
 from bit_transformer.safety.density import INPUTS
 from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.telemetry.stream import Readings
+from bit_transformer.telemetry.stream import StreamMetrics as Readings
 
 RATE = 0.01
 _TENTHS = (range(6), (6, 7), (8, 9))

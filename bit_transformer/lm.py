@@ -33,9 +33,8 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer, bit_logits, evaluating
 from bit_transformer.network_spec import NetworkSpec, build_network, load_weights, spec_of
 from bit_transformer.objectives.config import ObjectiveConfig
-from bit_transformer.telemetry.lazy import LazyReadings
+from bit_transformer.telemetry.forward_pass import LazyReadings, pass_readings
 from bit_transformer.telemetry.probe import Probe
-from bit_transformer.telemetry.readings import pass_readings
 
 
 class BitTransformerLM(nn.Module):

@@ -1,4 +1,4 @@
-"""General compressors on the same bytes: what a model's bits per byte have to be better than."""
+"""General compressors, as baselines for a model's bits per byte."""
 
 import bz2
 import gzip
@@ -30,16 +30,15 @@ COMPRESSORS: dict[str, tuple[str, Compressor]] = {
     "zstd": ("zstd -22", _zstd),
     "brotli": ("brotli -11", _brotli),
 }
-"""By name: the setting that is used, the strongest of each program, and the function."""
+"""Label and function of each compressor by name. Each uses its program's strongest setting."""
 
 
 def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str, float]:
-    """Compressed bits per byte of `data` by the setting's name; all compressors when none are
-    named.
+    """Return the compressed bits per byte of `data` by label, for the named compressors or for all.
 
-    Each compresses the whole of `data` as one file, its own header and checksum included. A signal
-    is heard meanwhile.
-    Raises `ConfigError` for an unknown name, `MissingExtraError` for one that is not installed.
+    Each compresses `data` as one file, and its header and checksum count. Signals are handled
+    meanwhile. Raises `ConfigError` for an unknown name, `SourceError` for empty data and
+    `MissingExtraError` for a compressor that is not installed.
     """
     require_compressors(names)
     if not data:
@@ -49,8 +48,9 @@ def compressed_bits_per_byte(data: bytes, names: Sequence[str] = ()) -> dict[str
 
 
 def _compressed_size(compress: Compressor, data: bytes) -> int:
-    """In a thread of its own: signals are heard between Python's instructions, and one call of a
-    strong compressor may take minutes. Whoever is interrupted does not wait for its end."""
+    """Compress in a thread and return the size. One call may take minutes, and Python handles
+    signals only between instructions of the main thread. After a signal nobody waits for the
+    thread."""
     outcome: list[int | Exception] = []
 
     def work() -> None:
@@ -68,9 +68,9 @@ def _compressed_size(compress: Compressor, data: bytes) -> int:
 
 
 def require_compressors(names: Sequence[str]) -> None:
-    """Raise `ConfigError` for a name that no compressor has."""
+    """Raise `ConfigError` for a name that is not in `COMPRESSORS`."""
     if unknown := [name for name in names if name not in COMPRESSORS]:
-        raise ConfigError(f"no compressor named {unknown[0]!r}; there are {', '.join(COMPRESSORS)}")
+        raise ConfigError(f"no compressor named {unknown[0]!r}; use {', '.join(COMPRESSORS)}")
 
 
 def _library(name: str) -> Any:

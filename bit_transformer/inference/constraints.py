@@ -1,4 +1,4 @@
-"""Automata over bits that keep samples decodable: right parity, valid UTF-8, a whole last byte."""
+"""Bit automata that keep samples decodable: correct parity, valid UTF-8, a complete last byte."""
 
 import functools
 from dataclasses import dataclass
@@ -18,50 +18,50 @@ _UNREACHABLE = 1 << 20
 
 @dataclass(frozen=True)
 class BitAutomaton:
-    """Which bits may follow which. Sequences begin at START and may end where `distance` is 0."""
+    """A finite automaton over bits. Sequences begin at START and may end where `distance` is 0."""
 
     next_state: np.ndarray
-    """(states, 2): the state after a 0 and after a 1, or DEAD."""
+    """The state after a 0 and after a 1, or DEAD, (states, 2)."""
     distance: np.ndarray
-    """(states + 1,): fewest bits to a possible end; the last entry is that of DEAD."""
+    """Fewest bits to a state where a sequence may end, (states + 1,). The last entry is DEAD's."""
     byte_bits: int
-    """All ways to an end differ by multiples of this many bits: 8, or 9 with parity."""
+    """Bits per byte: 8, or 9 with parity. Distances to all possible ends agree modulo this."""
 
     def walk(self, states: np.ndarray, bits: np.ndarray) -> np.ndarray:
-        """The states after one more bit each; DEAD stays DEAD."""
+        """Return the states after one more bit each. DEAD stays DEAD."""
         return np.where(states == DEAD, DEAD, self.next_state[states, bits])
 
     def can_end_after(self, state: int, bits: int) -> bool:
-        """Whether some valid sequence ends exactly that many bits after `state`."""
+        """Return whether some valid sequence ends exactly `bits` bits after `state`."""
         spare = bits - int(self.distance[state])
         return spare >= 0 and spare % self.byte_bits == 0
 
 
 def _bit_automaton(bytes_after: np.ndarray, *, parity: bool) -> BitAutomaton:
-    """Spell out an automaton over bytes, (states, 256) with 0 as start and only end, bit by bit.
+    """Expand a byte automaton, (states, 256), to bits. State 0 is its start and its only end.
 
-    Inside a byte, a bit state is `byte state * width + node`, with the node of the bits' prefix.
+    A bit state is `byte state * width + node`; the node is the prefix of the byte, led by a one.
     """
     width = 512 if parity else 256
     next_state = np.full((len(bytes_after) * width, 2), DEAD)
     for byte_state, after in enumerate(bytes_after):
         base = byte_state * width
-        begin = [DEAD if state == DEAD else state * width + START for state in after]
+        starts = [DEAD if state == DEAD else state * width + START for state in after]
         for node in range(START, 256):
             for bit in (0, 1):
                 child = 2 * node + bit
                 inside = child < 256 or parity
-                next_state[base + node, bit] = base + child if inside else begin[child - 256]
+                next_state[base + node, bit] = base + child if inside else starts[child - 256]
         if parity:
             for value in range(256):
-                next_state[base + 256 + value, value.bit_count() % 2] = begin[value]
+                next_state[base + 256 + value, value.bit_count() % 2] = starts[value]
     distance = _distances(next_state)
     alive = np.where(distance[next_state] < _UNREACHABLE, next_state, DEAD)
     return BitAutomaton(alive, distance, bits_per_symbol(parity))
 
 
 def _distances(next_state: np.ndarray) -> np.ndarray:
-    """Fewest bits from each state to START, where a sequence may end; DEAD is the last entry."""
+    """Return the fewest bits from each state to START, where sequences may end; DEAD's is last."""
     distance = np.full(len(next_state) + 1, _UNREACHABLE)
     distance[START] = 0
     while True:
@@ -72,7 +72,7 @@ def _distances(next_state: np.ndarray) -> np.ndarray:
 
 
 def _utf8_bytes() -> np.ndarray:
-    """Well-formed UTF-8 byte by byte (Unicode standard, table 3-7): (states, 256)."""
+    """Return the byte automaton of well-formed UTF-8 (Unicode standard, table 3-7), (8, 256)."""
     after = np.full((8, 256), DEAD)
     tail_1, tail_2, tail_3, after_e0, after_ed, after_f0, after_f4 = range(1, 8)
     after[0, 0x00:0x80] = 0
@@ -93,16 +93,16 @@ def _utf8_bytes() -> np.ndarray:
 
 @functools.cache
 def decodable(*, utf8: bool, parity: bool) -> BitAutomaton:
-    """The automaton of sequences that decode: whole bytes, with parity and UTF-8 as asked."""
+    """Return the automaton of whole bytes, optionally with parity and with valid UTF-8 only."""
     any_byte = np.zeros((1, 256), dtype=np.int64)
     return _bit_automaton(_utf8_bytes() if utf8 else any_byte, parity=parity)
 
 
 class Constraint:
-    """Where each sequence of a batch stands in an automaton while its patches are drawn."""
+    """The automaton states of a batch of sequences while their patches are drawn."""
 
     def __init__(self, automaton: BitAutomaton, prompt_bits: Integer[np.ndarray, "B T"]) -> None:
-        """Raises `DecodeError` when a prompt is not the beginning of any decodable sequence."""
+        """Read the prompts. Raises `DecodeError` if a prompt has no decodable continuation."""
         self.automaton = automaton
         self._masks: dict[tuple[int, int, int, int], Tensor] = {}
         self.states = np.full(len(prompt_bits), START)
@@ -112,30 +112,30 @@ class Constraint:
                 row, bad_byte = int((self.states == DEAD).argmax()), position // automaton.byte_bits
                 raise DecodeError(
                     f"prompt {row} cannot begin a decodable sequence: byte {bad_byte} is wrong at "
-                    f"bit {position}; correct the prompt or lift the constraint",
+                    f"bit {position}; correct the prompt or remove the constraint",
                     byte_index=bad_byte,
                 )
 
     def require_end_after(self, bits: int) -> None:
-        """Raise `ConfigError` when a sequence of the batch cannot end after that many more bits."""
+        """Raise `ConfigError` unless every sequence of the batch can end after `bits` more bits."""
         for row, state in enumerate(self.states):
             if not self.automaton.can_end_after(int(state), bits):
                 raise ConfigError(
-                    f"no decodable sequence ends {bits} bits after prompt {row}; ask for whole "
-                    f"bytes ({self.automaton.byte_bits} bits each), enough to finish its last "
-                    "character"
+                    f"no decodable sequence ends {bits} bits after prompt {row}; request whole "
+                    f"bytes ({self.automaton.byte_bits} bits each), and enough of them to complete "
+                    "its last character"
                 )
 
     def allowed(
         self, patch_size: int, first: int, stop: int, remaining: int
     ) -> Bool[Tensor, "B values"]:
-        """Patch values that may come next: their bits `first` to `stop - 1` continue the sequence,
-        and it can still end in the `remaining` bits after them."""
+        """Return which patch values may come next. Their bits `first` to `stop - 1` continue the
+        sequence, and the `remaining` bits after them suffice to end it."""
         masks = [self._mask(int(s), patch_size, first, stop, remaining) for s in self.states]
         return torch.stack(masks)
 
     def advance(self, bits: Integer[np.ndarray, "B r"]) -> None:
-        """Step over the bits that were drawn."""
+        """Move on by the drawn bits."""
         for column in bits.T:
             self.states = self.automaton.walk(self.states, column)
 

@@ -1,4 +1,4 @@
-"""Prompt in, sampled bits out, whole or as a stream of patches."""
+"""Sample bits after a prompt, as a whole or as a stream of patches."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import ConfigError, require
 from bit_transformer.inference.constraints import Constraint, decodable
 from bit_transformer.inference.predictor import Predictor
 from bit_transformer.inference.sampling import sample_patch
@@ -19,24 +19,24 @@ from bit_transformer.model.transformer import BitTransformer
 
 
 class DrawnPatch(NamedTuple):
-    """New bits and what the model had expected in their place."""
+    """The new bits of one patch, with the model's predictions."""
 
     bits: Integer[Tensor, "B r"]
-    """What was drawn, r <= P."""
+    """The drawn bits, r <= P."""
     prefix: Integer[Tensor, "B k"]
-    """Bits of the patch that were known before, k + r <= P."""
+    """Bits of the patch that were known before the draw, k + r <= P."""
     node_logits: Float[Tensor, "B nodes"]
-    """Logit of a one at each inner node of the patch, before any filter."""
+    """Log-odds of a one at each inner node of the patch, before any filter."""
 
 
 class PatchStream:
-    """Patches as they are drawn; iterate over it once."""
+    """An iterator over patches as they are drawn. Iterate over it once."""
 
     def __init__(self, drawn: Iterator[DrawnPatch], search: StopSearch | None = None) -> None:
-        self._patches = drawn if search is None else _before_the_stop(drawn, search)
+        self._patches = drawn if search is None else _cut_before_stop(drawn, search)
         self._search = search
         self.ended: Ended | None = None
-        """Why it ended; None while it goes on."""
+        """Reason for the end of the stream. None until it has ended."""
 
     def __iter__(self) -> "PatchStream":
         return self
@@ -45,13 +45,13 @@ class PatchStream:
         try:
             return next(self._patches)
         except StopIteration:
-            came = self._search is not None and self._search.found
-            self.ended = "stop" if came else "length"
+            stopped = self._search is not None and self._search.found
+            self.ended = "stop" if stopped else "length"
             raise
 
 
 class BitStream:
-    """The bits of a stream of patches; iterate over it once."""
+    """An iterator over the bits of a stream of patches. Iterate over it once."""
 
     def __init__(self, patches: PatchStream) -> None:
         self._patches = patches
@@ -64,7 +64,7 @@ class BitStream:
 
     @property
     def ended(self) -> Ended | None:
-        """Why it ended; None while it goes on."""
+        """Reason for the end of the stream. None until it has ended."""
         return self._patches.ended
 
 
@@ -78,7 +78,7 @@ def stream_bits(
     stop: Stop = (),
     first_row: int = 0,
 ) -> BitStream:
-    """The bits of `stream_patches`."""
+    """Stream the bits of `stream_patches`."""
     return BitStream(
         stream_patches(
             Predictor(network, len(prompt_bits)),
@@ -102,28 +102,26 @@ def stream_patches(
     stop: Stop = (),
     first_row: int = 0,
 ) -> PatchStream:
-    """New bits patch by patch, `max_new_bits` per sequence in all; the predictor, which has
-    read nothing so far, reads the prompt at once.
+    """Stream `max_new_bits` new bits per sequence, patch by patch. The predictor must be new; it
+    reads the prompt at the call.
 
-    Prompt and output may be of any length, see `Predictor`. The prompt may end inside a patch: only
-    patches that begin with its last bits are drawn. Parity bits are right when the model has
-    parity; `valid_utf8` keeps the text whole. Row i draws with numbers of its own, those of the
-    generator's sample `first_row + i`, however many rows there are.
+    Prompt and output may have any length, see `Predictor`. The prompt may end inside a patch: then
+    only patches that begin with its last bits are drawn. Parity bits are correct if the model has
+    parity, and `valid_utf8` keeps the text decodable. Row i uses the random numbers of the
+    generator's sample `first_row + i`, independent of the number of rows.
 
-    A single sequence ends before the first of the `stop` strings that comes among its new bytes.
-    Neither the string nor anything after it is yielded, so bits that may be the beginning of one
-    wait until that is clear.
+    A single sequence ends before the first `stop` string among its new bytes. The string and all
+    after it are never yielded, so bits that may begin a stop string wait until this is decided.
 
-    Checks its arguments at the call, before the first patch is asked for. Raises `ConfigError` when
-    no sequence of that length is decodable or a batch is to stop, `DecodeError` when the prompt
-    is not decodable; while it draws, `InvalidPredictionError` when predictions are not numbers.
+    Arguments are checked at the call. Raises `ConfigError` when no sequence of that length is
+    decodable or a batch has stop strings, and `DecodeError` when the prompt is not decodable.
+    Iteration raises `InvalidPredictionError` when predictions are NaN.
     """
-    if max_new_bits < 0:
-        raise ConfigError(f"max_new_bits must be at least 0, got {max_new_bits}")
+    require(max_new_bits >= 0, "max_new_bits", max_new_bits, "at least 0")
     strings = stop_strings(stop, valid_utf8=sampling.valid_utf8)
     if strings and len(prompt_bits) != 1:
         raise ConfigError(
-            f"a batch of {len(prompt_bits)} sequences would stop at different lengths; give one "
+            f"a batch of {len(prompt_bits)} sequences would stop at different lengths; pass one "
             "prompt at a time with stop strings"
         )
     constraint = _constraint(predictor.network, prompt_bits, max_new_bits, sampling)
@@ -136,19 +134,19 @@ def stream_patches(
     return PatchStream(drawn, search)
 
 
-def _before_the_stop(drawn: Iterator[DrawnPatch], search: StopSearch) -> Iterator[DrawnPatch]:
-    """What comes before a stop string; the last patch is cut where the string begins inside it."""
+def _cut_before_stop(drawn: Iterator[DrawnPatch], search: StopSearch) -> Iterator[DrawnPatch]:
+    """Yield the patches before a stop string. The last one is cut where the string begins."""
     waiting: deque[DrawnPatch] = deque()
-    given = 0
+    released = 0
     for patch in drawn:
         waiting.append(patch)
         search.read(patch.bits[0].tolist())
-        while waiting and given + waiting[0].bits.shape[1] <= search.safe_bits:
-            given += waiting[0].bits.shape[1]
+        while waiting and released + waiting[0].bits.shape[1] <= search.safe_bits:
+            released += waiting[0].bits.shape[1]
             yield waiting.popleft()
         if search.found:
             break
-    rest = search.safe_bits - given
+    rest = search.safe_bits - released
     if not search.found:
         yield from waiting
     elif rest:
@@ -164,8 +162,7 @@ def generate_bits(
     *,
     stop: Stop = (),
 ) -> Integer[Tensor, "B T_total"]:
-    """The prompt with `max_new_bits` new bits after it, or those before a stop string; arguments
-    and errors of `stream_bits`."""
+    """Return the prompt and its new bits. Arguments and errors are those of `stream_bits`."""
     stream = stream_bits(network, prompt_bits, max_new_bits, sampling, generator, stop=stop)
     return torch.cat((prompt_bits.to(torch.uint8).cpu(), *(bits.cpu() for bits in stream)), dim=1)
 
@@ -216,14 +213,14 @@ def _stream(
 def _allowed(
     predictor: Predictor, constraint: Constraint | None, stop: int, remaining: int
 ) -> Bool[Tensor, "B values"] | None:
-    """Patch values that begin with the bits already known and keep the sequence decodable."""
+    """Return which patch values begin with the known bits and keep the sequence decodable."""
     patch_size, known = predictor.patch_size, predictor.prefix.shape[1]
     allowed = None
     if known:
         weights = 2 ** torch.arange(known - 1, -1, -1, device=predictor.device)
-        begins = (predictor.prefix.long() * weights).sum(-1, keepdim=True)
+        prefix = (predictor.prefix.long() * weights).sum(-1, keepdim=True)
         values = torch.arange(2**patch_size, device=predictor.device)
-        allowed = (values >> (patch_size - known)) == begins
+        allowed = (values >> (patch_size - known)) == prefix
     if constraint is not None:
         decodes = constraint.allowed(patch_size, known, stop, remaining).to(predictor.device)
         allowed = decodes if allowed is None else allowed & decodes

@@ -1,8 +1,8 @@
-"""One decoding step as compiled loops, for a single sequence on a CPU.
+"""One decoding step of a single sequence on a CPU, as compiled loops.
 
-At batch 1 a step of a small network is a hundred tiny operators, and calling them costs more than
-their arithmetic. Here each branch is one compiled function over the network's own weights and
-cache, so that steps and ordinary passes may alternate.
+At batch size 1 a small network is a hundred tiny operators, and dispatching them costs more than
+their arithmetic. Here each branch is one compiled function. It works on the network's own weights
+and cache, so compiled steps and ordinary forward passes can alternate.
 """
 
 import math
@@ -25,7 +25,7 @@ from bit_transformer.native.functions import reassociated, reassociated_callee
 from bit_transformer.quantization import Int4Linear, Int8Linear
 
 _COMPILED = (nn.Linear, Int8Linear, Int4Linear, nn.Dropout)
-"""Kinds of leaves of a stack for which there is compiled code."""
+"""Leaf modules of a stack for which compiled code exists."""
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
@@ -45,7 +45,7 @@ def _multiply(matrix: Matrix, x: Vector) -> Vector:
 
 @reassociated_callee
 def _multiply_int8(matrix: np.ndarray, scale: Vector, x: Vector) -> Vector:
-    """`Int8Linear` for one row: `x` is rounded too."""
+    """Compute `Int8Linear` for one row; `x` is quantized to 8 bits too."""
     rows, columns = matrix.shape
     top = np.float32(0)
     for j in range(columns):
@@ -64,12 +64,12 @@ def _multiply_int8(matrix: np.ndarray, scale: Vector, x: Vector) -> Vector:
 
 
 Weight = tuple[np.ndarray, Vector]
-"""A matrix, and the scale of each row where it has 8 bits, else an empty array."""
+"""A matrix and the scales of its rows. The scales are empty unless the matrix is int8."""
 
 
 @reassociated_callee
 def _apply(weight: Weight, x: Vector) -> Vector:
-    """The matrix times `x`."""
+    """Multiply the weight matrix by `x`."""
     if weight[1].size:
         return _multiply_int8(weight[0], weight[1], x)
     return _multiply(weight[0], x)
@@ -86,7 +86,7 @@ def _normalized(x: Vector) -> Vector:
 
 @reassociated_callee
 def _copy(x: Vector, out: Vector) -> None:
-    """A loop: numba takes a second to compile the assignment of a slice, which checks shapes."""
+    """Copy by a loop. Numba takes a second to compile a slice assignment, which checks shapes."""
     for i in range(x.size):
         out[i] = x[i]
 
@@ -101,7 +101,7 @@ def _rotate(x: Vector, cosine: Vector, sine: Vector, out: Vector) -> None:
 
 @reassociated_callee
 def _attend(query: Vector, keys: Matrix, values: Matrix, out: Vector) -> None:
-    """The mean of the values, weighted by how well their keys fit."""
+    """Write softmax attention of one query to `out`."""
     length, width = keys.shape
     scale = np.float32(1) / np.sqrt(np.float32(width))
     weights = _multiply(keys, query)
@@ -122,7 +122,7 @@ def _attend(query: Vector, keys: Matrix, values: Matrix, out: Vector) -> None:
 
 
 @reassociated_callee
-def _remember(
+def _store(
     kv: Vector,
     head: int,
     keys: Matrix,
@@ -130,7 +130,7 @@ def _remember(
     position: int,
     rotation: tuple[Vector, Vector],
 ) -> None:
-    """Store key and value of a head; `kv` holds the keys of all heads, then their values."""
+    """Store the key and value of a head. `kv` holds the keys of all heads, then their values."""
     width = keys.shape[1]
     begin = head * width
     key = _normalized(kv[begin : begin + width])
@@ -149,21 +149,21 @@ def _attention_step(
     position: int,
     rotation: tuple[Vector, Vector],
 ) -> Vector:
-    """What attention adds to `x` (D,); keys and values are (H, capacity, K)."""
+    """Return the attention branch at `x` (D,). Keys and values are (H, capacity, K)."""
     heads, _, width = keys.shape
     qkv = _apply(project_qkv, _normalized(x))
     mixed = np.empty(heads * width, np.float32)
     for head in range(heads):
         begin = head * width
         query, out = qkv[begin : begin + width], mixed[begin : begin + width]
-        _remember(qkv[heads * width :], head, keys[head], values[head], position, rotation)
+        _store(qkv[heads * width :], head, keys[head], values[head], position, rotation)
         _rotate(_normalized(query), rotation[0], rotation[1], query)
         _attend(query, keys[head, : position + 1], values[head, : position + 1], out)
     return _apply(project_out, mixed)
 
 
 @reassociated
-def _remember_step(
+def _store_step(
     x: Vector,
     project_qkv: Weight,
     keys: np.ndarray,
@@ -171,57 +171,59 @@ def _remember_step(
     position: int,
     rotation: tuple[Vector, Vector],
 ) -> Vector:
-    """Store the keys and values by which later positions read a position that has stopped; `x` is
-    returned as it is."""
+    """Store the keys and values of a position that has exited, for later positions to read. Return
+    `x` unchanged."""
     heads = keys.shape[0]
     queries = heads * keys.shape[2]
     lower = (project_qkv[0][queries:], project_qkv[1][queries:])
     kv = _apply(lower, _normalized(x))
     for head in range(heads):
-        _remember(kv, head, keys[head], values[head], position, rotation)
+        _store(kv, head, keys[head], values[head], position, rotation)
     return x
 
 
 @reassociated
-def _feed_forward_step(x: Vector, widen: Weight, narrow: Weight) -> Vector:
-    """What the feed-forward branch adds to `x` (D,)."""
-    hidden = np.maximum(_apply(widen, _normalized(x)), np.float32(0))
-    return _apply(narrow, hidden * hidden)
+def _feed_forward_step(x: Vector, up_proj: Weight, down_proj: Weight) -> Vector:
+    """Return the feed-forward branch at `x` (D,): RMSNorm, up-projection, squared ReLU,
+    down-projection."""
+    hidden = np.maximum(_apply(up_proj, _normalized(x)), np.float32(0))
+    return _apply(down_proj, hidden * hidden)
 
 
 @dataclass(frozen=True)
 class _Position:
-    """Where in the sequence a step is."""
+    """The position of a step, with the cosines and sines of its rotary embedding."""
 
     index: int
     rotation: tuple[Vector, Vector]
 
 
 class _NativeBlock:
-    """The branches of one block over its own weights, without a copy."""
+    """The branches of one block, on the block's own weights without a copy."""
 
     def __init__(self, block: Block) -> None:
         attention, feed_forward = block.attention, block.feed_forward
         self._qkv, self._out = _weight(attention.project_qkv), _weight(attention.project_out)
-        self._widen, self._narrow = _weight(feed_forward.up_proj), _weight(feed_forward.down_proj)
+        self._up_proj = _weight(feed_forward.up_proj)
+        self._down_proj = _weight(feed_forward.down_proj)
 
     def attention(self, x: Vector, layer: LayerCache, at: _Position) -> Vector:
         stores = _stores(layer)
         return _attention_step(x, self._qkv, self._out, *stores, at.index, at.rotation)
 
-    def remember(self, x: Vector, layer: LayerCache, at: _Position) -> None:
-        _remember_step(x, self._qkv, *_stores(layer), at.index, at.rotation)
+    def store(self, x: Vector, layer: LayerCache, at: _Position) -> None:
+        _store_step(x, self._qkv, *_stores(layer), at.index, at.rotation)
 
     def feed_forward(self, x: Vector) -> Vector:
-        return _feed_forward_step(x, self._widen, self._narrow)
+        return _feed_forward_step(x, self._up_proj, self._down_proj)
 
 
 _Steps = Callable[[Vector, KVCache, _Position], Vector]
-"""One position through all blocks: (x, cache, where) -> the stream after the last."""
+"""Runs one position through all blocks: (x, cache, position) -> the residual stream."""
 
 
 class NativeStep:
-    """Reads one more patch of a single sequence; equals a forward pass up to rounding."""
+    """Reads one more patch of a single sequence. Equals a forward pass up to rounding."""
 
     def __init__(self, network: BitTransformer) -> None:
         self._network = network
@@ -230,23 +232,23 @@ class NativeStep:
             table.numpy() for table in (network.rotary.cosine, network.rotary.sine)
         )
         stack = network.stack
-        self._run: _Steps = self._plainly
+        self._run: _Steps = self._run_plain
         if isinstance(stack, ReversibleStack):
-            self._run = self._in_two_streams
+            self._run = self._run_reversible
         elif isinstance(stack, HaltingStack):
             self._units = stack.halting_weight.detach().numpy(), stack.halting_bias.tolist()
-            self._least = stack.min_log_survival
-            self._run = self._until_it_halts
+            self._min_log_survival = stack.min_log_survival
+            self._run = self._run_halting
 
     @staticmethod
     def supports(network: BitTransformer) -> bool:
-        """Whether every part of the trunk is one that is compiled here, in float32, on a CPU."""
-        linear = [module for module in network.stack.modules() if not list(module.children())]
+        """Return whether compiled code exists for all of the trunk, in float32 on a CPU."""
+        leaves = [module for module in network.stack.modules() if not list(module.children())]
         return (
             type(network.stack) in (PlainStack, ReversibleStack, HaltingStack)
             and network.attention_kernel in (full_attention, chunked_attention)
             and not network.training
-            and all(type(module) in _COMPILED for module in linear)
+            and all(type(module) in _COMPILED for module in leaves)
             and all(
                 weight.device.type == "cpu" and weight.dtype == torch.float32
                 for weight in network.parameters()
@@ -254,7 +256,7 @@ class NativeStep:
         )
 
     def __call__(self, patch: Integer[Tensor, "1 1"], cache: KVCache) -> Float[Tensor, "1 1 nodes"]:
-        """Node logits of the patch after this one; the cache must hold the start position."""
+        """Return the node logits of the next patch. The cache must hold the start position."""
         index = cache.length
         x = self._network.read_patches(patch, cache, at_start=False)[0, 0].numpy()
         x = self._run(x, cache, _Position(index, (self._cosine[index], self._sine[index])))
@@ -263,30 +265,30 @@ class NativeStep:
         logits: Tensor = self._network.head(torch.from_numpy(x)[None, None])
         return logits
 
-    def _plainly(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
+    def _run_plain(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
         for block, layer in zip(self._blocks, cache.layers, strict=True):
             x = x + block.attention(x, layer, at)
             x = x + block.feed_forward(x)
         return x
 
-    def _in_two_streams(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
+    def _run_reversible(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
         first = second = x
         for block, layer in zip(self._blocks, cache.layers, strict=True):
             first = first + block.attention(second, layer, at)
             second = second + block.feed_forward(first)
         return (first + second) * np.float32(0.5)
 
-    def _until_it_halts(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
-        log_going, (weights, biases) = 0.0, self._units
+    def _run_halting(self, x: Vector, cache: KVCache, at: _Position) -> Vector:
+        log_survival, (weights, biases) = 0.0, self._units
         for index, (block, layer) in enumerate(zip(self._blocks, cache.layers, strict=True)):
-            if log_going <= self._least:
-                block.remember(x, layer, at)
+            if log_survival <= self._min_log_survival:
+                block.store(x, layer, at)
                 continue
             x = x + block.attention(x, layer, at)
             x = x + block.feed_forward(x)
             if index < len(biases):
                 logit = float(_multiply(weights[index : index + 1], _normalized(x))[0])
-                log_going -= math.log1p(math.exp(min(logit + biases[index], 700.0)))
+                log_survival -= math.log1p(math.exp(min(logit + biases[index], 700.0)))
         return x
 
 

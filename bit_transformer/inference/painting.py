@@ -1,4 +1,4 @@
-"""A file coloured by surprisal, as one HTML page without scripts or links."""
+"""Renders a file coloured by surprisal, as one HTML page without scripts or links."""
 
 import html
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ i {{ font-style: normal; opacity: .55; }}
 {shades}
 </style></head><body>
 <h1>{name}</h1>
-<p><strong>{bits_per_byte:.3f} bits per byte</strong> over {count:,} bytes;
-windows of {window:,} bytes, {overlap:,} of them context.
+<p><strong>{bits_per_byte:.3f} bits per byte</strong> over {count:,} bytes,
+read in windows of {window:,} bytes, of which {overlap:,} are context.
 The most surprising byte has {most:.1f} bits.</p>
 <p class="scale" aria-label="Colour scale in bits per byte">{scale}</p>
 <pre>{body}</pre>
@@ -33,10 +33,8 @@ The most surprising byte has {most:.1f} bits.</p>
 
 
 def paint(data: bytes, score: Score, *, name: str) -> str:
-    """The page: each character has the colour of its mean surprisal per byte, its title the bits.
-
-    Bytes that are no UTF-8 are shown as their hexadecimal value.
-    """
+    """Return the HTML page. The colour of a character is its mean surprisal per byte, and its title
+    gives its bits. Bytes that are not valid UTF-8 are shown in hexadecimal."""
     edges = np.linspace(0, _TOP_BITS, _BINS + 1)
     shades = "\n".join(
         f".s{i} {{ background: hsl(var(--hot) / {i / _BINS * 0.9:.2f}); }}" for i in range(_BINS)
@@ -56,7 +54,7 @@ def paint(data: bytes, score: Score, *, name: str) -> str:
 
 
 def _spans(data: bytes, surprisal: Float[np.ndarray, " n"]) -> Iterator[str]:
-    """One span per character."""
+    """Yield one HTML span per character."""
     for text, start, stop in _characters(data):
         bits = float(surprisal[start:stop].sum())
         shade = min(int(bits / (stop - start) / _TOP_BITS * _BINS), _BINS - 1)
@@ -65,7 +63,7 @@ def _spans(data: bytes, surprisal: Float[np.ndarray, " n"]) -> Iterator[str]:
 
 
 def _characters(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """(what to show, first byte, end) of each character, in hexadecimal for a byte of none."""
+    """Yield (shown text, first byte, end) of each character and of each byte outside UTF-8."""
     position = 0
     while position < len(data):
         length = _character_length(data, position)
@@ -77,7 +75,7 @@ def _characters(data: bytes) -> Iterator[tuple[str, int, int]]:
 
 
 def _character_length(data: bytes, position: int) -> int:
-    """Bytes of the UTF-8 character at `position`, 0 when there is none."""
+    """Return the length in bytes of the UTF-8 character at `position`, 0 if it is invalid."""
     for length in range(1, 5):
         try:
             data[position : position + length].decode()

@@ -1,4 +1,4 @@
-"""Reads bits and knows the odds of the next ones: the one path below generate and score."""
+"""Reads bits and predicts the next ones. Generation, scoring and metrics all use this predictor."""
 
 import math
 
@@ -12,14 +12,14 @@ from bit_transformer.model.bit_tree import patch_values, path_logits
 from bit_transformer.model.transformer import BitTransformer
 
 _PATCHES_AT_ONCE = 1024
-"""Of one call of `read`: their node logits, 2**P numbers each, are held at the same time."""
+"""Patches per forward pass. It bounds the memory of node logits, 2**P numbers per patch."""
 
 
 def log2_likelihood(
     logits: Float[Tensor, "B T"], bits: Integer[Tensor, "B T"]
 ) -> Float[Tensor, "B T"]:
-    """log2 of the probability that each bit had, from its log-odds of being one; of 16-bit logits
-    in float32."""
+    """Return log2 of each bit's probability, given its log-odds of being a one. 16-bit logits are
+    converted to float32."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nats = functional.binary_cross_entropy_with_logits(
         logits, bits.to(logits.dtype), reduction="none"
@@ -28,12 +28,11 @@ def log2_likelihood(
 
 
 class Predictor:
-    """A batch of sequences being read by a network, any number of bits at a time.
+    """Reads a batch of sequences with a network, any number of bits at a time.
 
-    Reading a patch costs one trunk position, and a sequence may be of any length in constant
-    memory: where attention is chunked the next chunk begins; otherwise, when the context is full,
-    the predictor starts over from the newest half of it. How the bits are cut into calls of `read`
-    changes nothing but rounding.
+    Reading a patch costs one trunk position. Sequences of any length take constant memory: with
+    chunked attention the next chunk begins, otherwise a full context restarts from its newest half.
+    The division of the bits into calls of `read` changes results only by rounding.
     """
 
     def __init__(self, network: BitTransformer, batch_size: int = 1) -> None:
@@ -43,14 +42,14 @@ class Predictor:
         self.prefix: Integer[Tensor, "B r"] = torch.zeros(
             batch_size, 0, dtype=torch.uint8, device=self.device
         )
-        """The bits read of the current, unfinished patch; r < P."""
+        """The bits read so far of the current patch, r < P."""
         self._slides = network.config.chunk_size is not None
         self._read_patches: list[Tensor] = []
         native = batch_size == 1 and NativeStep.supports(network)
         self._native_step = NativeStep(network) if native else None
         nothing = torch.zeros(batch_size, 0, dtype=torch.int64, device=self.device)
         self.node_logits: Float[Tensor, "B nodes"] = self._begin(nothing)
-        """Logit of a one at each inner node of the current patch; entry 0 is meaningless."""
+        """Log-odds of a one at each inner node of the current patch. Entry 0 is unused."""
 
     @torch.inference_mode()
     def _begin(self, patches: Tensor) -> Tensor:
@@ -61,10 +60,10 @@ class Predictor:
 
     @torch.inference_mode()
     def push(self, patches: Integer[Tensor, "B N"]) -> Float[Tensor, "B N nodes"]:
-        """Read whole patch values, at least one a sequence, and return the node logits after each;
-        the current patch must be empty."""
+        """Read whole patch values, at least one per sequence. Return the node logits after each.
+        The current patch must be empty."""
         assert self.prefix.shape[1] == 0, "push() reads whole patches; finish this one with read()"
-        # Cut as `read` cuts: the same stretches round in the same way.
+        # The same stretches as in `read`, so that both round in the same way.
         stretches = torch.split(patches, _PATCHES_AT_ONCE, dim=1)
         after = torch.cat([self._advance(stretch) for stretch in stretches], dim=1)
         self.node_logits = after[:, -1]
@@ -72,15 +71,15 @@ class Predictor:
 
     @torch.inference_mode()
     def select(self, rows: Integer[Tensor, " B"]) -> None:
-        """Go on with these sequences in place of those read so far, some more than once, some no
-        more; there are as many as before."""
+        """Replace the sequences by a selection of them, as beam search does. Rows may repeat, and
+        the batch size stays the same."""
         self._cache.select(rows)
         self._read_patches = [patches[rows] for patches in self._read_patches]
         self.node_logits, self.prefix = self.node_logits[rows], self.prefix[rows]
 
     @torch.inference_mode()
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        """Read bits; return log2 of the probability that each had, given all read before it."""
+        """Read bits and return log2 of the probability of each, given all bits before it."""
         stretches = torch.split(bits, _PATCHES_AT_ONCE * self.patch_size, dim=1)
         pieces = [self._read(stretch) for stretch in stretches]
         return torch.cat(pieces, dim=1)
@@ -98,7 +97,7 @@ class Predictor:
         return log2_likelihood(logits.flatten(1)[:, known:length], joined[:, known:])
 
     def _advance(self, patches: Tensor) -> Tensor:
-        """Run the trunk over whole patches; node logits after each, (B, N, nodes)."""
+        """Run the trunk over whole patches and return the node logits after each, (B, N, nodes)."""
         parts = []
         while patches.shape[1]:
             if self._cache.room == 0:
@@ -118,7 +117,7 @@ class Predictor:
         return logits
 
     def _make_room(self) -> None:
-        """Begin the next chunk, or start over from the newest half of the context."""
+        """Begin the next chunk, or restart from the newest half of the context."""
         if self._slides:
             self._cache.slide(self.network.rotary)
             return

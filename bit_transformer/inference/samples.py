@@ -1,4 +1,4 @@
-"""Continuations of a prompt in bytes, each the same however many are asked for."""
+"""Continuations of a prompt in bytes. A sample does not depend on the number of samples."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Sample:
     content: bytes
     """The new bytes."""
     ended: Ended
-    """Why there are no more."""
+    """Why generation ended."""
 
 
 def in_bytes(pieces: Iterable[UInt8[np.ndarray, " _"]], *, parity: bool) -> Iterator[bytes]:
-    """The whole bytes of bits that come in pieces, as soon as each is there."""
+    """Convert pieces of bits to bytes. Each byte is yielded as soon as it is complete."""
     pending, width = np.zeros(0, np.uint8), bits_per_symbol(parity)
     for bits in pieces:
         pending = np.concatenate((pending, bits))
@@ -47,11 +47,11 @@ def draw_samples(
     samples: int = 1,
     stop: Stop = (),
 ) -> Iterator[Sample]:
-    """Continuations of `prompt`, one after the other.
+    """Yield continuations of `prompt`, one after the other.
 
-    Sample i depends on the seed and on i alone, to the last bit: they are not drawn as a batch,
-    whose sums would be rounded otherwise. Raises `ConfigError` for fewer than one sample or a seed
-    outside its limits, and what `stream_patches` does.
+    Sample i depends only on the seed and on i, to the last bit. The samples are therefore not drawn
+    as a batch, because sums in a batch are rounded differently. Raises `ConfigError` for fewer than
+    one sample or byte or a seed outside its limits, and the errors of `stream_patches`.
     """
     if samples < 1 or new_bytes < 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""From node logits to a distribution over whole patches, and draws from it."""
+"""The distribution over whole patches that node logits describe, and draws from it."""
 
 import functools
 
@@ -19,18 +19,17 @@ _GOLDEN, _MIX_1, _MIX_2 = (
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator on the CPU; `ConfigError` for a seed outside its limits."""
+    """Return a seeded generator on the CPU. Raises `ConfigError` for a seed outside its limits."""
     return torch.Generator().manual_seed(require_seed(seed))
 
 
 def uniform_numbers(
     rows: int, generator: torch.Generator | None, first_row: int, device: torch.device
 ) -> Float[Tensor, " B"]:
-    """One number in [0, 1) a row, float64: the generator's for row 0, and for row i one that is
-    made of it and i.
+    """Return one float64 number in [0, 1) per row, using a single number from the generator.
 
-    So each row has a source of its own: what it is given does not depend on how many rows there
-    are. `first_row` is the index of the first. One number is drawn from the generator.
+    Row 0 gets that number, and row i gets a hash of it and i (splitmix64). A row's number therefore
+    does not depend on the number of rows. `first_row` is the index of the first row.
     """
     where = device if generator is None else generator.device
     own = torch.rand(1, dtype=torch.float64, device=where, generator=generator)
@@ -46,7 +45,7 @@ def uniform_numbers(
 
 
 def _shifted(values: Tensor, places: int) -> Tensor:
-    """Right shift of integers taken as unsigned."""
+    """Shift integers to the right as if they were unsigned."""
     return (values >> places) & ((1 << (64 - places)) - 1)
 
 
@@ -57,13 +56,13 @@ def sample_patch(
     generator: torch.Generator | None = None,
     first_row: int = 0,
 ) -> Integer[Tensor, "B 1"]:
-    """One patch value per row; `allowed` must leave at least one value in each row.
+    """Draw one patch value per row. `allowed` must leave at least one value in each row.
 
-    What is neither filtered nor constrained is drawn by walking down the tree, P decisions a patch;
-    otherwise the distribution over whole patches is built. Both invert the same distribution
-    function with the same random number, see `uniform_numbers`.
+    Without filters and constraints the draw walks down the tree, which takes P decisions. Otherwise
+    the distribution over all 2**P values is built. Both invert the same cumulative distribution at
+    the same random number, see `uniform_numbers`.
 
-    Raises `InvalidPredictionError` when the logits are not numbers.
+    Raises `InvalidPredictionError` when logits are NaN.
     """
     if config.filters or allowed is not None or node_logits.device.type != "cpu":
         scores = patch_log_probabilities(node_logits)
@@ -71,21 +70,21 @@ def sample_patch(
     uniform = uniform_numbers(len(node_logits), generator, first_row, node_logits.device)
     patches = np.empty((len(node_logits), 1), np.int64)
     if not _walk(node_logits.detach().float().numpy(), uniform.numpy(), patches):
-        raise _not_numbers()
+        raise _invalid_predictions()
     return torch.from_numpy(patches)
 
 
-def _not_numbers() -> InvalidPredictionError:
+def _invalid_predictions() -> InvalidPredictionError:
     return InvalidPredictionError(
-        "the predictions of the next patch are not numbers; the model's weights are damaged: load "
-        "a good checkpoint"
+        "the predictions of the next patch are NaN or exclude every allowed value; the model's "
+        "weights are damaged: load a good checkpoint"
     )
 
 
 @compiled
 def _walk(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> bool:
-    """Invert each row's distribution function at its number in [0, 1), one bit after the other;
-    whether all that was met on the way are numbers."""
+    """Invert each row's cumulative distribution at its number in [0, 1), bit by bit. Return False
+    when a probability on the path is NaN."""
     for row in range(len(node_logits)):
         node, rest = 1, uniform[row]
         while node < node_logits.shape[1]:
@@ -102,7 +101,7 @@ def _walk(node_logits: np.ndarray, uniform: np.ndarray, patches: np.ndarray) -> 
 
 @functools.lru_cache(maxsize=32)
 def _decision_indices(patch_size: int, device: torch.device) -> Integer[Tensor, "values P"]:
-    """For each patch value, its decisions as indices into (all nodes' zeros, all nodes' ones)."""
+    """Return each patch value's decisions as indices into (all nodes' zeros, all nodes' ones)."""
     values = torch.arange(2**patch_size, device=device)[:, None]
     depths = torch.arange(patch_size, device=device)
     nodes = (values >> (patch_size - depths)) + (1 << depths)
@@ -111,7 +110,7 @@ def _decision_indices(patch_size: int, device: torch.device) -> Integer[Tensor, 
 
 
 def patch_log_probabilities(node_logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "B values"]:
-    """Natural log-probability of each patch value: the sum of the decisions on its path."""
+    """Return the natural log-probability of each patch value: the sum over its path's decisions."""
     patch_size = node_logits.shape[-1].bit_length() - 1
     logits = node_logits.to(torch.promote_types(node_logits.dtype, torch.float32))
     both = functional.logsigmoid(torch.cat((-logits, logits), dim=-1))
@@ -125,37 +124,37 @@ def draw_patch(
     generator: torch.Generator | None = None,
     first_row: int = 0,
 ) -> Integer[Tensor, "B 1"]:
-    """One patch value per row; `allowed` must leave at least one value in each row.
+    """Draw one patch value per row. `allowed` must leave at least one value in each row.
 
-    Raises `InvalidPredictionError` when the log-probabilities are not numbers, or nothing that is
-    allowed has a probability above 0.
+    Raises `InvalidPredictionError` when log-probabilities are NaN or no allowed value has a
+    probability above 0.
     """
     scores = log_probabilities
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
     top = scores.amax(-1, keepdim=True)
     if not bool(top.isfinite().all()):
-        raise _not_numbers()
+        raise _invalid_predictions()
     if config.temperature == 0:
         return scores.argmax(-1, keepdim=True)
-    # Relative to the best and in float64: no temperature above 0 makes NaN of the best one's 0.
+    # The best score is shifted to 0 and divided in float64, so tiny temperatures give no NaN.
     probabilities = ((scores - top).double() / config.temperature).softmax(-1)
     uniform = uniform_numbers(len(scores), generator, first_row, scores.device)
     return _draw(_filter(probabilities, config), uniform)
 
 
 def _draw(probabilities: Float[Tensor, "B values"], uniform: Float[Tensor, " B"]) -> Tensor:
-    """Invert the distribution function: one random number a row, where `multinomial` needs one a
-    value. Entries of probability zero are never drawn."""
+    """Invert the cumulative distribution. This takes one random number per row, where `multinomial`
+    takes one per value. Values of probability zero are never drawn."""
     cumulative = probabilities.cumsum(-1)
     return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
 
 
 def _filter(probabilities: Tensor, config: SamplingConfig) -> Tensor:
-    """Zero what the filters drop; the sum is then below one."""
+    """Set the probabilities of dropped values to zero, without normalising the rest."""
     if config.top_k is not None and config.top_k < probabilities.shape[-1]:
-        least = probabilities.topk(config.top_k, dim=-1).values[:, -1:]
-        probabilities = probabilities.masked_fill(probabilities < least, 0)
+        lowest = probabilities.topk(config.top_k, dim=-1).values[:, -1:]
+        probabilities = probabilities.masked_fill(probabilities < lowest, 0)
     if config.top_p is not None and config.top_p < 1:
         ranked, order = (probabilities / probabilities.sum(-1, keepdim=True)).sort(
             dim=-1, descending=True
@@ -164,6 +163,6 @@ def _filter(probabilities: Tensor, config: SamplingConfig) -> Tensor:
         ranked = ranked.masked_fill(beyond, 0)
         probabilities = torch.zeros_like(ranked).scatter(-1, order, ranked)
     if config.min_p is not None:
-        least = config.min_p * probabilities.amax(-1, keepdim=True)
-        probabilities = probabilities.masked_fill(probabilities < least, 0)
+        lowest = config.min_p * probabilities.amax(-1, keepdim=True)
+        probabilities = probabilities.masked_fill(probabilities < lowest, 0)
     return probabilities

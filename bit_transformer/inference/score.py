@@ -17,18 +17,18 @@ _WINDOWS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Score:
-    """What a model thinks of some data, every byte counted, the first included."""
+    """The surprisal of some data under a model. Every byte counts, including the first."""
 
     surprisal: Float[np.ndarray, " bytes"]
-    """Bits of information in each byte, given what the model had read before it."""
+    """Bits of information in each byte, given the bytes that its window holds before it."""
     window_bytes: int
-    """Length of the windows that were read."""
+    """Length of the scoring windows."""
     overlap_bytes: int
-    """Bytes of context that each window but the first begins with, read but not counted."""
+    """Bytes at the start of each window but the first that are context and are not counted."""
 
     @property
     def bits_per_byte(self) -> float:
-        """Mean surprisal: the length of the data under the model over its length in bytes."""
+        """Mean surprisal, in bits per byte: the code length under the model per byte of data."""
         return float(self.surprisal.mean(dtype=np.float64))
 
 
@@ -39,14 +39,13 @@ def score_bytes(
     window_bytes: int | None = None,
     overlap_bytes: int | None = None,
 ) -> Score:
-    """Surprisal of each byte of `data`, read in windows that overlap.
+    """Score each byte of `data` in overlapping windows.
 
-    By default windows fill the context and overlap by half, so that every byte after the
-    first window has at least half a context before it. With no overlap each window starts cold.
+    By default windows fill the context and overlap by half, so every byte after the first window
+    has at least half a context before it. Without overlap every window starts without context.
 
-    Raises `SourceError` for no data, `ConfigError` for windows that do not fit the context,
-    `InvalidBitsError` for what is no bytes, and `InvalidPredictionError` for a network whose
-    predictions are NaN.
+    Raises `SourceError` for empty data, `ConfigError` for windows that do not fit the context,
+    `InvalidBitsError` for anything but bytes, and `InvalidPredictionError` for NaN predictions.
     """
     values = as_bytes(data)
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
@@ -63,16 +62,16 @@ def stream_surprisal(
     window_bytes: int | None = None,
     overlap_bytes: int | None = None,
 ) -> Iterator[Float[np.ndarray, " _"]]:
-    """The surprisal of `score_bytes`, in stretches and in constant memory, of data that comes in
-    pieces of any size. Raises `ConfigError` for windows that do not fit the context."""
+    """Yield the surprisal of `score_bytes` in stretches and in constant memory, for data that comes
+    in pieces of any size. Raises `ConfigError` for windows that do not fit the context."""
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
-    taken = _WINDOWS_AT_ONCE * (window - overlap)
+    stride = _WINDOWS_AT_ONCE * (window - overlap)
     held, first = np.zeros(0, np.uint8), True
     for piece in pieces:
         held = np.concatenate((held, piece)) if len(held) else np.asarray(piece)
-        while len(held) >= taken + overlap:
-            yield _surprisal(network, held[: taken + overlap], window, overlap, cold=first)
-            held, first = held[taken:], False
+        while len(held) >= stride + overlap:
+            yield _surprisal(network, held[: stride + overlap], window, overlap, cold=first)
+            held, first = held[stride:], False
     if len(held) > (0 if first else overlap):
         yield _surprisal(network, held, window, overlap, cold=first)
 
@@ -85,7 +84,7 @@ def _surprisal(
     *,
     cold: bool,
 ) -> Float[np.ndarray, " counted"]:
-    """Of each byte but the overlap that values begin with, which counts when they begin `cold`."""
+    """Return the surprisal of all bytes but the overlap at the start, or of all when `cold`."""
     surprisal = np.empty(len(values), dtype=np.float32)
     starts = np.arange(0, max(1, len(values) - overlap), window - overlap)
     whole = starts[starts + window <= len(values)]
@@ -105,14 +104,14 @@ def _surprisal(
 def scoring_window(
     network: BitTransformer, window_bytes: int | None, overlap_bytes: int | None
 ) -> tuple[int, int]:
-    """Bytes per window and of overlap, by default a context and half of it; `ConfigError` where
-    they do not fit."""
+    """Return window and overlap in bytes. The default is one context and half a window. Raises
+    `ConfigError` where they do not fit the context."""
     config = network.config
-    most = config.max_seq_len // config.bits_per_byte
-    window = most if window_bytes is None else window_bytes
+    limit = config.max_seq_len // config.bits_per_byte
+    window = limit if window_bytes is None else window_bytes
     overlap = window // 2 if overlap_bytes is None else overlap_bytes
-    if not 1 <= window <= most:
-        raise ConfigError(f"a window must have 1 to {most} bytes to fit the context, got {window}")
+    if not 1 <= window <= limit:
+        raise ConfigError(f"a window must have 1 to {limit} bytes to fit the context, got {window}")
     if not 0 <= overlap < window:
         raise ConfigError(f"the overlap must be in [0, {window}) bytes, got {overlap}")
     return window, overlap

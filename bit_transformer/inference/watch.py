@@ -1,4 +1,4 @@
-"""Generation as a glass box: each new bit with the odds it had, and readings of where it leads."""
+"""Generation as a glass box: every new bit with its probability, and the metrics of the text."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.native.functions import compiled
-from bit_transformer.telemetry.stream import WINDOW_BITS, Readings, StreamTelemetry
+from bit_transformer.telemetry.stream import WINDOW_BITS, StreamMetrics, StreamTelemetry
 from bit_transformer.telemetry.universal_code import code_lengths
 
 _ROWS_AT_ONCE = 32
@@ -26,23 +26,23 @@ _ROWS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class WatchedStretch:
-    """One or more consecutive patches of a single sequence, and what is known about them."""
+    """One or more consecutive patches of a single sequence, with probabilities and metrics."""
 
     bits: UInt8[np.ndarray, " n"]
     """The new bits."""
     p_ones: Float[np.ndarray, " n"]
-    """Probability of a one that the model gave each, before any filter."""
-    readings: Readings
-    """K, C, S, T and surprisal, one value per patch that was completed."""
+    """The model's probability of a one for each bit, before any filter."""
+    readings: StreamMetrics
+    """The metrics after each completed patch."""
     _drawn: tuple[DrawnPatch, ...] = field(repr=False)
 
     @property
     def surprisal(self) -> Float[np.ndarray, " n"]:
-        """Bits of information in each bit."""
+        """Surprisal of each bit under the model, in bits."""
         return code_lengths(self.p_ones, self.bits)
 
     def alternatives(self, count: int = 3) -> list[list[tuple[int, float]]]:
-        """For each patch the `count` likeliest values and their probabilities, best first."""
+        """Return the `count` likeliest values of each patch with probabilities, best first."""
         found = []
         for patch in self._drawn:
             p = patch_log_probabilities(patch.node_logits)[0].exp()
@@ -52,16 +52,16 @@ class WatchedStretch:
 
 
 class Watch:
-    """One sequence being generated: iterate over it once for its stretches."""
+    """An iterator over the stretches of one generated sequence. Iterate over it once."""
 
     def __init__(
         self,
-        prompt_readings: Readings,
+        prompt_metrics: StreamMetrics,
         stretches: Iterator[WatchedStretch],
         drawn: PatchStream | None = None,
     ) -> None:
-        self.prompt_readings = prompt_readings
-        """Readings of the prompt, one value per whole patch."""
+        self.prompt_metrics = prompt_metrics
+        """Metrics of the prompt, one value per whole patch."""
         self._stretches, self._drawn = stretches, drawn
 
     def __iter__(self) -> Iterator[WatchedStretch]:
@@ -69,7 +69,7 @@ class Watch:
 
     @property
     def ended(self) -> Ended | None:
-        """Why generation ended; None while it goes on."""
+        """Reason for the end of generation. None until it has ended."""
         return None if self._drawn is None else self._drawn.ended
 
 
@@ -84,46 +84,45 @@ def watch(
     window_bits: int = WINDOW_BITS,
     stop: Stop = (),
 ) -> Watch:
-    """Generate one sequence, observed, in stretches of `patches_at_once` patches; a stop string is
-    never seen.
+    """Generate one sequence in stretches of `patches_at_once` patches, with metrics.
 
-    The same bits as `stream_bits` draws from the same generator. Longer stretches cost less
-    (`benchmarks/bench_telemetry.py`). Raises what `stream_patches` does, and `ConfigError`
-    for a batch of prompts.
+    The bits equal those of `stream_bits` with the same generator. Longer stretches cost less
+    (`benchmarks/bench_telemetry.py`). Raises the errors of `stream_patches`, and `ConfigError` for
+    a batch of prompts.
     """
     if len(prompt_bits) != 1:
         raise ConfigError(
-            f"one sequence can be watched at a time, got {len(prompt_bits)}; call it once for each"
+            f"watch takes one sequence, got {len(prompt_bits)}; call it once for each"
         )
     config = network.config
-    predictor = _Listening(network)
+    predictor = _PromptRecorder(network)
     drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator, stop=stop)
     telemetry = StreamTelemetry(
         patch_size=config.patch_size, symbol_bits=config.bits_per_byte, window_bits=window_bits
     )
     prompt = prompt_bits[0].cpu().numpy().astype(np.uint8)
-    of_prompt = telemetry.read(prompt, likelihood_logits(prompt, predictor.first_likelihood))
+    prompt_metrics = telemetry.read(prompt, likelihood_logits(prompt, predictor.prompt_likelihood))
     stretches = _stretches(drawn, telemetry, config.patch_size, patches_at_once)
-    return Watch(of_prompt, stretches, drawn)
+    return Watch(prompt_metrics, stretches, drawn)
 
 
-class _Listening(Predictor):
-    """A predictor that keeps the likelihood of the first bits it reads: the prompt's."""
+class _PromptRecorder(Predictor):
+    """A predictor that records the likelihood of the first bits it reads: the prompt."""
 
-    first_likelihood: Float[np.ndarray, " T"] = np.zeros(0)
-    _heard = False
+    prompt_likelihood: Float[np.ndarray, " T"] = np.zeros(0)
+    _recorded = False
 
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         found = super().read(bits)
-        if not self._heard:
-            self.first_likelihood, self._heard = found[0].cpu().double().numpy(), True
+        if not self._recorded:
+            self.prompt_likelihood, self._recorded = found[0].cpu().double().numpy(), True
         return found
 
 
 def bit_readings(
     network: BitTransformer, bits: Integer[Tensor, "B T"], *, window_bits: int = WINDOW_BITS
-) -> list[Readings]:
-    """Readings of finished sequences, the same ones that `watch` gives while they grow."""
+) -> list[StreamMetrics]:
+    """Return the metrics of finished sequences. They equal those of `watch` during generation."""
     config = network.config
     predictor = Predictor(network, len(bits))
     likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
@@ -137,9 +136,9 @@ def bit_readings(
 
 def byte_readings(
     network: BitTransformer, rows: UInt8[np.ndarray, "B n"], *, window_bits: int = WINDOW_BITS
-) -> list[Readings]:
-    """`bit_readings` of sequences of n bytes, a few at a time."""
-    found: list[Readings] = []
+) -> list[StreamMetrics]:
+    """Return the metrics of sequences of n bytes, computed a few sequences at a time."""
+    found: list[StreamMetrics] = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]
         bits = torch.from_numpy(unpack_bytes(part, parity=network.config.parity))
@@ -150,7 +149,7 @@ def byte_readings(
 def likelihood_logits(
     bits: Integer[np.ndarray, " T"], log2_likelihood: Float[np.ndarray, " T"]
 ) -> Float[np.ndarray, " T"]:
-    """Log-odds of a one, from the log2 of the probability that each bit had."""
+    """Convert log2 of each bit's probability to the log-odds of a one."""
     nats = np.asarray(log2_likelihood, np.float64) * math.log(2)
     with np.errstate(divide="ignore"):
         odds = nats - np.log(-np.expm1(nats))
@@ -186,7 +185,7 @@ def _observe(
 def _path_odds(
     nodes: np.ndarray, prefix: np.ndarray, new: np.ndarray, patch_size: int, odds: np.ndarray
 ) -> None:
-    """Logit of a one that each new bit had; the first patch began with `prefix`."""
+    """Write each new bit's log-odds of a one to `odds`. The first patch begins with `prefix`."""
     node = 1
     for bit in prefix:
         node = 2 * node + bit

@@ -1,9 +1,10 @@
-"""What is held back, and who decides.
+"""The safety gate: metrics of generated text, floors, and human review.
 
-policy    readings and floors to a verdict with reasons, a pure function
-density   how familiar readings are, taken together
-gate      smoothed readings judged against floors that can be measured
-guard     streaming generation that is cut at the first bad stretch
-sampling  whole outputs: refused, tried again, or put before a human
-review    the queue in which a human decides, on disk
+policy       compares metrics with floors and returns a verdict with reasons
+density      familiarity F: how common a combination of metrics is in good data
+gate         smoothed metrics compared with calibrated floors
+calibration  floors from a model's own held-out data
+guard        streaming generation that ends at the first stretch the gate refuses
+sampling     whole outputs: refused, sampled again, or put into the review queue
+review       a queue on disk in which a human approves or rejects output
 """

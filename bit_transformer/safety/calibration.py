@@ -1,4 +1,4 @@
-"""A gate's floors from held-out data of the model it will guard."""
+"""Calibrates a gate on held-out data of the model that it will guard."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,17 +9,17 @@ from bit_transformer.errors import ConfigError, MissingExtraError
 from bit_transformer.inference.watch import byte_readings
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.telemetry.stream import Readings
+from bit_transformer.telemetry.stream import StreamMetrics
 
 FALSE_ALARM_RATE = 0.005
-"""Share of good windows that a calibrated gate may hold back."""
+"""Default share of good windows that a calibrated gate may refuse."""
 _JUDGED_WITHOUT_DENSITY = ("c", "s", "t")
 
 
 def gate_windows(
     network: BitTransformer, regions: Iterable[UInt8[np.ndarray, " n"]], limit: int
 ) -> UInt8[np.ndarray, "count window"]:
-    """Up to `limit` stretches of data as long as the context, spread over the regions.
+    """Return up to `limit` windows of one context length each, spread evenly over the regions.
 
     The first half of a window counts as its prompt.
     """
@@ -36,26 +36,25 @@ def calibrate_gate(
     windows: UInt8[np.ndarray, "count window"],
     false_alarm_rate: float = FALSE_ALARM_RATE,
 ) -> SafetyGate:
-    """The gate that holds back that share of windows such as these; of few windows, a share that
-    its `calibration` gives a wider bound for.
+    """Return a gate that refuses this share of windows such as these.
 
-    Raises `ConfigError` for fewer windows than `fewest_windows`. Where scikit-learn is missing,
-    floors are those of C, S and T alone.
+    The fewer the windows, the wider the bound in the gate's `calibration`. Without scikit-learn the
+    gate has floors of C, S and T. Raises `ConfigError` for fewer windows than `fewest_windows`.
     """
     prompt = prompt_patches(network, windows)
     return gate_of_readings(byte_readings(network, windows), prompt, false_alarm_rate)
 
 
 def gate_of_readings(
-    readings: Sequence[Readings], prompt: int, false_alarm_rate: float = FALSE_ALARM_RATE
+    metrics: Sequence[StreamMetrics], prompt: int, false_alarm_rate: float = FALSE_ALARM_RATE
 ) -> SafetyGate:
-    """`calibrate_gate` of windows that were read already, `prompt` patches of which count as their
-    prompt; raises what that does."""
+    """Do what `calibrate_gate` does for windows whose metrics are known. The first `prompt` patches
+    of each count as its prompt."""
     try:
-        return SafetyGate.calibrate(readings, false_alarm_rate, prompt_patches=prompt)
+        return SafetyGate.calibrate(metrics, false_alarm_rate, prompt_patches=prompt)
     except MissingExtraError:
         return SafetyGate.calibrate(
-            readings, false_alarm_rate, prompt_patches=prompt, judged=_JUDGED_WITHOUT_DENSITY
+            metrics, false_alarm_rate, prompt_patches=prompt, judged=_JUDGED_WITHOUT_DENSITY
         )
 
 
@@ -64,23 +63,23 @@ def passing_shares(
     windows: UInt8[np.ndarray, "count window"],
     gates: Sequence[SafetyGate],
 ) -> list[float]:
-    """Share of windows that each gate lets pass, their first halves not judged."""
+    """Return the share of windows that each gate passes, judging only their second halves."""
     if not len(windows):
-        raise ConfigError("there is no whole window to judge; give more data")
+        raise ConfigError("the data is shorter than one window; give more data")
     prompt = prompt_patches(network, windows)
-    # Reading is the slow part: once for all gates that look at the same window.
-    readings = {
+    # Metrics are slow to compute, so gates with the same window length share them.
+    metrics = {
         bits: byte_readings(network, windows, window_bits=bits)
         for bits in {gate.window_bits for gate in gates}
     }
     passed = [
-        [gate.judge(one, prompt_patches=prompt).passed for one in readings[gate.window_bits]]
+        [gate.judge(one, prompt_patches=prompt).passed for one in metrics[gate.window_bits]]
         for gate in gates
     ]
     return [float(np.mean(row)) for row in passed]
 
 
 def prompt_patches(network: BitTransformer, windows: UInt8[np.ndarray, "count window"]) -> int:
-    """Patches in the half of a window that is its prompt."""
+    """Return the number of patches in the half of a window that counts as its prompt."""
     bits = windows.shape[1] // 2 * network.config.bits_per_byte
     return bits // network.config.patch_size

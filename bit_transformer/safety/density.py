@@ -1,9 +1,8 @@
-"""How familiar a set of readings is, taken together.
+"""Familiarity F: how common a combination of metrics is in good data.
 
-A loop in prose and a row of zeros in a program may have the same C; what gives the loop away is
-that such a C does not go with such a K and T. Each kind of good data is a cloud in the space of the
-readings, and a mixture of Gaussians describes the clouds without being told the kinds. Familiarity
-F is the share of good readings that are less likely than the ones at hand.
+A loop in prose and a row of zeros in a program can have the same C. The loop is recognised because
+such a C does not occur together with its K and T. Each kind of good data forms a cluster in the
+space of the metrics, and a mixture of Gaussians finds these clusters without labels.
 """
 
 import math
@@ -17,21 +16,21 @@ from bit_transformer.errors import ConfigError
 from bit_transformer.extras import import_extra
 
 INPUTS = ("k", "c", "t", "u")
-"""Readings that familiarity is of. S is none of them: with it the gate caught fewer degenerate
-windows (`docs/log.md`), for what S knows is in T and U."""
-_SHARES = (np.arange(200) + 0.5) / 200
-"""Shares of good readings at which their density is remembered."""
+"""The metrics that F combines. With S the gate caught fewer degenerate windows (`docs/log.md`),
+because T and U already contain what S adds."""
+_RANKS = (np.arange(200) + 0.5) / 200
+"""Ranks at which the quantiles of the density over good data are stored."""
 _COMPONENTS = 16
 _FIT_ROWS = 30_000
-_LEAST = -600.0
-"""Bound of the exponent below the least likely rank: familiarity stays above zero."""
+_MIN_EXPONENT = -600.0
+"""Bound of the exponent below the lowest quantile, which keeps F above zero."""
 
 
-class ReadingDensity:
-    """A mixture of Gaussians over transformed readings, and how it ranks good ones."""
+class MetricDensity:
+    """A mixture of Gaussians over transformed metrics, with its quantiles over good data."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        """Of what `to_dict` gave; raises `ConfigError` for anything else."""
+        """Rebuild a density from `to_dict`. Raises `ConfigError` for anything else."""
         try:
             self.inputs = tuple(parameters["inputs"])
             self._transforms = [_TRANSFORMS[name] for name in self.inputs]
@@ -40,19 +39,21 @@ class ReadingDensity:
                 raise ValueError(f"means of shape {arrays['means'].shape} for {self.inputs}")
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"these are no parameters of a reading density ({error}); calibrate the gate anew"
+                f"invalid parameters of a metric density ({error}); calibrate the gate again"
             ) from error
         self._mean, self._scale = arrays["mean"], arrays["scale"]
         self._log_weights, self._means = np.log(arrays["weights"]), arrays["means"]
-        self._factors, self._ranks = arrays["factors"], arrays["ranks"]
+        self._factors, self._quantiles = arrays["factors"], arrays["ranks"]
         self._parameters = arrays
 
     @classmethod
     def fit(
         cls, rows: Float[np.ndarray, "n inputs"], *, components: int = _COMPONENTS, seed: int = 0
-    ) -> "ReadingDensity":
-        """The density of good readings, a row each with the columns `INPUTS`; fitted by
-        scikit-learn (extra `telemetry`)."""
+    ) -> "MetricDensity":
+        """Fit the density to metrics of good data, with the columns `INPUTS`.
+
+        Needs scikit-learn (extra `telemetry`).
+        """
         rng = np.random.default_rng(seed)
         if len(rows) > _FIT_ROWS:
             rows = rows[rng.choice(len(rows), _FIT_ROWS, replace=False)]
@@ -66,14 +67,14 @@ class ReadingDensity:
             "weights": mixture.weights_,
             "means": mixture.means_,
             "factors": mixture.precisions_cholesky_,
-            "ranks": np.zeros(len(_SHARES)),
+            "ranks": np.zeros(len(_RANKS)),
         }
         unranked = cls(fitted)
-        fitted["ranks"] = np.quantile(unranked.log_density(rows), _SHARES)
+        fitted["ranks"] = np.quantile(unranked.log_density(rows), _RANKS)
         return cls(fitted)
 
     def log_density(self, rows: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, " n"]:
-        """Natural logarithm of the density, in units of the transformed readings."""
+        """Return the natural logarithm of the density of the transformed metrics."""
         x = (_features(rows, self._transforms) - self._mean) / self._scale
         offsets = x[:, None, :] - self._means
         whitened = np.einsum("nci,cij->ncj", offsets, self._factors)
@@ -84,26 +85,24 @@ class ReadingDensity:
         return np.asarray(total - x.shape[1] / 2 * math.log(2 * math.pi))
 
     def familiarity(self, rows: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, " n"]:
-        """F in (0, 1]: the share of good readings less likely than these.
+        """Return F in (0, 1]: the share of good data with a lower density than each row.
 
-        Below the least likely two-hundredth it goes on falling in proportion to the density.
+        Below the lowest stored quantile F falls in proportion to the density.
         """
         found = self.log_density(rows)
-        within = np.interp(found, self._ranks, _SHARES)
-        below = _SHARES[0] * np.exp(np.clip(found - self._ranks[0], _LEAST, 0))
-        return np.asarray(np.where(found < self._ranks[0], below, within))
+        within = np.interp(found, self._quantiles, _RANKS)
+        below = _RANKS[0] * np.exp(np.clip(found - self._quantiles[0], _MIN_EXPONENT, 0))
+        return np.asarray(np.where(found < self._quantiles[0], below, within))
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters as JSON-ready values."""
+        """Return the parameters as JSON-ready values."""
         arrays = {name: values.tolist() for name, values in self._parameters.items()}
         return {"inputs": list(self.inputs), **arrays}
 
 
 Transform = Callable[[np.ndarray], np.ndarray]
 _PARAMETERS = ("mean", "scale", "weights", "means", "factors", "ranks")
-
-
-# Scales on which good readings lie in rounder clouds.
+# These scales make the clusters of good data rounder, as a mixture of Gaussians assumes.
 _TRANSFORMS: dict[str, Transform] = {
     "k": lambda k: np.log(np.maximum(1 - k, 1e-3)),
     "c": lambda c: np.log(c + 0.03),

@@ -1,4 +1,4 @@
-"""A gate with a memory: smoothed readings, a burn-in, and floors that can be measured."""
+"""The safety gate: smoothed metrics, a burn-in, and floors calibrated on good data."""
 
 import dataclasses
 import math
@@ -11,44 +11,44 @@ from jaxtyping import Float
 
 from bit_transformer.checkpoint.format import read_manifest
 from bit_transformer.checkpoint.locate import locate_checkpoint
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import ConfigError, require
 from bit_transformer.native.functions import compiled
-from bit_transformer.safety.density import INPUTS, ReadingDensity
+from bit_transformer.safety.density import INPUTS, MetricDensity
 from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Policy, Verdict
-from bit_transformer.telemetry.stream import WINDOW_BITS, Readings
+from bit_transformer.telemetry.stream import WINDOW_BITS, StreamMetrics
 
 METADATA_KEY = "gate"
-"""Where the metadata of a checkpoint holds the settings of its gate."""
+"""Key of the gate's settings in the metadata of a checkpoint."""
 DEFAULT_JUDGED = ("f",)
-"""Readings that a calibrated gate has floors for; `benchmarks/bench_degeneration.py` says why."""
+"""Metrics that a calibrated gate has floors for; `benchmarks/bench_degeneration.py` says why."""
 _CONFIDENCE = 0.95
-_WIDEST_RATE = 0.1
-"""A gate that may hold back more than this share of good output is not worth having."""
+_MAX_RATE = 0.1
+"""Highest false-alarm rate that a calibration may guarantee. Worse gates are not built."""
 UNCALIBRATED = (
-    "the documented floors of C and S are nearly blind: on the models that they were measured with "
-    "they let pass all base64, all shuffled and all garbled source code; train with more held-out "
-    "data for a calibrated gate"
+    "the documented floors of C and S are nearly blind: in our measurements all base64, all "
+    "shuffled and all garbled source code passed; train with more held-out data to get a "
+    "calibrated gate"
 )
-"""What must be said wherever the documented floors stand in for a calibrated gate."""
+"""The warning to show wherever the documented floors replace a calibrated gate."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What a gate's false-alarm rate rests on."""
+    """The evidence for a gate's false-alarm rate."""
 
     windows: int
-    """Sequences of good data that were used, those that say what is familiar included."""
+    """Number of sequences of good data, including those that the density was fitted to."""
     asked: float
-    """False-alarm rate that was asked for."""
+    """The requested false-alarm rate."""
     guaranteed: float
-    """Rate that is not exceeded, with this confidence: few sequences cannot vouch for a low one."""
+    """Upper bound of the rate at this confidence. The fewer the sequences, the higher it is."""
     confidence: float = _CONFIDENCE
 
 
 class SafetyGate:
-    """Judges exponential averages of a sequence's readings, one set after the other.
+    """Judges exponential averages of a sequence's metrics, patch by patch.
 
-    One gate follows one sequence; `reset` makes it ready for the next one.
+    A gate follows one sequence at a time; `reset` prepares it for the next.
     """
 
     def __init__(
@@ -59,27 +59,23 @@ class SafetyGate:
         burn_in: int = 10,
         *,
         floors: Mapping[str, float] | None = None,
-        density: ReadingDensity | None = None,
+        density: MetricDensity | None = None,
         window_bits: int = WINDOW_BITS,
         calibration: Calibration | None = None,
     ) -> None:
-        """`floors`, where given, are judged instead of `c_floor` and `s_floor`; a floor of `f`
-        needs a `density`.
+        """`floors` replaces `c_floor` and `s_floor`. A floor of `f` needs a `density`.
 
-        `decay` is the weight of the past in the average, `burn_in` how many sets of readings are
-        averaged before the first is judged, `window_bits` the trailing window that readings are of.
-        `calibration` is told, not used.
-        Raises `ConfigError` for values outside their limits.
+        `decay` is the weight of the past in the averages. The first `burn_in` patches are averaged
+        but not judged. `window_bits` is the length of the trailing window of the metrics.
+        `calibration` is only recorded. Raises `ConfigError` for a value outside its limits.
         """
-        if not 0 <= decay < 1:
-            raise ConfigError(f"decay must be in [0, 1), got {decay}")
-        if burn_in < 0:
-            raise ConfigError(f"burn_in must be at least 0, got {burn_in}")
+        require(0 <= decay < 1, "decay", decay, "in [0, 1)")
+        require(burn_in >= 0, "burn_in", burn_in, "at least 0")
         self.policy = Policy({"c": c_floor, "s": s_floor} if floors is None else dict(floors))
         if "f" in self.policy.floors and density is None:
             raise ConfigError(
-                "a floor of f needs the density of good readings; make the gate with "
-                "SafetyGate.calibrate, or leave f out"
+                "a floor of f needs the density of good metrics; use SafetyGate.calibrate or "
+                "leave out f"
             )
         self.density, self.calibration = density, calibration
         self.decay, self.burn_in, self.window_bits = decay, burn_in, window_bits
@@ -88,57 +84,57 @@ class SafetyGate:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the sequence."""
+        """Forget the current sequence."""
         self._average: Float[np.ndarray, " names"] | None = None
         self.patches = 0
-        """Sets of readings taken in since."""
+        """Number of patches added since the last reset."""
 
-    def update(self, readings: Mapping[str, float]) -> Verdict:
-        """Take one set of readings into the average and judge it; a pass until the burn-in is over.
+    def update(self, metrics: Mapping[str, float]) -> Verdict:
+        """Add the metrics of one patch and judge the averages. During the burn-in they pass.
 
-        Raises `ConfigError` when a reading that is judged is missing.
+        Raises `ConfigError` when a judged metric is missing.
         """
-        return self._judge(self._smooth(self._row(readings)[None]))
+        return self._judge(self._smooth(self._row(metrics)[None]))
 
     def should_trigger(self, c: float, s: float) -> bool:
-        """Whether these readings of C and S, after those before, are to be held back."""
+        """Add C and S of one patch and return whether the gate refuses."""
         return not self.update({"c": c, "s": s}).passed
 
-    def observe(self, readings: Readings) -> None:
-        """Take the readings of a prompt into the average without judging them."""
-        self._smooth(self._rows(readings))
+    def observe(self, metrics: StreamMetrics) -> None:
+        """Add the metrics of a prompt without judging them."""
+        self._smooth(self._rows(metrics))
 
-    def follow(self, readings: Readings) -> Verdict:
-        """Judge readings one after the other: the first verdict that fails, or the last one."""
-        return self._judge(self._smooth(self._rows(readings)))
+    def follow(self, metrics: StreamMetrics) -> Verdict:
+        """Judge patches in order. Return the first verdict that fails, or the last one."""
+        return self._judge(self._smooth(self._rows(metrics)))
 
-    def judge(self, readings: Readings, *, prompt_patches: int = 0) -> Verdict:
-        """`follow` a whole sequence from a fresh start; its first readings are only observed."""
+    def judge(self, metrics: StreamMetrics, *, prompt_patches: int = 0) -> Verdict:
+        """Reset the gate and judge a whole sequence, except for the patches of its prompt."""
         self.reset()
-        self.observe(readings.part(0, prompt_patches))
-        return self.follow(readings.part(prompt_patches, len(readings)))
+        self.observe(metrics.part(0, prompt_patches))
+        return self.follow(metrics.part(prompt_patches, len(metrics)))
 
     def smoothed(
-        self, readings: Readings, *, prompt_patches: int = 0
+        self, metrics: StreamMetrics, *, prompt_patches: int = 0
     ) -> Float[np.ndarray, "judged n"]:
-        """The averages of each judged reading of a whole sequence, as `judge` meets them."""
+        """Return the averages that `judge` compares with the floors, one row per judged metric."""
         self.reset()
-        averages = self._smooth(self._rows(readings))
+        averages = self._smooth(self._rows(metrics))
         columns = self._columns(averages)
         first = max(prompt_patches, self.burn_in)
         return np.stack([columns[name][first:] for name in self.policy.floors])
 
-    def _row(self, readings: Mapping[str, float]) -> Float[np.ndarray, " names"]:
-        missing = [name for name in self._names if name not in readings]
+    def _row(self, metrics: Mapping[str, float]) -> Float[np.ndarray, " names"]:
+        missing = [name for name in self._names if name not in metrics]
         if missing:
             raise ConfigError(
-                f"this gate judges {[*self.policy.floors]} and was not given {missing}; a gate for "
-                "C and S alone is SafetyGate(c_floor, s_floor)"
+                f"this gate judges {[*self.policy.floors]}, but {missing} are missing; to judge "
+                "only C and S use SafetyGate(c_floor, s_floor)"
             )
-        return np.array([readings[name] for name in self._names])
+        return np.array([metrics[name] for name in self._names])
 
-    def _rows(self, readings: Readings) -> Float[np.ndarray, "n names"]:
-        return np.stack([getattr(readings, name) for name in self._names], axis=1)
+    def _rows(self, metrics: StreamMetrics) -> Float[np.ndarray, "n names"]:
+        return np.stack([getattr(metrics, name) for name in self._names], axis=1)
 
     def _smooth(self, rows: Float[np.ndarray, "n names"]) -> Float[np.ndarray, "n names"]:
         smoothed = np.empty_like(rows)
@@ -157,27 +153,27 @@ class SafetyGate:
         return columns
 
     def _judge(self, averages: Float[np.ndarray, "n names"]) -> Verdict:
-        """The first verdict that fails, or the last one."""
+        """Return the first verdict that fails, or the last one."""
         if not len(averages):
             return Verdict(True, (), {}, self.patches, warming_up=True)
         columns = self._columns(averages)
         first = self.patches - len(averages) + 1
-        # What is not above its floor, NaN included, is looked at one by one.
+        # The negation also selects NaN, for which `decide` raises an error.
         doubtful = np.zeros(len(averages), np.bool_)
         for name, floor in self.policy.floors.items():
             doubtful |= ~(columns[name] >= floor)
         doubtful[: max(0, self.burn_in + 1 - first)] = False
         index = int(doubtful.argmax()) if doubtful.any() else len(averages) - 1
-        readings = {name: float(column[index]) for name, column in columns.items()}
+        metrics = {name: float(column[index]) for name, column in columns.items()}
         patch = first + index
         if patch <= self.burn_in:
-            return Verdict(True, (), readings, patch, warming_up=True)
-        return dataclasses.replace(self.policy.decide(readings), patch=patch)
+            return Verdict(True, (), metrics, patch, warming_up=True)
+        return dataclasses.replace(self.policy.decide(metrics), patch=patch)
 
     @classmethod
     def calibrate(
         cls,
-        sequences: Sequence[Readings],
+        sequences: Sequence[StreamMetrics],
         false_alarm_rate: float = 0.01,
         *,
         prompt_patches: int = 0,
@@ -186,27 +182,26 @@ class SafetyGate:
         burn_in: int = 10,
         window_bits: int = WINDOW_BITS,
     ) -> "SafetyGate":
-        """A gate that holds back that share of such sequences, by any of its floors.
+        """Return a gate whose floors together refuse this share of good sequences.
 
-        `sequences` are readings of good data. Half of them, drawn at random, say what is familiar
-        where `f` is judged; the others set the floors. Every floor is the same quantile of the
-        lowest smoothed readings, so that none takes more than its part of the false alarms. How
-        many sequences that rests on, and what they can guarantee, `calibration` says.
+        `sequences` holds the metrics of good data. If `f` is judged, the density is fitted to a
+        random half of them, and the other half sets the floors. Every floor is the same quantile of
+        each sequence's lowest smoothed metrics, so that all floors cause equally many false alarms.
+        The gate's `calibration` states the number of sequences and the rate that they guarantee.
 
-        Raises `ConfigError` for a rate outside (0, 1), and for so few sequences that even a floor
-        below all of them may hold back a tenth of good output: `fewest_windows` are needed.
+        Raises `ConfigError` for a rate outside (0, 1) and for fewer sequences than
+        `fewest_windows`, which could not guarantee a false-alarm rate below 10 %.
         """
-        if not 0 < false_alarm_rate < 1:
-            raise ConfigError(f"false_alarm_rate must be in (0, 1), got {false_alarm_rate}")
+        require(0 < false_alarm_rate < 1, "false_alarm_rate", false_alarm_rate, "in (0, 1)")
         joint = "f" in judged
-        # At random: documents of a kind often lie side by side, or take turns.
+        # Random, because neighbouring or alternating documents are often of one kind.
         order = np.random.default_rng(0).permutation(len(sequences))
-        familiar, ranked = np.split(order, [len(order) // 2 if joint else 0])
+        fitted, ranked = np.split(order, [len(order) // 2 if joint else 0])
         if len(sequences) < fewest_windows(judged):
             raise ConfigError(
-                f"a gate needs at least {fewest_windows(judged)} sequences to be calibrated, got "
-                f"{len(sequences)}: fewer cannot vouch that it holds back less than "
-                f"{_WIDEST_RATE:.0%} of good output; give more data or shorter windows"
+                f"calibrating a gate needs at least {fewest_windows(judged)} sequences, got "
+                f"{len(sequences)}, which cannot guarantee a false-alarm rate below "
+                f"{_MAX_RATE:.0%}; give more data or shorter windows"
             )
         settings: dict[str, Any] = {
             "decay": decay,
@@ -215,12 +210,12 @@ class SafetyGate:
         }
         density = None
         if joint:
-            plain = cls(floors=dict.fromkeys(INPUTS, 0.0), **settings)
+            unfloored = cls(floors=dict.fromkeys(INPUTS, 0.0), **settings)
             good = [
-                plain.smoothed(sequences[index], prompt_patches=prompt_patches).T
-                for index in familiar
+                unfloored.smoothed(sequences[index], prompt_patches=prompt_patches).T
+                for index in fitted
             ]
-            density = ReadingDensity.fit(np.concatenate(good))
+            density = MetricDensity.fit(np.concatenate(good))
         gate = cls(floors=dict.fromkeys(judged, 0.0), density=density, **settings)
         lowest = [
             gate.smoothed(sequences[index], prompt_patches=prompt_patches).min(axis=1, initial=1.0)
@@ -228,7 +223,7 @@ class SafetyGate:
         ]
         floors, rank = _joint_quantile(np.stack(lowest), false_alarm_rate)
         gate.policy = Policy(dict(zip(judged, map(float, floors), strict=True)))
-        # Blocks cut away by one floor after the other; together they are no more than that.
+        # Each floor cuts off at most rank + 1 of the blocks between the sorted sequences.
         cut = min(len(lowest), len(judged) * (rank + 1))
         gate.calibration = Calibration(
             windows=len(sequences),
@@ -239,7 +234,7 @@ class SafetyGate:
         return gate
 
     def to_dict(self) -> dict[str, Any]:
-        """The gate's settings as JSON-ready values, for the metadata of a checkpoint."""
+        """Return the gate's settings as JSON-ready values, for the metadata of a checkpoint."""
         return {
             "floors": dict(self.policy.floors),
             "decay": self.decay,
@@ -253,20 +248,20 @@ class SafetyGate:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "SafetyGate":
-        """The gate that `to_dict` described; `ConfigError` for settings outside their limits."""
+        """Rebuild a gate from `to_dict`. Raises `ConfigError` for settings outside their limits."""
         density, calibration = settings.get("density"), settings.get("calibration")
         try:
             made = {
-                "density": None if density is None else ReadingDensity(density),
+                "density": None if density is None else MetricDensity(density),
                 "calibration": None if calibration is None else Calibration(**calibration),
             }
             return cls(**{**settings, **made})
         except TypeError as error:
-            raise ConfigError(f"these are no settings of a gate: {error}") from error
+            raise ConfigError(f"invalid settings of a gate: {error}") from error
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "SafetyGate | None":
-        """The gate that was calibrated with the model of a run or checkpoint folder, if one was."""
+        """Return the gate calibrated with the model of a run or checkpoint folder, or None."""
         metadata = read_manifest(locate_checkpoint(folder))["metadata"]
         settings = metadata.get(METADATA_KEY)
         return None if settings is None else cls.from_dict(settings)
@@ -276,7 +271,7 @@ class SafetyGate:
 def _trailing_averages(
     rows: np.ndarray, before: np.ndarray, decay: float, smoothed: np.ndarray
 ) -> None:
-    """The exponential average after each row, `before` being the one before the first."""
+    """Write the exponential average after each row to `smoothed`, starting from `before`."""
     for name in range(rows.shape[1]):
         average = before[name]
         for index in range(len(rows)):
@@ -285,10 +280,10 @@ def _trailing_averages(
 
 
 def _joint_quantile(
-    values: Float[np.ndarray, "sequences readings"], rate: float
-) -> tuple[Float[np.ndarray, " readings"], int]:
-    """The largest common quantile of the columns below which, in any column, at most that share of
-    the rows falls; and its rank, counted from 0."""
+    values: Float[np.ndarray, "sequences metrics"], rate: float
+) -> tuple[Float[np.ndarray, " metrics"], int]:
+    """Return the highest common quantile of the columns such that at most this share of the rows is
+    below it in any column, and its rank, counted from 0."""
     ranked = np.sort(values, axis=0)
     held = 0
     for rank in range(1, len(values)):
@@ -299,32 +294,32 @@ def _joint_quantile(
 
 
 def fewest_windows(judged: Sequence[str] = DEFAULT_JUDGED) -> int:
-    """Sequences without which no gate is calibrated; where `f` is judged half of them say what is
-    familiar."""
-    return math.ceil(math.log(1 - _CONFIDENCE) / math.log(1 - _WIDEST_RATE)) * (1 + ("f" in judged))
+    """Return the number of sequences that a calibration needs. With `f` it doubles, because the
+    density takes half of them."""
+    return math.ceil(math.log(1 - _CONFIDENCE) / math.log(1 - _MAX_RATE)) * (1 + ("f" in judged))
 
 
 def _largest_rate(rank: int, count: int) -> float:
-    """The upper confidence bound of a share: of all readings, those below the lowest but `rank` - 1
-    of `count`.
+    """Return the upper confidence bound of the share of a population that is below the `rank`-th
+    lowest of `count` samples.
 
-    That share has the distribution Beta(rank, count + 1 - rank) whatever the readings are (Wilks
-    1941); it is below p with the probability that at least `rank` of `count` fall below p.
+    This share has the distribution Beta(rank, count + 1 - rank) for any population (Wilks 1941). It
+    is below p with the probability that at least `rank` of the `count` samples fall below p.
     """
     if rank >= count:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if _chance_of_fewer(rank, count, middle) > 1 - _CONFIDENCE:
+        if _binomial_below(rank, count, middle) > 1 - _CONFIDENCE:
             low = middle
         else:
             high = middle
     return high
 
 
-def _chance_of_fewer(rank: int, count: int, share: float) -> float:
-    """The probability that fewer than `rank` of `count` fall into that share."""
+def _binomial_below(rank: int, count: int, share: float) -> float:
+    """Return the binomial probability that fewer than `rank` of `count` trials succeed."""
     logs = (
         math.lgamma(count + 1)
         - math.lgamma(k + 1)

@@ -1,4 +1,4 @@
-"""Generation under a gate: cut at the first bad stretch, before it has been handed out."""
+"""Streaming generation that ends before the first stretch that the gate refuses."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Integer, UInt8
 from torch import Tensor
 
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import require
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop
 from bit_transformer.inference.watch import Watch, WatchedStretch, watch
@@ -17,29 +17,28 @@ from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.policy import Verdict
 
 HELD_BITS = 512
-"""Bits that are held back until what follows them has been judged, by default: 64 bytes."""
+"""Default delay between generation and output, in bits: 64 bytes."""
 PATCHES_AT_ONCE = 32
-"""Patches judged together; `benchmarks/bench_telemetry.py` has what that costs."""
+"""Number of patches judged together. `benchmarks/bench_telemetry.py` measures the cost."""
 
 
 class GuardedStream:
-    """New bits that have passed the gate; iterate over it once.
+    """An iterator over new bits that have passed the gate. Iterate over it once.
 
-    A bad stretch is noticed some way into it, so that the newest `held_bits` bits wait until those
-    after them have been judged too. When the gate refuses, the stream ends and what waited is in
-    `withheld`, never in the stream.
+    The gate notices a bad stretch only after a few patches of it. Bits are therefore yielded once
+    the `held_bits` bits after them have been judged too. When the gate refuses, the stream ends,
+    and the bits that were still waiting are in `withheld`.
     """
 
     def __init__(self, watched: Watch, gate: SafetyGate, *, held_bits: int = HELD_BITS) -> None:
-        """Raises `ConfigError` for a negative `held_bits`. The gate is reset and follows on."""
-        if held_bits < 0:
-            raise ConfigError(f"held_bits must be at least 0, got {held_bits}")
+        """Reset the gate and let it observe the prompt. Raises `ConfigError` if `held_bits` < 0."""
+        require(held_bits >= 0, "held_bits", held_bits, "at least 0")
         self._watched, self._gate, self._held_bits = watched, gate, held_bits
         self._waiting: deque[WatchedStretch] = deque()
         gate.reset()
-        gate.observe(watched.prompt_readings)
+        gate.observe(watched.prompt_metrics)
         self.verdict = Verdict(True, (), {}, gate.patches, warming_up=True)
-        """The newest verdict; the last one when the stream has ended."""
+        """The newest verdict."""
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, " n"]]:
         for stretch in self._watched:
@@ -57,12 +56,12 @@ class GuardedStream:
 
     @property
     def ended(self) -> Ended | None:
-        """Why the stream ended; None while it goes on."""
+        """Reason for the end of the stream. None until it has ended."""
         return self._watched.ended if self.verdict.passed else "gate"
 
     @property
     def withheld(self) -> UInt8[np.ndarray, " n"]:
-        """The bits that were generated and not handed out."""
+        """The bits that were generated but not yielded."""
         parts = [stretch.bits for stretch in self._waiting]
         return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 
@@ -78,8 +77,8 @@ def guarded_stream(
     held_bits: int = HELD_BITS,
     stop: Stop = (),
 ) -> GuardedStream:
-    """Generate one sequence under a gate; errors of `watch`. The gate does not judge what a stop
-    string cuts off, for nobody is given it."""
+    """Generate one sequence under a gate. The gate does not judge bits that a stop string cuts off,
+    because they are never output. Errors are those of `watch`."""
     watched = watch(
         network,
         prompt_bits,

@@ -1,13 +1,12 @@
-"""A queue of refused or doubtful output on disk, for a human to decide.
+"""A queue on disk of output that the gate refused, for a human to decide.
 
-Each item is one JSON file, written atomically and sealed with a checksum:
+Each item is one JSON file, written atomically and protected by a checksum:
 
-pending/ID.json     waiting for a decision
-approved/ID.json    decided, its content released, once
-rejected/ID.json    decided, never released
+pending/ID.json     waits for a decision
+approved/ID.json    approved; its content was released once
+rejected/ID.json    rejected; its content is never released
 
-A decision moves the file by a rename, which the file system does once: of two deciders one
-succeeds.
+A decision renames the file. The rename is atomic, so only one of two concurrent decisions succeeds.
 """
 
 import base64
@@ -35,38 +34,38 @@ STATES: tuple[State, ...] = ("pending", "approved", "rejected")
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """Output that was held back, and why."""
+    """Refused output, with the reasons."""
 
     prompt: UInt8[np.ndarray, " p"]
     """Bits of the prompt."""
     output: UInt8[np.ndarray, " n"]
     """The generated bits."""
     reasons: tuple[str, ...]
-    """The verdict's."""
+    """The reasons of the verdict."""
     telemetry: Mapping[str, Any] = field(default_factory=dict)
-    """Readings that led to it, JSON-ready."""
+    """The metrics behind the verdict, JSON-ready."""
     parity: bool = False
-    """The bits carry an even parity bit after each byte."""
+    """True if an even parity bit follows each byte."""
     identity: str = ""
-    """Name in the queue, given when it is put there."""
+    """Name in the queue, assigned by `ReviewQueue.put`."""
     created: str = ""
-    """UTC time at which it was put there."""
+    """UTC time of `ReviewQueue.put`."""
 
     def as_bytes(self, bits: UInt8[np.ndarray, " n"]) -> bytes:
-        """The whole bytes of prompt or output; bits after the last one are left out."""
+        """Return the bytes of the prompt or the output. An incomplete last byte is dropped."""
         width = bits_per_symbol(self.parity)
         return bits_to_bytes(bits[: len(bits) // width * width], parity=self.parity)
 
 
 class ReviewQueue:
-    """The items of one folder. Several processes may use it at once."""
+    """The review queue of one folder. Several processes may use it at once."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
     def put(self, item: ReviewItem) -> str:
-        """Add an item to those pending; returns its identity. `StorageError` when it cannot be
-        written, and then nothing is."""
+        """Add a pending item and return its identity. Raises `StorageError` when it cannot be
+        written; the queue is then unchanged."""
         now = datetime.now(UTC)
         identity = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         with storage_errors(self._folder):
@@ -74,40 +73,40 @@ class ReviewQueue:
                 (self._folder / state).mkdir(parents=True, exist_ok=True)
         created = now.isoformat(timespec="seconds")
         stored = dataclasses.replace(item, identity=identity, created=created)
-        atomic_write_json(self._path(identity, "pending"), _sealed(_to_json(stored)))
+        atomic_write_json(self._path(identity, "pending"), _with_checksum(_to_json(stored)))
         return identity
 
     def identities(self, state: State = "pending") -> list[str]:
-        """What lies in that state, oldest first."""
+        """Return the identities of all items in that state, oldest first."""
         return sorted(path.stem for path in (self._folder / state).glob("*.json"))
 
     def state_of(self, identity: str) -> State:
-        """Where an item is; `ReviewError` when there is none of that name."""
+        """Return the state of an item. Raises `ReviewError` when there is no such item."""
         for state in STATES:
             if self._path(identity, state).is_file():
                 return state
         raise ReviewError(
-            f"there is no item {identity!r} in {self._folder}; `review list` shows what there is"
+            f"there is no item {identity!r} in {self._folder}; list the items with `review list`"
         )
 
     def show(self, identity: str) -> ReviewItem:
-        """An item to look at. `ReviewError` when it is not there or its file is damaged."""
+        """Return an item. Raises `ReviewError` when it is missing or its file is damaged."""
         return _read(self._path(identity, self.state_of(identity)))
 
     def approve(self, identity: str) -> ReviewItem:
-        """Release a pending item, once; `ReviewError` when it was decided before or is damaged."""
+        """Release a pending item. Raises `ReviewError` when it is damaged or already decided."""
         return self._decide(identity, "approved")
 
     def reject(self, identity: str) -> ReviewItem:
-        """Hold a pending item back for good; errors of `approve`."""
+        """Withhold a pending item for good. Errors are those of `approve`."""
         return self._decide(identity, "rejected")
 
     def _decide(self, identity: str, decision: State) -> ReviewItem:
         state = self.state_of(identity)
         if state != "pending":
             raise ReviewError(
-                f"item {identity} was {state} before and an item is decided once; "
-                "`review show` shows it"
+                f"item {identity} was {state} before, and an item can only be decided once; see "
+                "`review show`"
             )
         pending = self._path(identity, "pending")
         item = _read(pending)
@@ -115,13 +114,15 @@ class ReviewQueue:
             os.rename(pending, self._path(identity, decision))
         except FileNotFoundError as error:
             raise ReviewError(
-                f"item {identity} has just been decided by somebody else; nothing was released here"
+                f"somebody else has just decided item {identity}; nothing was released here"
             ) from error
         return item
 
     def _path(self, identity: str, state: State) -> Path:
         if Path(identity).name != identity:
-            raise ReviewError(f"{identity!r} is no name of an item; `review list` shows them")
+            raise ReviewError(
+                f"{identity!r} is not a valid item name; list the items with `review list`"
+            )
         return self._folder / state / f"{identity}.json"
 
 
@@ -132,21 +133,21 @@ def _to_json(item: ReviewItem) -> dict[str, Any]:
         "reasons": list(item.reasons),
         "parity": item.parity,
         "telemetry": dict(item.telemetry),
-        "prompt": _packed(item.prompt),
-        "output": _packed(item.output),
+        "prompt": _pack(item.prompt),
+        "output": _pack(item.output),
     }
 
 
-def _packed(bits: UInt8[np.ndarray, " n"]) -> dict[str, Any]:
+def _pack(bits: UInt8[np.ndarray, " n"]) -> dict[str, Any]:
     return {"bits": len(bits), "base64": base64.b64encode(np.packbits(bits).tobytes()).decode()}
 
 
-def _unpacked(packed: Mapping[str, Any]) -> UInt8[np.ndarray, " n"]:
+def _unpack(packed: Mapping[str, Any]) -> UInt8[np.ndarray, " n"]:
     values = np.frombuffer(base64.b64decode(packed["base64"], validate=True), np.uint8)
     return np.unpackbits(values, count=packed["bits"])
 
 
-def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+def _with_checksum(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "sha256": _digest(content)}
 
 
@@ -157,12 +158,12 @@ def _digest(content: Mapping[str, Any]) -> str:
 def _read(path: Path) -> ReviewItem:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        seal = stored.pop("sha256")
-        if seal != _digest(stored):
-            raise ValueError("its checksum does not fit")
+        checksum = stored.pop("sha256")
+        if checksum != _digest(stored):
+            raise ValueError("its checksum does not match")
         return ReviewItem(
-            prompt=_unpacked(stored["prompt"]),
-            output=_unpacked(stored["output"]),
+            prompt=_unpack(stored["prompt"]),
+            output=_unpack(stored["output"]),
             reasons=tuple(stored["reasons"]),
             parity=stored["parity"],
             telemetry=stored["telemetry"],
@@ -171,6 +172,6 @@ def _read(path: Path) -> ReviewItem:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReviewError(
-            f"item {path.stem} cannot be read ({error}): its file is damaged, nothing was "
+            f"item {path.stem} cannot be read ({error}): its file is damaged and nothing was "
             f"released; remove {path.name} from the queue"
         ) from error

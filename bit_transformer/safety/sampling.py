@@ -1,4 +1,4 @@
-"""Whole outputs under a gate: refused, tried again, or put before a human."""
+"""Whole outputs under a gate: refused, sampled again, or put into the review queue."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from jaxtyping import Integer
 from torch import Tensor
 
 from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
-from bit_transformer.errors import ConfigError, GateError
+from bit_transformer.errors import GateError, require
 from bit_transformer.inference.sampling import seeded
-from bit_transformer.inference.sampling_config import MOST_TEMPERATURE, SamplingConfig
+from bit_transformer.inference.sampling_config import MAX_TEMPERATURE, SamplingConfig
 from bit_transformer.inference.watch import bit_readings
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.transformer import evaluating
@@ -21,9 +21,10 @@ from bit_transformer.safety.guard import GuardedStream, guarded_stream
 from bit_transformer.safety.policy import DOCUMENTED_FLOORS, Verdict
 from bit_transformer.safety.review import ReviewItem, ReviewQueue
 
-_SURPRISED = 0.1
-"""Typicality below which a refused output is taken for noise, not for a loop."""
+_MIN_TYPICALITY = 0.1
+"""A refused output with T or S below this counts as noise, not as a loop."""
 _HOTTER, _COLDER = 1.25, 0.75
+"""Factors of the temperature after a loop and after noise."""
 _PARAGRAPH = b"""Whoever keeps a garden learns to wait. Seeds sleep under frost, roots move where
 nobody looks, and one evening in April all that was only promised stands there, green."""
 
@@ -39,18 +40,18 @@ def hil_safe_inference(
     gate: SafetyGate | None = None,
     queue: ReviewQueue | None = None,
 ) -> tuple[Integer[Tensor, "B T"], Mapping[str, Tensor]]:
-    """The likeliest next bit after each of `bits`, with telemetry, if the gate lets `bits` pass.
+    """Return the likeliest next bit after each of `bits`, with telemetry, if `bits` pass the gate.
 
-    The gate (by default one with the given floors) follows the readings of each sequence. One
-    that it refuses goes to the `queue`, where one is given, and with `strict` a `GateError` is
-    raised; otherwise the telemetry's `gate_passed` (B,) says which ones passed. `causal` is that of
-    `model(bits, causal=...)`; the gate always judges in the order of the bits.
+    By default the gate has the given floors. It judges each sequence in the order of its bits; a
+    refused one goes to the `queue`, if there is one. With `strict` a refusal raises `GateError`.
+    Otherwise the telemetry's `gate_passed` (B,) marks the sequences that passed. `causal` is that
+    of `model(bits, causal=...)`.
     """
     chosen = gate or SafetyGate(c_floor, s_floor)
     with evaluating(model), torch.no_grad():
         logits, telemetry = model(bits, causal=causal)
-        followed = bit_readings(model.network, bits, window_bits=chosen.window_bits)
-        verdicts = [chosen.judge(readings) for readings in followed]
+        metrics = bit_readings(model.network, bits, window_bits=chosen.window_bits)
+        verdicts = [chosen.judge(one) for one in metrics]
     predicted = logits.argmax(-1)
     for row, verdict in enumerate(verdicts):
         if verdict.passed:
@@ -65,16 +66,16 @@ def hil_safe_inference(
 
 @dataclass(frozen=True)
 class SafeSample:
-    """What came of sampling under a gate."""
+    """The result of sampling under a gate."""
 
     bits: Integer[Tensor, "1 total"]
     """The prompt and the new bits that passed."""
     complete: bool
-    """All the bits that were asked for are there."""
+    """True if all requested bits are there."""
     verdicts: tuple[Verdict, ...]
     """The last verdict of each attempt."""
     queued: str | None
-    """Identity of the last refused output in the review queue."""
+    """Identity of the last refused output in the review queue, or None."""
 
 
 def safe_sample_with_retry(  # noqa: PLR0913 -- the documented name, all but three by keyword
@@ -89,17 +90,16 @@ def safe_sample_with_retry(  # noqa: PLR0913 -- the documented name, all but thr
     queue: ReviewQueue | None = None,
     strict: bool = False,
 ) -> SafeSample:
-    """Sample under a gate; a refused stretch is drawn again from where it was still good.
+    """Sample under a gate. A refused stretch is sampled again from the last bit that passed.
 
-    Each new attempt has another seed and another temperature: lower where the model was surprised
-    by its own output, higher where it repeated itself; and only draws what is still missing. After
-    `attempts` the refused stretch goes to the `queue`, where one is given, and what had passed is
-    returned; with `strict`, `GateError` is raised instead.
+    Each attempt draws only the missing bits, with a new seed and a new temperature. The temperature
+    falls after noise and rises after a loop. When the last attempt is refused, the refused stretch
+    goes to the `queue`, if there is one, and the bits that passed are returned. With `strict` a
+    `GateError` is raised instead.
 
     Raises `ConfigError` for fewer than one attempt or a batch of prompts.
     """
-    if attempts < 1:
-        raise ConfigError(f"attempts must be at least 1, got {attempts}")
+    require(attempts >= 1, "attempts", attempts, "at least 1")
     gate, sampling = gate or SafetyGate(), sampling or SamplingConfig()
     text, missing = prompt_bits.to(torch.uint8).cpu(), max_new_bits
     verdicts: list[Verdict] = []
@@ -131,16 +131,16 @@ def _attempt(
 ) -> GuardedStream:
     width = model.config.bits_per_byte
     room = model.config.max_seq_len // width * width
-    # The newest bits, whole bytes of them: what the context cannot hold is not read again.
+    # The newest whole bytes that fit the context. Earlier ones need not be read again.
     context = text if text.shape[1] <= room else text[:, text.shape[1] % width :][:, -room:]
     return guarded_stream(model.network, context, new_bits, sampling, gate, seeded(seed))
 
 
 def _other_temperature(sampling: SamplingConfig, verdict: Verdict) -> SamplingConfig:
-    surprised = min(verdict.readings.get("t", 1.0), verdict.readings.get("s", 1.0)) < _SURPRISED
+    noise = min(verdict.metrics.get("t", 1.0), verdict.metrics.get("s", 1.0)) < _MIN_TYPICALITY
     base = sampling.temperature or 0.5
-    factor = _COLDER if surprised else _HOTTER
-    return dataclasses.replace(sampling, temperature=min(base * factor, MOST_TEMPERATURE))
+    factor = _COLDER if noise else _HOTTER
+    return dataclasses.replace(sampling, temperature=min(base * factor, MAX_TEMPERATURE))
 
 
 def infer_text(
@@ -152,7 +152,8 @@ def infer_text(
     sampling: SamplingConfig | None = None,
     seed: int = 0,
 ) -> str:
-    """A continuation of `text`, held to valid UTF-8; with a gate, as much of it as passes."""
+    """Continue `text` with valid UTF-8. With a gate, return the part of the continuation that
+    passes; it may then contain replacement characters."""
     chosen = dataclasses.replace(sampling or SamplingConfig(), valid_utf8=gate is None)
     parity = model.config.parity
     prompt = torch.from_numpy(bytes_to_bits(text.encode(), parity=parity))[None]
@@ -169,8 +170,8 @@ def infer_text(
 
 
 def demo_hil_safety(model: BitTransformerLM | None = None, gate: SafetyGate | None = None) -> None:
-    """Print what a gate says of a sentence, a loop and noise; by default the documented floors
-    under an untrained model."""
+    """Print a gate's verdicts on a paragraph, a loop and noise. By default the gate has the
+    documented floors and the model is untrained."""
     chosen = model or BitTransformerLM(d_model=32, nhead=2, num_layers=2, dim_feedforward=64)
     noise = np.random.default_rng(0).bytes(192)
     examples = {"a paragraph": _PARAGRAPH, "a loop": b"tick tock " * 20, "noise": noise}
@@ -186,17 +187,17 @@ def demo_hil_safety(model: BitTransformerLM | None = None, gate: SafetyGate | No
 def held_back(
     prompt: Integer[Tensor, " p"], output: Integer[Tensor, " n"], verdict: Verdict, *, parity: bool
 ) -> ReviewItem:
-    """What a review queue keeps of an output that the gate refused."""
+    """Return the review item of an output that the gate refused."""
     return ReviewItem(
         prompt=prompt.cpu().numpy().astype(np.uint8),
         output=output.cpu().numpy().astype(np.uint8),
         reasons=verdict.reasons,
-        telemetry={"readings": dict(verdict.readings), "patch": verdict.patch},
+        telemetry={"readings": dict(verdict.metrics), "patch": verdict.patch},
         parity=parity,
     )
 
 
 def refusal(verdict: Verdict) -> str:
-    """A failing verdict in one line."""
+    """Describe a failing verdict in one line."""
     reasons = "; ".join(verdict.reasons)
     return f"the gate refused after {verdict.patch} patches: {reasons}"

@@ -1,8 +1,9 @@
-"""Lempel-Ziv phrases of a bit sequence, found as the bits come.
+"""An incremental Lempel-Ziv 1976 parser for bits.
 
-A phrase is the shortest stretch that has not occurred before, overlaps allowed (Lempel & Ziv 1976,
-IEEE Trans. IT 22(1)). All stretches seen so far are kept in a suffix automaton (Blumer et al.
-1985), which grows by at most two states a bit, so that a sequence takes time linear in its length.
+The parse (Lempel & Ziv 1976, IEEE Trans. IT 22(1)) cuts a sequence into phrases. Each phrase is the
+shortest string from its start that has no earlier occurrence; an occurrence may overlap it. A
+suffix automaton (Blumer et al. 1985) recognises all earlier substrings. It grows by at most two
+states per bit, so parsing takes linear time.
 """
 
 import numpy as np
@@ -12,13 +13,15 @@ from bit_transformer.native.functions import compiled
 
 _FIRST_CAPACITY = 1 << 11
 _SIZE, _LAST, _STATE, _LENGTH = range(4)
+"""Entries of a cursor: number of states, state of the whole sequence, state and length of the open
+phrase."""
 
 
 @compiled
-def _append(bit: int, walk: np.ndarray, edges: np.ndarray, links: np.ndarray) -> None:
-    """Add a bit to the automaton. `links[:, 0]` is the suffix link, `[:, 1]` the longest length."""
-    new, node = walk[_SIZE], walk[_LAST]
-    walk[_SIZE] += 1
+def _append(bit: int, cursor: np.ndarray, edges: np.ndarray, links: np.ndarray) -> None:
+    """Add a bit to the automaton. `links` holds each state's suffix link and longest length."""
+    new, node = cursor[_SIZE], cursor[_LAST]
+    cursor[_SIZE] += 1
     links[new, 1] = links[node, 1] + 1
     while node >= 0 and edges[node, bit] < 0:
         edges[node, bit] = new
@@ -30,57 +33,59 @@ def _append(bit: int, walk: np.ndarray, edges: np.ndarray, links: np.ndarray) ->
         if links[target, 1] == links[node, 1] + 1:
             links[new, 0] = target
         else:
-            clone = walk[_SIZE]
-            walk[_SIZE] += 1
+            clone = cursor[_SIZE]
+            cursor[_SIZE] += 1
             edges[clone] = edges[target]
             links[clone, 0], links[clone, 1] = links[target, 0], links[node, 1] + 1
             while node >= 0 and edges[node, bit] == target:
                 edges[node, bit] = clone
                 node = links[node, 0]
             links[target, 0] = links[new, 0] = clone
-    walk[_LAST] = new
+    cursor[_LAST] = new
 
 
 @compiled
 def _advance(
-    bits: np.ndarray, walk: np.ndarray, edges: np.ndarray, links: np.ndarray, ends: np.ndarray
+    bits: np.ndarray, cursor: np.ndarray, edges: np.ndarray, links: np.ndarray, ends: np.ndarray
 ) -> None:
     for t in range(bits.size):
         bit = bits[t]
-        following = edges[walk[_STATE], bit]
+        following = edges[cursor[_STATE], bit]
         ends[t] = following < 0
-        walk[_STATE], walk[_LENGTH] = (0, 0) if following < 0 else (following, walk[_LENGTH] + 1)
-        _append(bit, walk, edges, links)
-        # A clone may have taken over the phrase begun: its state is the one with its length.
-        while walk[_STATE] and links[links[walk[_STATE], 0], 1] >= walk[_LENGTH]:
-            walk[_STATE] = links[walk[_STATE], 0]
+        cursor[_STATE] = 0 if ends[t] else following
+        cursor[_LENGTH] = 0 if ends[t] else cursor[_LENGTH] + 1
+        _append(bit, cursor, edges, links)
+        # Cloning may have split the state of the open phrase. The right state is the one whose
+        # lengths include the length of the phrase.
+        while cursor[_STATE] and links[links[cursor[_STATE], 0], 1] >= cursor[_LENGTH]:
+            cursor[_STATE] = links[cursor[_STATE], 0]
 
 
 class PhraseParser:
-    """The parse after the bits read so far; reading in pieces is reading at once."""
+    """The state of a parse. Reading in pieces gives the same phrases as reading at once."""
 
     def __init__(self) -> None:
         self.bits_read = 0
-        """Bits read so far."""
-        self._walk = np.array([1, 0, 0, 0], np.int64)
+        """Number of bits read so far."""
+        self._cursor = np.array([1, 0, 0, 0], np.int64)
         self._edges, self._links = _automaton(_FIRST_CAPACITY)
 
     @property
     def mid_phrase(self) -> bool:
-        """Whether a phrase has begun that has occurred before as far as it goes."""
-        return bool(self._walk[_LENGTH])
+        """Whether a phrase is open: it has begun, and so far it occurs earlier."""
+        return bool(self._cursor[_LENGTH])
 
     def read(self, bits: Integer[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
-        """Whether each bit ends a phrase."""
+        """Read bits and return whether each ends a phrase."""
         self._reserve(len(bits))
         ends = np.empty(len(bits), np.bool_)
         values = np.ascontiguousarray(bits, dtype=np.uint8)
-        _advance(values, self._walk, self._edges, self._links, ends)
+        _advance(values, self._cursor, self._edges, self._links, ends)
         self.bits_read += len(bits)
         return ends
 
     def _reserve(self, bits: int) -> None:
-        needed, used = 2 * (self.bits_read + bits) + 1, int(self._walk[_SIZE])
+        needed, used = 2 * (self.bits_read + bits) + 1, int(self._cursor[_SIZE])
         if needed > len(self._edges):
             edges, links = _automaton(1 << (2 * needed - 1).bit_length())
             edges[:used], links[:used] = self._edges[:used], self._links[:used]

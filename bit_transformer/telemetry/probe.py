@@ -1,4 +1,4 @@
-"""Looks into a network while it runs, through hooks that change no logit."""
+"""Forward hooks that observe a network while it runs and do not change its output."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ _ALL_EXITS = 4
 
 
 class Probe:
-    """Context in which the first forward pass of a network is observed.
+    """A context manager that observes the first forward pass of a network inside it.
 
-    What is kept are references to tensors that the pass made anyway; readings are computed when
-    they are asked for, also after the context has ended. Later passes (a recomputation in the
-    backward pass, the next batch) are not looked at, until `clear` is called.
+    It keeps references to tensors that the pass computes anyway. Metrics are computed on request,
+    also after the context has ended. Later passes are ignored until `clear` is called, because a
+    backward pass that recomputes activations runs the hooks again.
     """
 
     def __init__(self, network: BitTransformer, *, rows: int | None = None) -> None:
-        """Looks at the first `rows` sequences of the batch; None: at all."""
+        """Observe the first `rows` sequences of the batch, or all for None."""
         self._network, self._rows = network, rows
         self._inputs: list[tuple[Tensor, Any] | None] = [None] * network.config.num_layers
         self._output: Tensor | None = None
@@ -36,7 +36,7 @@ class Probe:
             self._handles.append(block.attention.register_forward_pre_hook(self._reader(index)))
         self._handles.append(self._network.head.register_forward_pre_hook(self._read_output))
         if any(_is_compiled(module) for module in self._network.stack.modules()):
-            # Hooks inside a compiled branch would have it compiled anew for every probe.
+            # A hook inside a compiled branch would cause a recompilation for every probe.
             self._eager = torch.compiler.set_stance("force_eager")
             self._eager.__enter__()
         return self
@@ -50,7 +50,7 @@ class Probe:
             self._eager = None
 
     def clear(self) -> None:
-        """Forget what was observed; the next pass is the first one again."""
+        """Discard the observed pass, so that the next pass is observed."""
         self._inputs = [None] * len(self._inputs)
         self._output = None
 
@@ -69,37 +69,37 @@ class Probe:
 
     @property
     def observed(self) -> bool:
-        """Whether a forward pass has been looked at."""
+        """Whether a forward pass has been observed."""
         return self._output is not None
 
     @property
     def activations(self) -> Float[Tensor, "layers B S D"]:
-        """The residual stream before each block and after the last one."""
+        """The residual stream before each block and after the last block."""
         observed = [pair[0] for pair in self._inputs if pair is not None]
         assert self._output is not None, "no forward pass was observed"
         return torch.stack([*observed, self._output])
 
     @torch.no_grad()
     def attention_entropy(self) -> Float[Tensor, "B L H"]:
-        """Mean entropy in bits of each head's attention, without any S x S map."""
+        """Return the mean attention entropy of each head in bits, without building S x S maps."""
         found = [attention_entropy(*heads) for heads in map(self._heads, self._layers())]
         return torch.stack(found, dim=1)
 
     @torch.no_grad()
     def attention_maps(self) -> Float[Tensor, "B L H S S"]:
-        """The weights of every head; takes memory quadratic in the number of patches."""
+        """Return the attention weights of every head; memory is quadratic in S."""
         found = [attention_map(*heads) for heads in map(self._heads, self._layers())]
         return torch.stack(found, dim=1)
 
     def halting_probabilities(self) -> Float[Tensor, "B S L"]:
-        """Probability that a position stops after each block; each row sums to 1."""
+        """Return the probability that a position exits after each block. Each row sums to 1."""
         return halt_probs(self._network.stack, self.activations[1:])
 
     def _layers(self) -> range:
         return range(len(self._inputs))
 
     def _heads(self, index: int) -> tuple[Tensor, Tensor, MaskRule]:
-        """Queries and keys of a layer, and the rule it attended by."""
+        """Return the queries and keys of a layer, and its mask rule."""
         observed = self._inputs[index]
         assert observed is not None, "no forward pass was observed"
         x, context = observed

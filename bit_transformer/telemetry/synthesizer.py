@@ -1,8 +1,8 @@
-"""What kinds of sequences a model sees: clusters of activation summaries, and what spans them.
+"""Clusters of the sequences that a model has seen, and the drift between two runs.
 
-Each sequence is summarised by the mean and deviation of its activations in every layer and by its
-K, C, S and attention entropy. scikit-learn (extra `telemetry`) finds the clusters (k-means), the
-sequence that stands for each, and the few directions that a cluster varies along (PCA).
+A sequence is summarised by its K, C, S and attention entropy and, where they were recorded, by the
+mean and deviation of its activations in every layer. scikit-learn (extra `telemetry`) clusters the
+summaries by k-means and finds the directions along which each cluster varies by PCA.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bit_transformer.errors import ConfigError, InvalidPredictionError
+from bit_transformer.errors import ConfigError, InvalidPredictionError, require
 from bit_transformer.extras import import_extra
 
 _SCALARS = (
@@ -26,6 +26,7 @@ _SCALARS = (
     "attention_entropy_mean",
 )
 _EXPLAINED = 0.9
+"""Share of a cluster's variance that its subspace explains."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,29 @@ class Subspace:
     """The directions along which the summaries of a cluster vary."""
 
     directions: Float[np.ndarray, "d features"]
-    """Orthonormal; as few as explain nine tenths of the variance."""
+    """Orthonormal directions, as few as explain 90 % of the variance."""
     explained: Float[np.ndarray, " d"]
-    """Share of the variance along each."""
+    """Share of the variance along each direction."""
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """Clusters of sequences. Also a mapping: `synthesis["representatives"]`."""
+    """Clusters of sequences. Fields can also be read as items: `synthesis["representatives"]`."""
 
     cluster_assignments: list[int]
     """Cluster of each sequence."""
     representatives: list[list[int]]
-    """Bits of the sequence nearest to each centre."""
+    """Bits of the sequence nearest to each cluster's centre."""
     representative_indices: list[int]
-    """Which sequences those are."""
+    """Indices of those sequences."""
     summaries: Float[np.ndarray, "sequences features"]
-    """What was clustered, in the units of the readings."""
+    """The clustered summaries, in the units of the metrics."""
     centers: Float[np.ndarray, "clusters features"]
     """Mean summary of each cluster, in the same units."""
     subspaces: list[Subspace]
-    """Of each cluster."""
+    """Subspace of each cluster."""
     silhouette: float | None
-    """How well the clusters are apart, -1 to 1 (Rousseeuw 1987); None for a single cluster."""
+    """Separation of the clusters, -1 to 1 (Rousseeuw 1987). None for a single cluster."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:
@@ -63,11 +64,11 @@ class Synthesis:
         return getattr(self, name)
 
     def cluster_sequences(self, sequences: Sequence[Any]) -> list[list[Any]]:
-        """The given sequences by cluster, in their order."""
+        """Group sequences by cluster. Their order is that of the clustered sequences."""
         if len(sequences) != len(self.cluster_assignments):
             raise ConfigError(
                 f"{len(self.cluster_assignments)} sequences were clustered, got {len(sequences)}; "
-                "give the same ones"
+                "pass the same sequences"
             )
         pairs = list(zip(self.cluster_assignments, sequences, strict=True))
         clusters = range(len(self.centers))
@@ -76,59 +77,59 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class SynthesisDrift:
-    """How the clusters of two runs differ."""
+    """Differences between the clusters of two runs."""
 
     matches: list[tuple[int, int]]
-    """Clusters of the first and of the second run that belong together: least total distance."""
+    """Pairs of a cluster of the first and of the second run, with the least total distance."""
     distances: Float[np.ndarray, " pairs"]
-    """Between their centres, each feature in units of its deviation within the first's clusters."""
+    """Root mean square distance of the centres of each pair. The unit of a feature is its deviation
+    within the first run's clusters."""
     angles: list[Float[np.ndarray, " _"]]
-    """Principal angles between their subspaces, in degrees; 0: they vary in the same way."""
+    """Principal angles between the subspaces of each pair, in degrees."""
 
 
 class TelemetrySynthesizer:
-    """Clusters what a model reports of many sequences."""
+    """Clusters sequences by a model's telemetry."""
 
     def __init__(self, n_clusters: int = 2, *, seed: int = 0) -> None:
-        """Raises `ConfigError` for fewer than one cluster."""
-        if n_clusters < 1:
-            raise ConfigError(f"n_clusters must be at least 1, got {n_clusters}")
+        """`seed` makes k-means reproducible. Raises `ConfigError` for fewer than one cluster."""
+        require(n_clusters >= 1, "n_clusters", n_clusters, "at least 1")
         self._clusters, self._seed = n_clusters, seed
 
     def synthesize(
         self, telemetries: Sequence[Mapping[str, Tensor]], bit_seqs: Sequence[Any]
     ) -> Synthesis:
-        """Clusters of the sequences behind some calls `_, telemetry = model(bits)`.
+        """Cluster the sequences of some calls `_, telemetry = model(bits)`.
 
-        A telemetry may be of a batch; `bit_seqs` are all the sequences in their order, each an
-        iterable of 0/1. Activations are used where the telemetries hold them (a model built with
-        `log_activations=True`).
+        Each telemetry may describe a batch. `bit_seqs` lists all sequences in the same order, each
+        an iterable of 0/1. Activations are included where the telemetries hold them, which needs a
+        model built with `log_activations=True`.
 
-        Raises `ConfigError` when there are fewer sequences than clusters or their number is not
-        that of the telemetries, `InvalidPredictionError` for readings that are NaN.
+        Raises `ConfigError` when telemetries and `bit_seqs` differ in number or there are fewer
+        distinct sequences than clusters, `InvalidPredictionError` for metrics that are not finite.
         """
         rows = [_summaries(telemetry) for telemetry in telemetries]
         summaries = np.concatenate(rows) if rows else np.zeros((0, 0))
         if len(summaries) != len(bit_seqs):
             raise ConfigError(
-                f"the telemetries are of {len(summaries)} sequences, got {len(bit_seqs)} of bits; "
-                "give one for each"
+                f"the telemetries describe {len(summaries)} sequences, but bit_seqs holds "
+                f"{len(bit_seqs)}; pass one for each"
             )
         if len(bit_seqs) < self._clusters:
             raise ConfigError(
-                f"{self._clusters} clusters need at least as many sequences, got {len(bit_seqs)}; "
-                "give more sequences or ask for fewer clusters"
+                f"{self._clusters} clusters need at least {self._clusters} sequences, got "
+                f"{len(bit_seqs)}; pass more sequences or choose fewer clusters"
             )
         if not np.isfinite(summaries).all():
             raise InvalidPredictionError(
-                "a reading is not a finite number, so nothing can be near it; load a good "
-                "checkpoint"
+                "a metric is not finite, so its sequence cannot be clustered; the model's weights "
+                "are damaged: load a good checkpoint"
             )
         distinct = len(np.unique(summaries, axis=0))
         if distinct < self._clusters:
             raise ConfigError(
-                f"{self._clusters} clusters need as many sequences that differ, {distinct} do; "
-                "give others or ask for fewer clusters"
+                f"{self._clusters} clusters need as many distinct sequences, got {distinct}; "
+                "pass other sequences or choose fewer clusters"
             )
         return self._cluster(summaries, [[int(bit) for bit in sequence] for sequence in bit_seqs])
 
@@ -136,10 +137,10 @@ class TelemetrySynthesizer:
         self, summaries: Float[np.ndarray, "sequences features"], sequences: list[list[int]]
     ) -> Synthesis:
         scaled = (summaries - summaries.mean(0)) / (summaries.std(0) + 1e-9)
-        means = _sklearn("cluster").KMeans(self._clusters, n_init=10, random_state=self._seed)
-        labels = means.fit_predict(scaled)
-        distances = ((scaled[None] - means.cluster_centers_[:, None]) ** 2).sum(-1)
-        # The point nearest to a centre may belong to another that is nearer still.
+        kmeans = _sklearn("cluster").KMeans(self._clusters, n_init=10, random_state=self._seed)
+        labels = kmeans.fit_predict(scaled)
+        distances = ((scaled[None] - kmeans.cluster_centers_[:, None]) ** 2).sum(-1)
+        # The sequence nearest to a centre may belong to another cluster, whose centre is nearer.
         distances[labels[None] != np.arange(self._clusters)[:, None]] = np.inf
         nearest = distances.argmin(1)
         members = [summaries[labels == one] for one in range(self._clusters)]
@@ -157,14 +158,14 @@ class TelemetrySynthesizer:
 
 
 def drift_between(first: Synthesis, second: Synthesis) -> SynthesisDrift:
-    """What has moved between two syntheses of the same features.
+    """Match the clusters of two syntheses and measure how far they moved.
 
-    Raises `ConfigError` when their features differ in number.
+    Raises `ConfigError` when the syntheses have different numbers of features.
     """
     if first.centers.shape[1] != second.centers.shape[1]:
         raise ConfigError(
-            f"the runs were summarised by {first.centers.shape[1]} and {second.centers.shape[1]} "
-            "features; synthesize both with the same telemetry and the same number of layers"
+            f"the syntheses have {first.centers.shape[1]} and {second.centers.shape[1]} features; "
+            "use the same telemetry and the same number of layers for both"
         )
     within = first.summaries - first.centers[first.cluster_assignments]
     spread = within.std(0) + 1e-9
@@ -186,7 +187,7 @@ def _summaries(telemetry: Mapping[str, Tensor]) -> Float[np.ndarray, "B features
 
 
 def _moments(layers: Float[Tensor, "L B S D"]) -> tuple[Tensor, Tensor]:
-    # Without Bessel's correction: a single position has a deviation too, 0.
+    # Without Bessel's correction, so that the deviation of a single position is 0, not NaN.
     return layers.mean(2), layers.std(2, correction=0)
 
 
@@ -214,4 +215,4 @@ def _scipy(part: str) -> Any:
 
 
 def _library(name: str, package: str) -> Any:
-    return import_extra(name, package, extra="telemetry", purpose="synthesizing telemetry")
+    return import_extra(name, package, extra="telemetry", purpose="clustering telemetry")

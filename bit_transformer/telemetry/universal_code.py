@@ -1,16 +1,16 @@
-"""An adaptive code that knows nothing beforehand: context-tree weighting over the last 24 bits.
+"""Context-tree weighting: an adaptive binary code over the last 24 bits, without prior knowledge.
 
-It is the yardstick of K and the reference of S: what can be predicted of a sequence from that
-sequence alone. The tree has one node per context, of these depths: nothing; the place in the
-symbol (a byte, or a byte and its parity bit); and the symbol's bits so far; and one symbol before
-it; and two; and whatever fills up 24 bits.
+Its code length defines K and U of bits, and its predictions are part of the reference of S: they
+are what can be predicted of a sequence from the sequence alone. The tree has one node per context.
+Its levels know, from the root on: nothing; the place in the symbol (a byte, or a byte and its
+parity bit); the symbol's bits so far; one symbol more; two symbols more; all 24 bits.
 
-Weighting: Willems, Shtarkov & Tjalkens 1995, IEEE Trans. IT 41(3), in the sequential form that
-keeps at each node the ratio of its own estimate to that of its children. Estimator: half
-Krichevsky-Trofimov, a quarter each for "always zero" and "always one" (the zero-redundancy
-estimator, Willems & Tjalkens 1997), so that a context which has always gone one way costs two bits
-in all, not half a logarithm. The redundancy against any tree of these depths is bounded, so random
-bits cost one bit each and a small constant.
+Weighting (Willems, Shtarkov & Tjalkens 1995, IEEE Trans. IT 41(3)): P_w = (P_e + P_child) / 2 for
+the bits seen at an inner node, computed sequentially from the ratio P_e / P_child that it stores.
+Estimator P_e: half Krichevsky-Trofimov (1981, IEEE Trans. IT 27(2)), a quarter each for "always
+zero" and "always one" (the zero-redundancy estimator, Willems & Tjalkens 1997). A context that
+always continues the same way then costs two bits in all instead of half a logarithm. The redundancy
+against every tree of these levels is bounded, so random bits cost one bit each plus a constant.
 """
 
 import math
@@ -23,19 +23,19 @@ from torch import Tensor
 from bit_transformer.native.functions import compiled
 
 _FIXED_NODES = 1 << 10
-"""Nodes found without hashing: the root, places in the symbol, the symbol's bits so far."""
+"""Nodes of the first three levels, which are addressed without hashing."""
 _HASHED_LEVELS = 3
 _LEVELS = 3 + _HASHED_LEVELS
 _CONTEXT_BITS = 24
-_STEADIEST = 2.0**20
-"""Bound of the weight ratios: the code stays able to change its mind."""
+_MAX_RATIO = 2.0**20
+"""Bound of the stored ratios, so that a node can still change its preference later."""
 _FIRST_CAPACITY = 1 << 12
-_SWITCH = 1 / 64
-"""Chance per bit that the better of model and code is from now on the other one."""
+_SHARE = 1 / 64
+"""Alpha of fixed share: the part of the weight that is redistributed evenly after every bit."""
 
 
 def _krichevsky_trofimov_runs(count: int) -> Float[np.ndarray, " n"]:
-    """Probability of n equal bits under the Krichevsky-Trofimov estimator, n from 0."""
+    """Return the Krichevsky-Trofimov probability of n equal bits, for n from 0."""
     runs = np.ones(count)
     for n in range(1, count):
         runs[n] = runs[n - 1] * (n - 0.5) / n
@@ -47,7 +47,7 @@ _RUNS = _krichevsky_trofimov_runs(1 << 10)
 
 @compiled
 def _next_of_run(length: int, runs: np.ndarray) -> float:
-    """Probability that a run which has never been broken goes on."""
+    """Return the probability that the only bit value seen so far, `length` times, comes again."""
     if length + 1 < runs.size:
         before, after = runs[length], runs[length + 1]
     else:
@@ -57,7 +57,7 @@ def _next_of_run(length: int, runs: np.ndarray) -> float:
 
 @compiled
 def _estimate(zeros: int, ones: int, runs: np.ndarray) -> float:
-    """Probability of a one at a node that has seen so many zeros and ones."""
+    """Return P_e of a one after these counts. With both values seen it is (n1 + 1/2) / (n + 1)."""
     if zeros == ones == 0:
         return 0.5
     if ones == 0:
@@ -69,7 +69,7 @@ def _estimate(zeros: int, ones: int, runs: np.ndarray) -> float:
 
 @compiled
 def _find(keys: np.ndarray, key: int) -> int:
-    """Slot of a hashed node; an empty slot is taken. The table is never full."""
+    """Return the slot of a hashed node, taking an empty one if needed. The table is never full."""
     mask = keys.size - 1
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     slot = int(mixed >> np.uint64(40)) & mask
@@ -83,7 +83,7 @@ def _find(keys: np.ndarray, key: int) -> int:
 
 @compiled
 def _path(nodes: np.ndarray, keys: np.ndarray, history: int, place: int, width: int) -> None:
-    """The node of every depth, shallowest first, for the bit after `history`."""
+    """Write the node of every level, root first, for the bit after `history` to `nodes`."""
     partial = (history & ((1 << place) - 1)) | (1 << place)
     nodes[0], nodes[1], nodes[2] = 0, 1 + place, 16 + partial
     for level in range(_HASHED_LEVELS):
@@ -106,9 +106,9 @@ def _advance(
     runs: np.ndarray,
     p_ones: np.ndarray,
 ) -> None:
-    """Fill in the probability of a one before each bit, then learn the bit.
+    """Write the probability of a one before each bit to `p_ones`, then learn the bit.
 
-    `clock` holds the last bits as an integer and the number of bits read.
+    `clock` holds the last 32 bits as an integer and the number of bits read.
     """
     nodes, estimates = np.empty(_LEVELS, np.int64), np.empty(_LEVELS)
     below = np.empty(_LEVELS)
@@ -133,7 +133,7 @@ def _advance(
                 if bit == 0:
                     own, children = 1 - own, 1 - children
                 ratio = ratios[node] * own / children
-                ratios[node] = min(max(ratio, 1 / _STEADIEST), _STEADIEST)
+                ratios[node] = min(max(ratio, 1 / _MAX_RATIO), _MAX_RATIO)
             counts[node, bit] += 1
         clock[0] = (clock[0] << 1 | bit) & ((1 << 32) - 1)
         clock[1] += 1
@@ -157,24 +157,24 @@ def _rehash(
 
 
 class UniversalCode:
-    """The code's state after the bits read so far; reading in pieces is reading at once.
+    """The state of the code. Reading in pieces gives the same values as reading at once.
 
-    Takes about 0.2 microseconds and at most 120 bytes of memory a bit.
+    A bit takes about 0.2 microseconds and at most 120 bytes of memory.
     """
 
     def __init__(self, symbol_bits: int = 8) -> None:
-        """`symbol_bits`: 8 for bytes, 9 for bytes with parity; the first bit begins a symbol."""
+        """`symbol_bits` is 8 for bytes, 9 with parity. The first bit begins a symbol."""
         self.symbol_bits = symbol_bits
         self._clock = np.zeros(2, np.int64)
         self._tables = _tables(_FIRST_CAPACITY)
 
     @property
     def bits_read(self) -> int:
-        """Bits read so far."""
+        """Number of bits read so far."""
         return int(self._clock[1])
 
     def read(self, bits: Integer[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
-        """Probability of a one that each bit had, given all bits read before it, in (0, 1)."""
+        """Read bits and return the probability of a one that each had before it was read."""
         self._reserve(len(bits))
         p_ones = np.empty(len(bits))
         values = np.ascontiguousarray(bits, dtype=np.uint8)
@@ -182,7 +182,7 @@ class UniversalCode:
         return p_ones
 
     def _reserve(self, bits: int) -> None:
-        """Room for the nodes that so many more bits can make, at most half full."""
+        """Grow the tables so that they stay half empty after this many more bits."""
         capacity = len(self._tables[0])
         needed = 2 * _HASHED_LEVELS * (self.bits_read + bits)
         if needed > capacity:
@@ -197,56 +197,58 @@ def _tables(capacity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @compiled
-def _share(
-    bits: np.ndarray, code: np.ndarray, model: np.ndarray, trust: np.ndarray, mixed: np.ndarray
+def _fixed_share(
+    bits: np.ndarray, code: np.ndarray, model: np.ndarray, weight: np.ndarray, mixed: np.ndarray
 ) -> None:
+    """Write the mixture's predictions to `mixed`; `weight[0]` is the model's weight in it."""
     for t in range(bits.size):
-        mixed[t] = trust[0] * model[t] + (1 - trust[0]) * code[t]
-        its, of_both = model[t], mixed[t]
+        mixed[t] = weight[0] * model[t] + (1 - weight[0]) * code[t]
+        p_model, p_mixed = model[t], mixed[t]
         if bits[t] == 0:
-            its, of_both = 1 - its, 1 - of_both
-        posterior = trust[0] * its / of_both
-        trust[0] = posterior + _SWITCH * (0.5 - posterior)
+            p_model, p_mixed = 1 - p_model, 1 - p_mixed
+        posterior = weight[0] * p_model / p_mixed
+        weight[0] = posterior + _SHARE * (0.5 - posterior)
 
 
 class Reference:
-    """What a model is held against: the universal code, or the model itself where it did better.
+    """The reference of S: a mixture of the model and the universal code.
 
-    A Bayesian mixture of the two that may switch at any bit (fixed share: Herbster & Warmuth 1998,
-    Machine Learning 32). A model is thus not held to be wrong for knowing what no adaptive code
-    could know, and is so as soon as the code, which has only this sequence, predicts it better.
+    r_t = w_t model_t + (1 - w_t) code_t. The weight w_t follows Bayes' rule with a fixed share
+    (Herbster & Warmuth 1998, Machine Learning 32), so that it can change sides at any bit. Against
+    the code alone, S would fall as a model learns, because a good model is more confident than any
+    adaptive code. Against the mixture, S falls only where the code predicts better than the model.
     """
 
     def __init__(self, symbol_bits: int = 8) -> None:
-        """`symbol_bits` as in `UniversalCode`."""
-        self._code, self._trust = UniversalCode(symbol_bits), np.array([0.5])
+        """`symbol_bits` is as in `UniversalCode`."""
+        self._code, self._weight = UniversalCode(symbol_bits), np.array([0.5])
 
     @property
     def bits_read(self) -> int:
-        """Bits read so far."""
+        """Number of bits read so far."""
         return self._code.bits_read
 
     def read(
         self, bits: Integer[np.ndarray, " T"], model: Float[np.ndarray, " T"]
     ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-        """Probabilities of a one before each bit, given the model's: the reference's and those of
-        the universal code in it; all in (0, 1)."""
+        """Read bits and the model's probabilities of a one before each. Return the probabilities of
+        the reference and of its universal code, all in (0, 1)."""
         code, mixed = self._code.read(bits), np.empty(len(bits))
-        _share(np.ascontiguousarray(bits, dtype=np.uint8), code, model, self._trust, mixed)
+        _fixed_share(np.ascontiguousarray(bits, dtype=np.uint8), code, model, self._weight, mixed)
         return mixed, code
 
 
 def code_lengths(
     p_ones: Float[np.ndarray, " T"], bits: Integer[np.ndarray, " T"]
 ) -> Float[np.ndarray, " T"]:
-    """Bits that each bit costs under the probabilities of a one."""
+    """Return -log2 of the probability of each bit, given the probabilities of a one."""
     return np.asarray(-np.log2(np.where(np.asarray(bits) == 1, p_ones, 1 - p_ones)))
 
 
 def reference_for(
     bits: Integer[Tensor, "B T"], p_ones: Float[Tensor, "B T"], *, symbol_bits: int = 8
 ) -> Float[Tensor, "B T"]:
-    """`Reference` over each row of a batch: probability of a one before each bit."""
+    """Return the probabilities of a one under `Reference` for each row of a batch."""
     rows = zip(bits.cpu().numpy(), p_ones.double().cpu().numpy(), strict=True)
     found = [Reference(symbol_bits).read(row, model)[0] for row, model in rows]
     stacked = np.stack(found) if found else np.zeros(tuple(bits.shape))

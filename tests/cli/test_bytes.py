@@ -134,7 +134,7 @@ def test_a_terminal_gets_nothing_that_it_would_obey(model):
         (["--seed", str(2**64)], f"got {2**64}"),
         (["--stop", "\\q"], r"there is no escape \q"),
         (["--stop", ""], "a stop string must have 1 to 1024 bytes, got 0"),
-        (["--stop", "\\xff", "--valid-utf8"], "is no valid UTF-8"),
+        (["--stop", "\\xff", "--valid-utf8"], "is not valid UTF-8"),
         (["--prompt-file", "none"], "cannot read none: No such file or directory"),
         (["--prompt-file", "."], "cannot read .: Is a directory"),
         (["--watch", "--json"], "leave out --gate, --json and --raw"),

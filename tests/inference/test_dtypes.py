@@ -1,4 +1,4 @@
-"""Models of 16 and 64 bits in every public function: they work, or are refused in words."""
+"""16-bit and 64-bit models in every public function: they work or raise a clear error."""
 
 import pytest
 import torch
@@ -57,13 +57,13 @@ def test_works(name, stack, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", REFUSED)
-def test_is_refused_in_words(name, dtype):
+def test_is_refused_with_a_remedy(name, dtype):
     with pytest.raises(UnsupportedCombination, match=r"call model\.float\(\) first"):
         REFUSED[name](tiny_model().to(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_result_is_that_of_32_bits_within_rounding(dtype):
+def test_the_result_equals_that_of_32_bits_up_to_rounding(dtype):
     exact = tiny_model().log2_likelihood(BITS)
     found = tiny_model().to(dtype).log2_likelihood(BITS)
     assert (found.float() - exact).abs().max() < 0.35

@@ -72,7 +72,7 @@ def _draws(probabilities, **filters):
     return set(draw_patch(log_p, SamplingConfig(**filters), None, seed).flatten().tolist())
 
 
-def test_filters_keep_what_they_promise():
+def test_filters_keep_the_right_patches():
     probabilities = [0.1, 0.4, 0.3, 0.2]
     assert _draws(probabilities) == {0, 1, 2, 3}
     assert _draws(probabilities, top_k=2) == {1, 2}
@@ -133,7 +133,7 @@ def test_parity_is_always_right(valid_utf8):
         assert not valid_utf8 or content.decode()
 
 
-def test_what_cannot_be_decoded_is_refused_before_anything_is_drawn():
+def test_undecodable_requests_are_refused_before_the_first_draw():
     model = tiny_model(max_seq_len=64)
     euro = torch.from_numpy(bytes_to_bits("€".encode()[:1]))[None]
     with pytest.raises(ConfigError, match="no decodable sequence ends 8 bits after prompt 0"):
@@ -157,20 +157,20 @@ def test_what_cannot_be_decoded_is_refused_before_anything_is_drawn():
         (torch.tensor([[0.0, 1.0]]), "integer tensor"),
     ],
 )
-def test_what_is_no_bits(bits, message):
+def test_invalid_bits_are_refused(bits, message):
     model = tiny_model()
-    # Called below the type hooks of the suite, as users call it.
+    # Called directly, because the suite's type hooks would refuse the arguments first.
     with pytest.raises(InvalidBitsError, match=message):
         model._check_bits(bits)
 
 
-def test_generation_goes_on_beyond_the_context():
+def test_generation_continues_beyond_the_context():
     model = tiny_model(max_seq_len=64)
     drawn = model.generate(NOTHING, 64 * 4, generator=torch.Generator().manual_seed(0))
     assert drawn.shape == (1, 256)
 
 
-def test_no_new_bits_is_the_prompt():
+def test_zero_new_bits_return_the_prompt():
     prompt = torch.tensor([[1, 0, 1]])
     assert torch.equal(tiny_model().generate(prompt, 0), prompt.to(torch.uint8))
 

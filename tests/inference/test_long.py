@@ -22,13 +22,13 @@ def test_windows_join_to_one_prediction_of_every_bit(model, generator):
     predicted, telemetry = infer_long_sequence(model, bits, ctx_bits=128, overlap_bits=32)
     assert predicted.shape == bits.shape
     assert len(telemetry) == 11
-    assert all(0 <= float(readings["negentropy_logits"]) <= 1 for readings in telemetry)
+    assert all(0 <= float(metrics["negentropy_logits"]) <= 1 for metrics in telemetry)
     first, later = (model(bits[None, start : start + 128])[0][0].argmax(-1) for start in (0, 288))
     assert torch.equal(predicted[:128].long(), first)
     assert torch.equal(predicted[320:416].long(), later[32:])
 
 
-def test_what_fits_the_context_is_one_window(model):
+def test_a_sequence_that_fits_the_context_is_one_window(model):
     bits = [0, 1] * 60
     predicted, telemetry = infer_long_sequence(model, bits)
     assert torch.equal(predicted.long(), model(torch.tensor([bits]))[0][0].argmax(-1))
@@ -45,7 +45,7 @@ def test_what_fits_the_context_is_one_window(model):
         ({"overlap_bits": 9}, "overlap_bits must be whole patches"),
     ],
 )
-def test_windows_that_cannot_be(model, windows, message):
+def test_invalid_windows_are_refused(model, windows, message):
     with pytest.raises(ConfigError, match=message):
         infer_long_sequence(model, [0] * 64, **windows)
 
@@ -57,7 +57,7 @@ def test_scoring_in_pieces_is_scoring_at_once(model, sizes, window, overlap):
     settings = {"window_bytes": window, "overlap_bytes": overlap}
     pieces = np.split(data, np.cumsum(sizes)[:-1])
     found = np.concatenate(list(stream_surprisal(model.network, pieces, **settings)))
-    # Window by window, straight from the definition.
+    # The definition: score every window on its own.
     expected, step = [], window - overlap
     for start in range(0, max(1, len(data) - overlap), step):
         alone = score_bytes(model.network, data[start : start + window], window_bytes=window)

@@ -1,4 +1,4 @@
-"""A sample is the same however many are asked for."""
+"""A sample does not depend on the number of samples."""
 
 import pytest
 import torch

@@ -13,7 +13,7 @@ from bit_transformer.inference.sampling import (
     seeded,
     uniform_numbers,
 )
-from bit_transformer.inference.sampling_config import MOST_TEMPERATURE, SamplingConfig
+from bit_transformer.inference.sampling_config import MAX_TEMPERATURE, SamplingConfig
 
 
 @pytest.mark.parametrize("patch_size", [1, 4, 8, 12])
@@ -22,7 +22,7 @@ def test_walking_down_the_tree_inverts_the_same_distribution_function(patch_size
     walked = sample_patch(logits, SamplingConfig(), None, torch.Generator().manual_seed(1))
     log_p = patch_log_probabilities(logits.double())
     drawn = draw_patch(log_p, SamplingConfig(), None, torch.Generator().manual_seed(1))
-    # A random number at the very edge of a patch may fall on either side of it.
+    # A random number at the edge between two patches may fall to either because of rounding.
     assert (walked == drawn).float().mean() > 0.98
 
 
@@ -62,7 +62,7 @@ def test_a_temperature_that_underflows_takes_the_most_likely_patch(temperature, 
 
 def test_the_highest_temperature_draws_nearly_evenly(generator):
     logits = torch.tensor([[0.0, 3.0, -3.0, 3.0]]).expand(40_000, -1)
-    drawn = sample_patch(logits, SamplingConfig(MOST_TEMPERATURE), None, generator)
+    drawn = sample_patch(logits, SamplingConfig(MAX_TEMPERATURE), None, generator)
     assert (torch.bincount(drawn[:, 0], minlength=4) / 40_000 - 0.25).abs().max() < 0.015
 
 
@@ -111,7 +111,7 @@ def test_nothing_is_drawn_when_all_that_is_allowed_is_impossible():
             sample_patch(logits, SamplingConfig(temperature), allowed)
 
 
-def test_each_row_has_numbers_of_its_own():
+def test_each_row_has_its_own_random_number():
     cpu = torch.device("cpu")
     batch = uniform_numbers(5, seeded(7), 0, cpu)
     alone = [uniform_numbers(1, seeded(7), row, cpu) for row in range(5)]

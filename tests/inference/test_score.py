@@ -1,4 +1,4 @@
-"""Scores count every byte once, in any windows."""
+"""Scoring counts every byte once, for any windows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Stop strings: nothing of them or after them comes out, however patches and bytes lie."""
+"""Stop strings: neither they nor anything after them is output, for any patch size."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ NEW = 60
 
 
 def _without(model, prompt, seed=0, **settings):
-    """What is drawn without stop strings, in bytes."""
+    """Return the prompt's bits and the bytes drawn without stop strings."""
     bits = torch.from_numpy(bytes_to_bits(prompt, parity=model.config.parity))[None]
     width = model.config.bits_per_byte
     drawn = model.generate(bits, NEW * width, generator=seeded(seed), **settings)
@@ -46,7 +46,7 @@ def test_generation_ends_before_the_stop_string(patch_size, parity, length):
     assert bits_to_bytes(whole[0].numpy(), parity=parity) == b"ab" + expected
 
 
-def test_without_a_stop_string_in_it_the_sample_is_whole():
+def test_a_sample_without_a_stop_string_is_complete():
     model = tiny_model()
     bits, text = _without(model, b"")
     absent = text[-3:] + b"beyond"
@@ -61,7 +61,7 @@ def test_a_stop_string_with_valid_utf8_leaves_valid_utf8():
     stop = text.decode()[4:6]
     drawn = model.generate(bits, NEW * 8, generator=seeded(0), valid_utf8=True, stop=stop)
     assert bits_to_bytes(drawn[0].numpy()).decode() == text.decode().split(stop)[0]
-    with pytest.raises(ConfigError, match="is no valid UTF-8"):
+    with pytest.raises(ConfigError, match="is not valid UTF-8"):
         model.generate(bits, NEW * 8, valid_utf8=True, stop=b"\xff")
 
 
@@ -77,7 +77,7 @@ def test_a_watched_sequence_ends_before_the_stop_string():
     assert seen.ended == "stop"
 
 
-def test_bits_that_finish_the_byte_of_the_prompt_are_no_part_of_a_stop_string():
+def test_bits_that_complete_the_prompts_last_byte_are_not_searched():
     search = StopSearch((b"A",), byte_bits=8, prompt_bits=3)
     search.read([0, 0, 0, 0, 1])
     assert search.safe_bits == 5
@@ -93,7 +93,7 @@ def test_bits_that_finish_the_byte_of_the_prompt_are_no_part_of_a_stop_string():
     cut=st.integers(1, 13),
     parity=st.booleans(),
 )
-def test_the_search_finds_what_comes_first_and_never_hands_out_too_much(text, strings, cut, parity):
+def test_the_search_finds_the_first_string_and_never_releases_too_much(text, strings, cut, parity):
     text = bytes(byte & 3 for byte in text)
     strings = [bytes(byte & 3 for byte in string) for string in strings]
     width = 9 if parity else 8
@@ -120,8 +120,8 @@ def test_a_batch_and_stop_strings_exclude_each_other():
     [
         (b"", "1 to 1024 bytes, got 0"),
         ([b"a", "x" * 1025], "1 to 1024 bytes, got 1025"),
-        (["a"] * 65, "at most 64 stop strings are looked for, got 65"),
-        ("\udce9", "is no valid UTF-8"),
+        (["a"] * 65, "at most 64 stop strings, got 65"),
+        ("\udce9", "is not valid UTF-8"),
     ],
 )
 def test_stop_strings_outside_their_limits(stop, message):

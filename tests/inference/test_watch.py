@@ -1,4 +1,4 @@
-"""The glass box shows the very bits that are generated, and what is known of them."""
+"""Watching a generation changes no bit and agrees with scoring the result."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_watching_changes_nothing_and_agrees_with_scoring(
     np.testing.assert_allclose(surprisal, scored, atol=1e-4)
     (whole,) = bit_readings(model.network, expected)
     for name in READING_FIELDS:
-        parts = [seen.prompt_readings, *(stretch.readings for stretch in stretches)]
+        parts = [seen.prompt_metrics, *(stretch.readings for stretch in stretches)]
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(joined, getattr(whole, name), atol=2e-3)
 

@@ -1,11 +1,11 @@
-"""Values of a wrong type get one sentence from the tree of errors, and text is taken for paths."""
+"""Values of a wrong type raise one-line project errors. Paths may be text."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-# In a process of its own: the type hooks of the suite would refuse these calls first.
+# Run in a separate process, because the suite's type hooks would refuse these calls first.
 PROGRAM = """
 import json
 import sys
@@ -52,7 +52,7 @@ print(json.dumps({name: what for name, what in found.items() if what is not None
 """
 
 
-def test_a_sentence_names_what_was_expected_and_what_came(tmp_path):
+def test_the_error_names_the_expected_and_the_given_type(tmp_path):
     words = [sys.executable, "-c", PROGRAM, str(Path(tmp_path) / "model")]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""Generation under a gate, on a fake generator and on a model."""
+"""Generation under a gate, with a fake generator and with a model."""
 
 from collections.abc import Iterator
 
@@ -19,24 +19,26 @@ from bit_transformer.safety.sampling import (
     safe_sample_with_retry,
 )
 from tests.builders import tiny_model
-from tests.safety.conftest import readings_around
+from tests.safety.conftest import metrics_around
 
 BYTES = 4
 
 
 def _fake(levels: list[float], asked: list[int] | None = None) -> Watch:
-    """A generator of stretches of four bytes whose C has the given levels; `asked` gets the index
-    of each that was asked for."""
+    """Return a fake generation of four-byte stretches whose C has the given levels.
+
+    `asked` collects the index of each requested stretch.
+    """
 
     def stretches() -> Iterator[WatchedStretch]:
         for index, level in enumerate(levels):
             if asked is not None:
                 asked.append(index)
             bits = np.full(8 * BYTES, index % 2, np.uint8)
-            readings = readings_around(index, length=BYTES, c=level)
-            yield WatchedStretch(bits, np.full(8 * BYTES, 0.5), readings, ())
+            metrics = metrics_around(index, length=BYTES, c=level)
+            yield WatchedStretch(bits, np.full(8 * BYTES, 0.5), metrics, ())
 
-    return Watch(readings_around(99, length=20), stretches())
+    return Watch(metrics_around(99, length=20), stretches())
 
 
 def test_good_output_passes_whole():
@@ -48,7 +50,7 @@ def test_good_output_passes_whole():
 
 
 @pytest.mark.parametrize("held", [0, 64, 512, 10_000])
-def test_a_bad_stretch_is_cut_before_it_is_handed_out(held):
+def test_a_bad_stretch_is_cut_before_it_is_output(held):
     onset, asked = 20, list[int]()
     watched = _fake([0.6] * onset + [0.0] * 30, asked)
     guarded = GuardedStream(watched, SafetyGate(), held_bits=held)
@@ -62,7 +64,7 @@ def test_a_bad_stretch_is_cut_before_it_is_handed_out(held):
     assert released + len(guarded.withheld) == 8 * BYTES * len(asked)
 
 
-def test_bits_wait_only_as_long_as_they_must():
+def test_bits_wait_only_as_long_as_necessary():
     guarded = iter(GuardedStream(_fake([0.6] * 30), SafetyGate(), held_bits=64))
     next(guarded)
     with pytest.raises(ConfigError):
@@ -109,7 +111,7 @@ def test_refused_output_waits_for_a_human(model, prompt, tmp_path):
         safe_sample_with_retry(model, prompt, 400, attempts=0)
 
 
-def test_sampling_goes_on_when_text_outgrows_the_context(prompt):
+def test_sampling_continues_beyond_the_context(prompt):
     model = tiny_model(max_seq_len=256)
     sample = safe_sample_with_retry(model, prompt.repeat(1, 3), 400, gate=NEVER)
     assert sample.bits.shape[1] == 3 * prompt.shape[1] + 400

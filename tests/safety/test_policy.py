@@ -1,4 +1,4 @@
-"""Readings and floors to a verdict."""
+"""The verdict as a function of metrics and floors."""
 
 import math
 
@@ -16,14 +16,14 @@ unit = st.floats(0, 1)
     st.dictionaries(st.sampled_from("kcstuf"), unit),
     st.fixed_dictionaries({name: unit for name in "kcstuf"}),
 )
-def test_a_verdict_fails_exactly_for_what_is_below_its_floor(floors, readings):
-    verdict = Policy(floors).decide(readings)
-    below = [name for name in floors if readings[name] < floors[name]]
+def test_a_verdict_fails_exactly_for_metrics_below_their_floors(floors, metrics):
+    verdict = Policy(floors).decide(metrics)
+    below = [name for name in floors if metrics[name] < floors[name]]
     assert verdict.passed == (not below)
     assert len(verdict.reasons) == len(below)
 
 
-def test_a_reason_names_reading_value_and_floor():
+def test_a_reason_names_metric_value_and_floor():
     (reason,) = Policy().decide({"c": 0.25, "s": 0.9}).reasons
     assert "C" in reason
     assert "0.25" in reason
@@ -40,8 +40,8 @@ def test_floors_outside_the_unit_interval_are_refused(floor):
         Policy({"c": floor})
 
 
-def test_unknown_readings_and_readings_that_are_nan_are_refused():
-    with pytest.raises(ConfigError, match="no reading 'x'"):
+def test_unknown_metrics_and_nan_are_refused():
+    with pytest.raises(ConfigError, match="unknown metric 'x'"):
         Policy({"x": 0.5})
     with pytest.raises(InvalidPredictionError, match="NaN"):
         Policy().decide({"c": math.nan, "s": 1.0})

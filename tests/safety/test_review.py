@@ -49,7 +49,7 @@ def test_a_rejected_item_is_never_released(queue):
     assert queue.identities("approved") == []
 
 
-def test_of_many_deciders_one_succeeds(queue):
+def test_one_of_many_concurrent_decisions_succeeds(queue):
     identity = queue.put(_item())
 
     def decide(_: int) -> bool:

@@ -1,4 +1,4 @@
-"""False alarms come as often as they were asked to, and shifts are found."""
+"""Drift detection: the run length to a false alarm, and the delay until a shift is found."""
 
 import warnings
 
@@ -23,16 +23,16 @@ def _stream(rng: np.random.Generator, length: int, correlation: float = 0.0) -> 
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
-def test_false_alarms_are_as_rare_as_asked_for(correlation):
-    rng, readings, alarms = np.random.default_rng(0), 0, 0
+def test_the_average_run_length_is_the_requested_one(correlation):
+    rng, values, alarms = np.random.default_rng(0), 0, 0
     for _ in range(60):
         detector, learning = DriftDetector(expected_interval=200), 200
         for value in _stream(rng, 2500, correlation):
             alarm = detector.update(float(value))
-            readings, learning = readings + (learning == 0), max(0, learning - 1)
+            values, learning = values + (learning == 0), max(0, learning - 1)
             if alarm:
                 alarms, learning = alarms + 1, 200
-    assert readings / alarms == pytest.approx(200, rel=0.3)
+    assert values / alarms == pytest.approx(200, rel=0.3)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -47,7 +47,7 @@ def test_a_shift_is_found_soon(sign):
 
 
 @pytest.mark.parametrize("after", [0, 5, 50])
-def test_a_shift_soon_after_the_baseline_is_not_taken_for_the_usual_level(after):
+def test_a_shift_soon_after_the_baseline_is_found(after):
     rng, found = np.random.default_rng(3), 0
     for _ in range(20):
         values = _stream(rng, 300 + after)
@@ -56,10 +56,10 @@ def test_a_shift_soon_after_the_baseline_is_not_taken_for_the_usual_level(after)
     assert found >= 19
 
 
-def test_a_warning_says_what_drifted_and_how_far():
+def test_a_warning_names_the_metric_and_the_position():
     values = _stream(np.random.default_rng(2), 400)
     values[300:] += 5
-    with pytest.warns(MetricDriftWarning, match="s left its past at reading 30"):
+    with pytest.warns(MetricDriftWarning, match="s drifted at value 30"):
         found = detect_metric_drift({"s": values.tolist()}, expected_interval=10_000)
     assert len(found["s"]) == 1
 

@@ -1,4 +1,4 @@
-"""Phrases against a parse by the definition."""
+"""The incremental parser against a parse by the definition."""
 
 import numpy as np
 from hypothesis import given
@@ -13,7 +13,7 @@ sequences = st.one_of(
 
 
 def _by_definition(bits: np.ndarray) -> list[bool]:
-    """Whether each bit ends the shortest stretch that has not occurred before."""
+    """Return whether each bit ends the shortest string without an earlier occurrence."""
     text, start, ends = "".join(map(str, bits)), 0, []
     for stop in range(1, len(text) + 1):
         ended = text[start:stop] not in text[: stop - 1]
@@ -38,7 +38,7 @@ def test_reading_in_pieces_is_reading_at_once(bits, size):
     assert np.array_equal(joined, PhraseParser().read(bits))
 
 
-def test_the_automaton_grows_without_a_trace():
+def test_growing_the_automaton_changes_nothing():
     bits = np.random.default_rng(0).integers(0, 2, 9000).astype(np.uint8)
     pieces = PhraseParser()
     parts = [pieces.read(bits[i : i + 37]) for i in range(0, len(bits), 37)]

@@ -1,4 +1,4 @@
-"""Readings survive a crash, and become a picture."""
+"""Telemetry logs survive a crash and can be plotted."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_a_log_is_read_back_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
-def test_a_line_cut_short_is_as_if_never_written(tmp_path, cut):
+def test_an_incomplete_last_line_is_ignored(tmp_path, cut):
     path = tmp_path / "log.jsonl"
     log = TelemetryLog(path)
     log.append(1, k=0.5)
@@ -55,7 +55,7 @@ def test_a_blank_line_hides_nothing(tmp_path, line):
 
 
 @pytest.mark.parametrize("line", ["[1]", "no json", "\x00"])
-def test_damage_before_the_end_is_told_and_not_cut_off(tmp_path, line):
+def test_damage_before_the_end_is_an_error_and_stays(tmp_path, line):
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
     with pytest.raises(StorageError, match="line 2 of"):
@@ -72,7 +72,7 @@ def test_places_that_cannot_be_written_are_storage_errors(tmp_path):
 
 
 @pytest.mark.parametrize("length", [1, 50, 900])
-def test_a_picture_is_drawn_of_any_readings(tmp_path, length):
+def test_a_picture_is_drawn_of_any_metrics(tmp_path, length):
     values = np.random.default_rng(0).random(length).tolist()
     columns = {
         "step": list(range(length)),
@@ -85,7 +85,7 @@ def test_a_picture_is_drawn_of_any_readings(tmp_path, length):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_gaps_negative_readings_and_floors_are_drawn(tmp_path):
+def test_gaps_negative_values_and_floors_are_drawn(tmp_path):
     values = np.random.default_rng(0).standard_normal(900)
     values[::7] = np.nan
     columns = {"negentropy_logits": values.tolist(), "loss": (values - 3).tolist()}

@@ -1,4 +1,4 @@
-"""K, C and S against their definitions and laws."""
+"""K, C and S against their definitions and their limiting cases."""
 
 import math
 import sysconfig
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bit_transformer.errors import InvalidPredictionError
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
-from bit_transformer.telemetry.lazy import LazyReadings
+from bit_transformer.telemetry.forward_pass import LazyReadings
 from bit_transformer.telemetry.metrics import (
     attention_entropy,
     attention_map,
@@ -45,7 +45,7 @@ def _source(length: int) -> torch.Tensor:
 
 
 def _both(bits: torch.Tensor) -> tuple[float, float]:
-    """C of bits, exact and by the proxy."""
+    """Return C of bits: the exact metric and the proxy."""
     return float(lz_complexity(bits[None])), float(lz_complexity_proxy(bits[None].double()))
 
 
@@ -95,7 +95,7 @@ def test_c_of_code_lies_between():
     assert 0.2 < proxy < 0.9
 
 
-def test_the_proxy_ranks_as_the_exact_measure():
+def test_the_proxy_ranks_as_the_exact_metric():
     code, n = _source(4096), 4096
     mixed = [_random(n, seed) for seed in range(2)] + [code, _loop(3, n), _loop(40, n)]
     for share in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4):
@@ -148,7 +148,7 @@ def test_divergence_is_kullbacks_and_symbiosis_one_only_for_equals():
     assert (symbiosis(divergence(reference, model)) < 1).all()
 
 
-def test_predictions_that_are_no_numbers_are_refused():
+def test_nan_predictions_are_refused():
     for read in (negentropy, binary_entropy):
         with pytest.raises(InvalidPredictionError, match="NaN"):
             read(torch.tensor([[0.0, torch.nan]]))
@@ -172,19 +172,19 @@ def test_even_attention_has_the_entropy_of_its_keys():
     assert float(attention_entropy(zeros, zeros)) == pytest.approx(expected)
 
 
-def test_readings_are_computed_once_and_only_when_looked_at():
+def test_lazy_metrics_are_computed_once_on_first_access():
     calls = []
 
-    def reading() -> torch.Tensor:
+    def metric() -> torch.Tensor:
         calls.append(1)
         return torch.ones(1)
 
-    readings = LazyReadings(first=reading, second=reading)
-    assert list(readings) == ["first", "second"]
-    assert len(readings) == 2
+    metrics = LazyReadings(first=metric, second=metric)
+    assert list(metrics) == ["first", "second"]
+    assert len(metrics) == 2
     assert not calls
-    assert readings["first"] is readings["first"]
-    assert readings.including(third=reading)["first"] is readings["first"]
+    assert metrics["first"] is metrics["first"]
+    assert metrics.including(third=metric)["first"] is metrics["first"]
     assert len(calls) == 1
     with pytest.raises(KeyError):
-        readings["third"]
+        metrics["third"]

@@ -1,4 +1,4 @@
-"""Telemetry sees what the network does and changes none of it."""
+"""Telemetry observes a network without changing its output."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_the_documented_keys_are_there_with_their_shapes(bits):
     assert torch.allclose(telemetry["halt_probs"].sum(-1), torch.ones(2, 9))
 
 
-def test_logits_and_gradients_are_the_same_with_and_without(bits):
+def test_a_probe_changes_no_logit_and_no_gradient(bits):
     plain, probed = tiny_model().double(), tiny_model().double()
     losses = [next_bit_loss(plain.network, bits)]
     with Probe(probed.network) as probe:
@@ -48,13 +48,13 @@ def test_logits_and_gradients_are_the_same_with_and_without(bits):
     assert probe.attention_entropy().isfinite().all()
 
 
-def test_nothing_stays_behind(bits):
+def test_all_hooks_are_removed(bits):
     model = tiny_model()
     model(bits)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_maps_and_activations_come_when_asked_for(bits):
+def test_maps_and_activations_are_returned_on_request(bits):
     model = tiny_model(full_attn_logging=True, log_activations=True)
     _, telemetry = model(bits)
     maps, activations = telemetry["attention_maps"], telemetry["activations"]
@@ -66,7 +66,7 @@ def test_maps_and_activations_come_when_asked_for(bits):
     assert torch.allclose(model.network(patches), expected, atol=1e-6)
 
 
-def test_only_the_first_pass_is_looked_at(bits):
+def test_only_the_first_pass_is_observed(bits):
     model = tiny_model()
     with Probe(model.network, rows=1) as probe:
         bit_logits(model.network, bits)
@@ -90,7 +90,7 @@ def test_s_is_one_against_the_model_itself(bits):
     assert len(list(same.parameters())) == len(list(model.parameters()))
 
 
-def test_damaged_weights_are_an_error_and_no_reading(bits):
+def test_nan_weights_raise_an_error(bits):
     model = tiny_model()
     torch.nn.init.constant_(model.network.head.nodes, torch.nan)
     _, telemetry = model(bits)

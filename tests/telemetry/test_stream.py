@@ -1,4 +1,4 @@
-"""Readings of a growing sequence."""
+"""Metrics of a growing sequence."""
 
 import tracemalloc
 
@@ -29,7 +29,7 @@ def test_reading_in_pieces_is_reading_at_once(size, patch_size):
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 @pytest.mark.parametrize("symbol_bits", [8, 9])
-def test_forgetting_happens_at_the_same_places_however_the_bits_come(size, symbol_bits):
+def test_forgetting_does_not_depend_on_the_size_of_the_pieces(size, symbol_bits):
     settings = {"symbol_bits": symbol_bits, "memory_bits": 400, "window_bits": 16, "patch_size": 2}
     whole = StreamTelemetry(**settings).read(BITS, LOGITS)
     pieces = StreamTelemetry(**settings)
@@ -40,7 +40,7 @@ def test_forgetting_happens_at_the_same_places_however_the_bits_come(size, symbo
     for name in READING_FIELDS:
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-12)
-    # Forgotten is the oldest half of 400 bits at a time: the rest is read as if it were all.
+    # Each time 400 bits are full, the older half is forgotten as if it had never been read.
     kept = 200 // symbol_bits * symbol_bits
     oldest = (len(BITS) - 1) // kept * kept - kept
     fresh = StreamTelemetry(**settings)
@@ -57,11 +57,11 @@ def test_memory_is_bounded():
         telemetry.read(BITS, LOGITS)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # All 48,000 bits, remembered, would take megabytes.
+    # Remembering all 48,000 bits would take megabytes.
     assert grown < 200_000
 
 
-def test_all_readings_lie_in_the_unit_interval_even_for_certain_predictions():
+def test_all_metrics_lie_in_the_unit_interval_even_for_certain_predictions():
     certain = np.where(BITS == 1, np.inf, -np.inf)
     for logits in (LOGITS, certain, -certain, np.zeros(len(BITS))):
         found = StreamTelemetry().read(BITS, logits)
@@ -70,7 +70,7 @@ def test_all_readings_lie_in_the_unit_interval_even_for_certain_predictions():
             assert ((values >= 0) & (values <= 1)).all(), name
 
 
-def test_each_reading_sees_what_it_is_for():
+def test_each_metric_tells_order_from_noise():
     text = np.unpackbits(np.frombuffer(b"tick tock " * 60, np.uint8))
     knowing = StreamTelemetry().read(text, np.where(text == 1, 4.0, -4.0))
     assert knowing.c[-1] < 0.1
@@ -84,7 +84,7 @@ def test_each_reading_sees_what_it_is_for():
     assert wrong.t[-1] < 0.05
 
 
-def test_a_model_that_is_right_about_its_doubts_is_typical():
+def test_a_calibrated_model_is_typical():
     p = RNG.uniform(0.05, 0.95, 4000)
     bits = (RNG.random(4000) < p).astype(np.uint8)
     found = StreamTelemetry().read(bits, np.log(p / (1 - p)))

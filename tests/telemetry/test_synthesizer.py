@@ -1,4 +1,4 @@
-"""Planted clusters are found, and a run does not differ from itself."""
+"""Planted clusters are found, and a run does not drift from itself."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ NAMES = (
 
 
 def _planted(kinds: list[int], seed: int = 0) -> list[dict[str, torch.Tensor]]:
-    """One telemetry a sequence; the level of every reading tells its kind."""
+    """Return one telemetry per sequence. The level of every metric is the sequence's kind."""
     generator = torch.Generator().manual_seed(seed)
     return [
         {name: kind + 0.05 * torch.randn(1, generator=generator) for name in NAMES}
@@ -100,12 +100,12 @@ def test_sequences_of_one_position_have_no_deviation():
 
 def test_bad_input_is_refused():
     synthesizer = TelemetrySynthesizer(2)
-    with pytest.raises(ConfigError, match="one for each"):
+    with pytest.raises(ConfigError, match="pass one for each"):
         synthesizer.synthesize(_planted([0, 1]), [[0]])
     with pytest.raises(ConfigError, match="fewer clusters"):
         synthesizer.synthesize(_planted([0]), [[0]])
     same = [{name: torch.ones(4) for name in NAMES}]
-    with pytest.raises(ConfigError, match="that differ, 1 do"):
+    with pytest.raises(ConfigError, match="distinct sequences, got 1"):
         synthesizer.synthesize(same, [[0]] * 4)
     with pytest.raises(ConfigError, match="n_clusters"):
         TelemetrySynthesizer(0)

@@ -1,4 +1,4 @@
-"""The universal code codes, and the reference stays between it and the model."""
+"""The universal code is a valid code, and the reference follows the better predictor."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def test_probabilities_of_all_sequences_sum_to_one():
     assert sum(2 ** -_length(row) for row in rows) == pytest.approx(1)
 
 
-def test_nothing_is_expected_of_the_first_bit():
+def test_the_first_bit_is_a_coin_flip():
     assert UniversalCode().read(np.ones(1, np.uint8)) == 0.5
 
 
@@ -33,7 +33,7 @@ def test_reading_in_pieces_is_reading_at_once(bits, size):
     assert pieces.bits_read == len(bits)
 
 
-def test_tables_grow_without_a_trace():
+def test_growing_the_tables_changes_nothing():
     bits = np.random.default_rng(0).integers(0, 2, 20_000).astype(np.uint8)
     code = UniversalCode()
     parts = [code.read(bits[i : i + 100]) for i in range(0, len(bits), 100)]
@@ -61,7 +61,7 @@ def test_parity_is_learned_at_nine_bits_a_symbol():
     assert lengths[1000:, :8].mean() == pytest.approx(1, abs=0.05)
 
 
-def test_the_reference_goes_with_whoever_predicts_better():
+def test_the_reference_follows_the_better_predictor():
     rng = np.random.default_rng(3)
     loop = np.tile(rng.integers(0, 2, 64).astype(np.uint8), 20)
     clueless, knowing = np.full(len(loop), 0.5), np.where(loop == 1, 0.99, 0.01)

@@ -28,8 +28,8 @@ from bit_transformer.server.operations.prompt_request import PromptRequest
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.schemas import NewestRun, Response
 from bit_transformer.server.settings import MOST_NEW_BYTES
+from bit_transformer.telemetry.forward_pass import pass_readings
 from bit_transformer.telemetry.probe import Probe
-from bit_transformer.telemetry.readings import pass_readings
 from bit_transformer.training.run_folder import RunFolder
 
 _MOST_SCORED = 4 << 20

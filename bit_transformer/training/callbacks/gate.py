@@ -11,7 +11,7 @@ from bit_transformer.inference.watch import byte_readings
 from bit_transformer.model.transformer import evaluating
 from bit_transformer.safety.calibration import gate_of_readings, gate_windows, prompt_patches
 from bit_transformer.safety.gate import METADATA_KEY, SafetyGate, fewest_windows
-from bit_transformer.telemetry.stream import Readings
+from bit_transformer.telemetry.stream import StreamMetrics
 from bit_transformer.training.callbacks.base import CalibrationRecord, Callback, RunningTrainer
 from bit_transformer.training.callbacks.evaluation import HeldOut
 from bit_transformer.waiting import waiting
@@ -71,9 +71,9 @@ class GateCalibration(Callback):
 
     def _read(
         self, trainer: RunningTrainer, windows: UInt8[np.ndarray, "count window"]
-    ) -> list[Readings]:
+    ) -> list[StreamMetrics]:
         """The metrics of each window, until the run is interrupted."""
-        found: list[Readings] = []
+        found: list[StreamMetrics] = []
         for start in range(0, len(windows), _WINDOWS_AT_ONCE):
             if trainer.interrupted:
                 break

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from bit_transformer.model.bit_tree import patch_bits, path_logits
 from bit_transformer.model.transformer import ExitLogits
+from bit_transformer.telemetry.forward_pass import pass_readings
 from bit_transformer.telemetry.probe import Probe
-from bit_transformer.telemetry.readings import pass_readings
 from bit_transformer.training.callbacks.base import (
     Callback,
     RecoveryRecord,
