@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bit_transformer import DataConfig, OptimizerConfig, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.data.config import Layout
 from bit_transformer.data.dataset import Dataset, open_dataset
-from bit_transformer.data.split import Layout
 from bit_transformer.model.likelihood import bit_logits
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.next_bit import mean_code_length, next_bit_loss

@@ -69,8 +69,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bit_transformer.bits.codec import bits_to_bytes, bits_to_text, bytes_to_bits, text_to_bits
-    from bit_transformer.bits.packing import pack_bits, unpack_bits
+    from bit_transformer.bits.codec import (
+        bits_to_bytes,
+        bits_to_text,
+        bytes_to_bits,
+        pack_bits,
+        text_to_bits,
+        unpack_bits,
+    )
     from bit_transformer.bits.parity import enforce_parity
     from bit_transformer.bits.run_length import (
         compress_bits,
@@ -121,8 +127,8 @@ _HOMES = {
     "bits_to_text": "bits.codec",
     "bytes_to_bits": "bits.codec",
     "text_to_bits": "bits.codec",
-    "pack_bits": "bits.packing",
-    "unpack_bits": "bits.packing",
+    "pack_bits": "bits.codec",
+    "unpack_bits": "bits.codec",
     "enforce_parity": "bits.parity",
     "compress_bits": "bits.run_length",
     "decompress_bits": "bits.run_length",

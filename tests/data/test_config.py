@@ -17,7 +17,7 @@ def test_defaults_are_valid_and_frozen():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"held_out_fraction": 1.0}, r"held_out_fraction must lie in \[0, 1\), got 1.0"),
+        ({"held_out_fraction": 1.0}, r"held_out_fraction must be in \[0, 1\), got 1.0"),
         ({"held_out_fraction": -0.01}, r"got -0.01"),
         ({"held_out_regions": 0}, "at least 1, got 0"),
         ({"sources": ("a", "")}, "non-empty names"),

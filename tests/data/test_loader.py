@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 
 from bit_transformer.bits.codec import bits_to_bytes
 from bit_transformer.data.corpus import Corpus
-from bit_transformer.data.loader import WindowLoader
+from bit_transformer.data.loader import WindowLoader, WindowOrder
 from bit_transformer.data.split import ByteRange
-from bit_transformer.data.windows import WindowOrder
 from bit_transformer.errors import ConfigError
 
 WINDOW = 16

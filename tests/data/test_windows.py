@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bit_transformer.data.loader import WindowOrder
 from bit_transformer.data.split import ByteRange
-from bit_transformer.data.windows import WindowOrder
 from bit_transformer.errors import SourceError
 
 
