@@ -1,13 +1,39 @@
 """BitTransformerLM: a language model over bits. Any bytes are training data.
 
-Importing this package loads nothing else: a name is imported from its home when it is first used
-(PEP 562), so that whoever needs no network waits for no network library.
+Importing this package loads no library. A public name is imported from its module when it is first
+used (PEP 562), so that a program that only compresses does not wait for torch.
+
+errors                every error, as one tree
+version               the version of the package
+waiting               a log line that names the work when it takes long
+extras                imports of optional libraries
+device                number formats and threads, chosen for the processor
+native                sequential algorithms as machine code, cached on disk
+bits                  bytes and text to bits and back
+data                  files to resumable, rank-sharded batches of bits
+model                 the network: plain modules without loss or files
+telemetry             the metrics K, C, S and others; probes, drift, clusters and plots
+checkpoint            safetensors and JSON, atomic, verified, rotated; no pickle
+quantization          weights in 8 and 4 bits
+distributed           functions that spread a plain model over devices or compile it
+objectives            what a network is trained for
+inference             predictor, generation, scoring, constraints
+lm                    BitTransformerLM: network, telemetry, inference and files in one class
+safety                the gate, its calibration, guarded generation, the review queue
+compression           lossless compression with a mixing predictor, a network, or both
+training              the training loop, its callbacks, optimizers, run folders
+transformers_adapter  models of this project under the library `transformers`
+hub                   checkpoints to a Hugging Face hub and back
+server                every operation as REST, MCP and command; the dashboard
+cli                   the command line
+utils, torch_utils, hf_checkpoint, dashboard_app   documented names of the earlier system
+__main__              `python -m bit_transformer`
 """
 
 from bit_transformer.version import __version__ as __version__
 
 TYPE_CHECKING = False
-"""Type checkers take it for true, and `typing` itself need not be loaded."""
+"""Type checkers take this for true, so that `typing` need not be loaded."""
 
 __all__ = [
     "BitTransformerError",
@@ -121,7 +147,7 @@ if TYPE_CHECKING:
     from bit_transformer.training.precision import cpu_autocast
     from bit_transformer.training.schedule import cosine_ramp
 
-# The type checker reads the imports above; the interpreter looks a name up here.
+# The type checker reads the imports above. The interpreter looks a name up here.
 _HOMES = {
     "bits_to_bytes": "bits.codec",
     "bits_to_text": "bits.codec",
@@ -184,7 +210,7 @@ _HOMES = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """A public name or a submodule, imported when it is first asked for."""
+        """Import a public name or a submodule when it is first used."""
         from importlib import import_module
         from importlib.util import find_spec
 
@@ -198,5 +224,5 @@ if not TYPE_CHECKING:
         return found
 
     def __dir__() -> list[str]:
-        """All public names, imported or not yet."""
+        """List all public names, imported or not."""
         return sorted({*globals(), *__all__})
