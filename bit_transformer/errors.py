@@ -45,7 +45,7 @@
         ├── UnreachableError       no server answers
         └── RefusedError           the server refused the request
 
-`Interrupted` is a `KeyboardInterrupt` and not in the tree, so that no `except Exception` catches it.
+`Interrupted` is a `KeyboardInterrupt` outside the tree, so that no `except Exception` catches it.
 
 A message names the limit, the value and the remedy in one line. `exit_code` is the exit code of the
 command line.
