@@ -1,4 +1,4 @@
-"""What transformers has to know of a model before it is built."""
+"""The settings that transformers needs before it builds a model."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from bit_transformer.transformers_adapter.export import model_settings, require_
 
 
 class BitTransformerConfig(PreTrainedConfig):
-    """Settings of a network under the names that transformers looks for."""
+    """Settings of a network under the names that transformers uses."""
 
     model_type = "bit_transformer"
     keys_to_ignore_at_inference = ("past_key_values",)
 
     def __init__(self, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """`settings` are those of a checkpoint: `ModelConfig` and, perhaps, a quantization.
+        """`settings` is the config of a checkpoint: `ModelConfig` and, optionally, a quantization.
 
-        Raises `ConfigError` for settings that cannot be built, `UnsupportedCombination` where a
-        byte is no whole number of patches.
+        Raises `ConfigError` for invalid settings, and `UnsupportedCombination` unless a byte is a
+        whole number of patches.
         """
         network = model_settings(settings or {})
         require_whole_tokens(network)
@@ -32,14 +32,14 @@ class BitTransformerConfig(PreTrainedConfig):
 
     @property
     def network(self) -> ModelConfig:
-        """Of the network."""
+        """Config of the network."""
         return model_settings(self.settings)
 
     @property
     def start_token(self) -> int:
-        """The special token: before the first patch, and padding."""
+        """The special token, which stands before the first patch and for padding."""
         return int(self.vocab_size) - 1
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Nothing: the code that travels with a model is that of `export`, not this file."""
+        """Do nothing: `export` writes the code that is saved with a model, not this file."""

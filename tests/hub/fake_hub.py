@@ -1,4 +1,4 @@
-"""A model hub in memory, over HTTP, with the routes `huggingface_hub` uses and faults on request."""
+"""A model hub in memory, over HTTP: the routes `huggingface_hub` uses, and faults on request."""
 
 import asyncio
 import base64

@@ -97,7 +97,7 @@ def test_a_run_resumes_from_the_upload_before_a_crash(hub, corpus, tmp_path):
 
 
 @pytest.mark.parametrize("trouble", ["/commit/", "/lfs/"])
-def test_a_failing_hub_causes_a_warning_and_the_run_continues(
+def test_a_failing_hub_causes_a_warning_and_training_goes_on(
     hub, corpus, tmp_path, capsys, trouble
 ):
     words = ["train", str(corpus), *SHORT, "--out", str(tmp_path / "run")]
