@@ -15,10 +15,7 @@ MAX_RUN = 255
 
 
 def compress_bits(bits: BitsLike) -> UInt8[np.ndarray, " stream"]:
-    """Encode n bits as a run-length stream of two bytes per run.
-
-    Raises InvalidBitsError for values other than 0 and 1.
-    """
+    """Encode n bits as a run-length stream; raises InvalidBitsError unless all are 0 or 1."""
     flat = as_bits(bits)
     starts = np.flatnonzero(np.diff(flat, prepend=flat[:1] ^ 1))
     lengths = np.diff(starts, append=flat.size)

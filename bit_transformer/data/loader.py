@@ -15,7 +15,7 @@ from bit_transformer.bits.codec import bits_per_symbol, unpack_bytes
 from bit_transformer.data.corpus import Corpus
 from bit_transformer.data.permutation import hash64, permute
 from bit_transformer.data.split import ByteRange
-from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.errors import ConfigError, SourceError, require
 
 # Mixed into the seed, so that the random phases do not depend on the random order.
 _PHASE_KEY = 0x5048415345
@@ -132,10 +132,7 @@ class WindowLoader:
 
 
 def _check_ranks(batch_size: int, rank: int, world_size: int) -> None:
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise ConfigError(f"rank must lie in 0..world_size-1, got {rank} of {world_size}")
-    if batch_size < 1 or batch_size % world_size:
-        raise ConfigError(
-            f"batch_size counts all ranks and must be a positive multiple of their number "
-            f"{world_size}, got {batch_size}"
-        )
+    in_range = 0 <= rank < world_size
+    require(in_range, "rank", f"{rank} of {world_size}", "in 0..world_size-1")
+    shared = batch_size >= 1 and batch_size % world_size == 0
+    require(shared, "batch_size", batch_size, f"a positive multiple of world_size {world_size}")

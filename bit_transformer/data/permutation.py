@@ -45,11 +45,7 @@ def permute(
 
 
 def _feistel(
-    values: UInt64[np.ndarray, " n"],
-    keys: UInt64[np.ndarray, " n"],
-    *,
-    half: np.uint64,
-    seed: int,
+    values: UInt64[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"], *, half: np.uint64, seed: int
 ) -> UInt64[np.ndarray, " n"]:
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = values >> half, values & mask

@@ -14,15 +14,8 @@ from bit_transformer.errors import SourceError
 
 STDIN = "-"
 _CHUNK = 1 << 20
-_NOT_LIBRARY = {
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "__pycache__",
-}
+_SKIPPED = ("site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__")
+"""Folders of the standard library that are not its source."""
 
 
 @runtime_checkable
@@ -79,9 +72,7 @@ def absolute_source(spec: str) -> str:
 def standard_library_files() -> list[Path]:
     """Return the .py files of this interpreter's standard library, sorted, without its tests."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = [
-        path for path in _walk(root, skip=_NOT_LIBRARY) if path.suffix == ".py" and _is_data(path)
-    ]
+    files = [path for path in _walk(root, skip=_SKIPPED) if path.suffix == ".py" and _is_data(path)]
     if not files:
         raise SourceError(f"{root} holds no source of the standard library; name files to train on")
     return files

@@ -1,6 +1,7 @@
 """The model card: the measured figures of a run, in the order in which readers look for them."""
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -140,49 +141,41 @@ def _gate(settings: Mapping[str, Any] | None) -> str:
         _FLOOR_NAMES.get(name, name.upper()): f"{floor:.4g}"
         for name, floor in settings["floors"].items()
     }
-    window = settings.get("window_bits")
-    return "\n".join(
-        [
-            "## Telemetry floors",
-            "",
-            "Calibrated on held-out data. Output is held back when the average of a metric over "
-            f"the last {window:,} bits is below its floor:",
-            "",
-            *_table(rows, of="metric", value="floor"),
-        ]
+    text = (
+        "Calibrated on held-out data. Output is held back when the average of a metric over the "
+        f"last {settings.get('window_bits'):,} bits is below its floor:"
     )
+    table = _table(rows, of="metric", value="floor")
+    return "\n".join(["## Telemetry floors", "", text, "", *table])
+
+
+_USE = """## Use
+
+```bash
+pip install 'bit-transformer[hub]'
+bit-transformer generate {repository} --prompt 'your text'
+```
+
+```python
+from bit_transformer import BitTransformerLM
+
+model = BitTransformerLM.from_pretrained("{repository}")
+```
+
+"""
+_WITH_TRANSFORMERS = """With `transformers` (`pip install 'bit-transformer[transformers]'`):
+
+```python
+from transformers import pipeline
+
+generate = pipeline("text-generation", "{repository}", trust_remote_code=True)
+```"""
+_WITHOUT_TRANSFORMERS = "`transformers` cannot load this patch size."
 
 
 def _use(repository: str, *, for_transformers: bool) -> str:
-    lines = [
-        "## Use",
-        "",
-        "```bash",
-        "pip install 'bit-transformer[hub]'",
-        f"bit-transformer generate {repository} --prompt 'your text'",
-        "```",
-        "",
-        "```python",
-        "from bit_transformer import BitTransformerLM",
-        "",
-        f'model = BitTransformerLM.from_pretrained("{repository}")',
-        "```",
-        "",
-    ]
-    if not for_transformers:
-        return "\n".join([*lines, "`transformers` cannot load this patch size."])
-    return "\n".join(
-        [
-            *lines,
-            "With `transformers` (`pip install 'bit-transformer[transformers]'`):",
-            "",
-            "```python",
-            "from transformers import pipeline",
-            "",
-            f'generate = pipeline("text-generation", "{repository}", trust_remote_code=True)',
-            "```",
-        ]
-    )
+    last = _WITH_TRANSFORMERS if for_transformers else _WITHOUT_TRANSFORMERS
+    return (_USE + last).format(repository=repository)
 
 
 def _table(rows: Mapping[str, str], *, of: str = "", value: str = "") -> list[str]:
@@ -215,10 +208,4 @@ def _stored_values(path: Path) -> int:
     """Count the numbers in a safetensors file; only its header is read."""
     with safe_open(path, framework="pt") as tensors:
         shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 (not a dict)
-    total = 0
-    for shape in shapes:
-        size = 1
-        for length in shape:
-            size *= length
-        total += size
-    return total
+    return sum(map(prod, shapes))

@@ -102,9 +102,7 @@ class HubClient:
         # The library reads this variable once, at import; read it for each client instead.
         self._endpoint = os.environ.get("HF_ENDPOINT") or None
         self._api = self._library.HfApi(
-            endpoint=self._endpoint,
-            token=self._secret or False,
-            library_name="bit-transformer",
+            endpoint=self._endpoint, token=self._secret or False, library_name="bit-transformer"
         )
 
     def __repr__(self) -> str:
@@ -183,8 +181,7 @@ class HubClient:
         """Create a repository unless it exists."""
         self._require_token()
         self._retry(
-            repository,
-            lambda: self._api.create_repo(repository, private=private, exist_ok=True),
+            repository, lambda: self._api.create_repo(repository, private=private, exist_ok=True)
         )
 
     def commit(

@@ -5,10 +5,14 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.transformers_adapter.export import model_settings, require_whole_tokens
+from bit_transformer.transformers_adapter.export import (
+    CodeFromExport,
+    model_settings,
+    require_whole_tokens,
+)
 
 
-class BitTransformerConfig(PreTrainedConfig):
+class BitTransformerConfig(CodeFromExport, PreTrainedConfig):
     """Settings of a network under the names that transformers uses."""
 
     model_type = "bit_transformer"
@@ -39,7 +43,3 @@ class BitTransformerConfig(PreTrainedConfig):
     def start_token(self) -> int:
         """The special token, which stands before the first patch and for padding."""
         return int(self.vocab_size) - 1
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Do nothing: `export` writes the code that is saved with a model, not this file."""

@@ -19,6 +19,17 @@ _AUTO_CLASSES = {
 FILES = ("config.json", "generation_config.json", "tokenizer_config.json", f"{REMOTE_CODE}.py")
 
 
+class CodeFromExport:
+    """Keeps transformers from copying the file of a class into a saved folder.
+
+    The module that `transformers_files` writes is the code that is saved with a model.
+    """
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing."""
+
+
 def require_whole_tokens(config: ModelConfig) -> None:
     """Raise `UnsupportedCombination` unless a byte is a whole number of patches."""
     if config.bits_per_byte % config.patch_size:

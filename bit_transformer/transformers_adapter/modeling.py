@@ -24,7 +24,7 @@ from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.quantization import restructure, settings_of
 from bit_transformer.transformers_adapter.cache import PatchCache
 from bit_transformer.transformers_adapter.configuration import BitTransformerConfig
-from bit_transformer.transformers_adapter.export import export_for_transformers
+from bit_transformer.transformers_adapter.export import CodeFromExport, export_for_transformers
 
 _HUB_ARGUMENTS = (
     "cache_dir",
@@ -37,7 +37,7 @@ _HUB_ARGUMENTS = (
 _REFUSED = ("quantization_config", "load_in_8bit", "load_in_4bit", "state_dict", "gguf_file")
 
 
-class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
+class BitTransformerForCausalLM(CodeFromExport, PreTrainedModel, GenerationMixin):
     """A network whose logits are log-probabilities of whole patches.
 
     `generate` therefore samples from the same distribution as `BitTransformerLM.generate`, and
@@ -167,7 +167,7 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         return ids.masked_fill(padding, 0), lead
 
     def _read(self, patches: Tensor, lead: Tensor) -> Float[Tensor, "B N nodes"]:
-        """Return node logits after each token, in one pass; rows are shifted left to their start."""
+        """Return node logits after each token in one pass; rows are shifted left to their start."""
         positions = torch.arange(patches.shape[1], device=patches.device)
         begins = (positions + lead[:, None]).clamp(max=patches.shape[1] - 1)
         nodes = self.network(patches.gather(1, begins))
@@ -183,10 +183,6 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> None:
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = PatchCache(self.network)
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Do nothing: `export` writes the code that is saved with a model, not this file."""
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,12 +10,13 @@ from transformers import AddedToken, PreTrainedTokenizer
 from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes, bytes_to_bits
 from bit_transformer.errors import ParityError
 from bit_transformer.model.patches import patch_bits, patch_values
+from bit_transformer.transformers_adapter.export import CodeFromExport
 
 START = "<start>"
 _VALUE = re.compile(r"<0x([0-9A-F]+)>")
 
 
-class BitTransformerTokenizer(PreTrainedTokenizer):
+class BitTransformerTokenizer(CodeFromExport, PreTrainedTokenizer):
     """A tokenizer for UTF-8 text in patches of P bits.
 
     A token is written as its value, such as `<0x41>`; `START` stands for the start and for padding.
@@ -81,7 +82,3 @@ class BitTransformerTokenizer(PreTrainedTokenizer):
     ) -> tuple[str, ...]:
         """Write no file: the vocabulary follows from the patch size."""
         return ()
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Do nothing: `export` writes the code that is saved with a model, not this file."""

@@ -73,15 +73,10 @@ def test_a_model_is_loaded_by_its_id_and_brought_up_to_date(hub, model, folder, 
 
 def test_a_process_that_has_not_imported_the_hub_asks_it(tmp_path):
     code = "from bit_transformer import BitTransformerLM as M; M.from_pretrained('user/net')"
-    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "HF_HOME": str(tmp_path), **own}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE)
     assert "there is no folder user/net here, and user/net: http://127.0.0.1:9" in done.stderr
 
 
