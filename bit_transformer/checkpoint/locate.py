@@ -11,8 +11,8 @@ from bit_transformer.errors import CheckpointNotFoundError
 Fetch = Callable[[str], Path | None]
 """Returns the local copy of what a name means elsewhere, or None if it cannot mean anything."""
 _FETCHERS = ("bit_transformer.hub.transfer:fetch",)
-"""Each `Fetch` for names that are not paths here. They are imported when such a name comes up,
-because the hub is above this module and uses it."""
+"""Functions of type `Fetch` for names that are not paths here. They are imported on first need,
+because the hub is above this module and imports it."""
 _ADDRESS = "hf:"
 _PATH_BEGINNINGS = ("/", "./", "../", "~")
 

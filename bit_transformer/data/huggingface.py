@@ -33,9 +33,10 @@ class HubSource:
 
 
 def parse_hub_source(spec: str) -> HubSource:
-    """Parse `hf://NAME[?config=..&split=train&column=text&bytes=N]`; NAME: OWNER/NAME or a folder.
+    """Parse `hf://NAME[?config=..&split=train&column=text&bytes=N]`.
 
-    Raises ConfigError for an unknown or repeated option, a missing name, or bytes below 1.
+    NAME is OWNER/NAME or a local folder. Raises ConfigError for an unknown or repeated option, a
+    missing name, or bytes below 1.
     """
     parts = urlsplit(spec, allow_fragments=False)
     pairs = parse_qsl(parts.query, keep_blank_values=True)

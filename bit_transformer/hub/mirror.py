@@ -151,7 +151,7 @@ class HubMirror(Callback):
     def _warning(self, error: Exception) -> str:
         reason = str(error) if isinstance(error, BitTransformerError) else type(error).__name__
         return (
-            f"warning: not uploaded to {self._repository}: {reason}. The run is not affected, and "
-            "its next checkpoint will be uploaded; to upload now: bit-transformer push "
+            f"warning: not uploaded to {self._repository}: {reason}. The run is not affected; "
+            "the next checkpoint is tried again. To upload now: bit-transformer push "
             f"{self._folder} {self._repository} --training"
         )

@@ -22,7 +22,7 @@ from bit_transformer.training.run_folder import CARRIED
 
 _STAGED = "push"
 _FIRST_CONTACT = (0.5,)
-"""Seconds before each retry in `fetch`. They are few, because the name may be a misspelt path."""
+"""Seconds before each retry in `fetch`. There is only one: the name may be a misspelt path."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def resumable_step(repo_id: str, *, token: str | None = None) -> int | None:
     """Return the step from which a repository's checkpoint can resume training.
 
     Returns None if there is no such checkpoint or no such repository. Raises `HubAccessError` or
-    `HubUnreachableError` if the hub does not tell, and `UsageError` for a checkpoint without a
+    `HubUnreachableError` if the hub gives no answer, and `UsageError` for a checkpoint without a
     training state, which the uploads of a run would replace.
     """
     hub_id, client = HubId.parse(repo_id), HubClient(token)
