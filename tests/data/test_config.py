@@ -36,7 +36,7 @@ def test_values_outside_their_limits_are_refused(settings, message):
     ],
 )
 def test_values_of_a_wrong_type_are_refused_too(name, value, message):
-    """Past the constructor, whose run-time types would refuse them first in tests alone."""
+    """Set after construction, because the type checker of the tests refuses them earlier."""
     config = DataConfig()
     object.__setattr__(config, name, value)
     with pytest.raises(ConfigError, match=message):

@@ -91,7 +91,7 @@ def test_progress_is_in_epochs(make, corpus):
         ({"world_size": 0}, "got 0 of 0"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(make, options, message):
+def test_invalid_batch_sizes_and_ranks_are_refused(make, options, message):
     with pytest.raises(ConfigError, match=message):
         make(**options)
 
@@ -121,7 +121,7 @@ def epoch_of(order, epoch):
 
 
 @given(settings_of_orders(), st.integers(0, 2**30))
-def test_an_epoch_is_disjoint_windows_inside_the_ranges_as_many_as_promised(made, epoch):
+def test_the_windows_of_an_epoch_are_disjoint_and_inside_the_ranges(made, epoch):
     ranges, window, _ = made
     order = WindowOrder(*made)
     offsets = np.sort(epoch_of(order, epoch))
@@ -156,7 +156,7 @@ def test_epochs_differ_in_phase_and_order_and_seeds_too():
     assert abs(np.corrcoef(first, np.arange(len(order)))[0, 1]) < 0.1
 
 
-def test_over_the_epochs_every_byte_is_seen_at_every_place():
+def test_over_the_epochs_a_window_starts_at_every_place():
     order = WindowOrder([ByteRange(0, 30)], 5, 0)
     starts = {int(offset) for epoch in range(200) for offset in epoch_of(order, epoch)}
     assert starts == set(range(26))
