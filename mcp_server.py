@@ -1,4 +1,4 @@
-"""`python mcp_server.py` is `bit-transformer serve`, under its documented name."""
+"""`python mcp_server.py`, the documented name of `bit-transformer serve`."""
 
 import sys
 

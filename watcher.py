@@ -1,4 +1,4 @@
-"""`python watcher.py` is `bit-transformer watch`, under its documented name."""
+"""`python watcher.py`, the documented name of `bit-transformer watch`."""
 
 import sys
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bit_transformer import DataConfig, OptimizerConfig, TrainConfig
 from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.data.config import Layout
 from bit_transformer.data.dataset import Dataset, open_dataset
-from bit_transformer.data.split import Layout
 from bit_transformer.model.transformer import BitTransformer, bit_logits
 from bit_transformer.objectives.base import Objective
 from bit_transformer.objectives.causal import Causal, mean_code_length

@@ -1,25 +1,56 @@
 """BitTransformerLM: a language model over bits. Any bytes are training data.
 
-Importing this package loads nothing else: a name is imported from its home when it is first used
-(PEP 562), so that whoever needs no network waits for no network library.
+Importing this package loads no library. A public name is imported from its module when it is first
+used (PEP 562), so that a program that only compresses does not wait for torch.
+
+errors                every error, as one tree
+version               the version of the package
+waiting               a log line that names the work when it takes long
+extras                imports of optional libraries
+device                number formats and threads, chosen for the processor
+native                sequential algorithms as machine code, cached on disk
+bits                  bytes and text to bits and back
+data                  files to resumable, rank-sharded batches of bits
+model                 the network: plain modules without loss or files
+telemetry             the metrics K, C, S and others; probes, drift, clusters and plots
+checkpoint            safetensors and JSON, atomic, verified, rotated; no pickle
+quantization          weights in 8 and 4 bits
+distributed           functions that spread a plain model over devices or compile it
+objectives            what a network is trained for
+inference             predictor, generation, scoring, constraints
+lm                    BitTransformerLM: network, telemetry, inference and files in one class
+safety                the gate, its calibration, guarded generation, the review queue
+compression           lossless compression with a mixing predictor, a network, or both
+training              the training loop, its callbacks, optimizers, run folders
+transformers_adapter  models of this project under the library `transformers`
+hub                   checkpoints to a Hugging Face hub and back
+server                every operation as REST, MCP and command; the dashboard
+cli                   the command line
+utils, torch_utils, hf_checkpoint, dashboard_app   documented names of the earlier system
+__main__              `python -m bit_transformer`
 """
 
 from bit_transformer.version import __version__ as __version__
 
 TYPE_CHECKING = False
-"""Type checkers take it for true, and `typing` itself need not be loaded."""
+"""Type checkers take this for true, so that `typing` need not be loaded."""
 
 __all__ = [
     "BitTransformerError",
     "BitTransformerLM",
+    "CheckpointConfig",
     "CodecConfig",
     "DataConfig",
     "DriftDetector",
+    "EvaluationConfig",
     "MetricDriftWarning",
     "MixingPredictor",
     "ModelConfig",
+    "ObjectiveConfig",
     "OptimizerConfig",
+    "ParallelConfig",
     "Predictor",
+    "RecoveryConfig",
     "ReviewItem",
     "ReviewQueue",
     "RunConfig",
@@ -69,8 +100,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bit_transformer.bits.codec import bits_to_bytes, bits_to_text, bytes_to_bits, text_to_bits
-    from bit_transformer.bits.packing import pack_bits, unpack_bits
+    from bit_transformer.bits.codec import (
+        bits_to_bytes,
+        bits_to_text,
+        bytes_to_bits,
+        pack_bits,
+        text_to_bits,
+        unpack_bits,
+    )
     from bit_transformer.bits.parity import enforce_parity
     from bit_transformer.bits.run_length import (
         compress_bits,
@@ -82,6 +119,7 @@ if TYPE_CHECKING:
     from bit_transformer.compression.encoding import encode
     from bit_transformer.compression.mixing_predictor import MixingPredictor
     from bit_transformer.data.config import DataConfig
+    from bit_transformer.distributed.config import ParallelConfig
     from bit_transformer.errors import BitTransformerError
     from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
     from bit_transformer.inference.predictor import Predictor
@@ -91,6 +129,7 @@ if TYPE_CHECKING:
     from bit_transformer.lm import BitTransformerLM, infer_long_sequence, score
     from bit_transformer.model.config import ModelConfig, preset
     from bit_transformer.model.transformer import set_dropout
+    from bit_transformer.objectives.config import ObjectiveConfig
     from bit_transformer.quantization import convert_qat_fx, prepare_qat_fx, quantize_dynamic
     from bit_transformer.safety.gate import SafetyGate
     from bit_transformer.safety.guard import guarded_stream
@@ -109,77 +148,67 @@ if TYPE_CHECKING:
     from bit_transformer.telemetry.log import TelemetryLog
     from bit_transformer.telemetry.plots import plot_telemetry
     from bit_transformer.telemetry.synthesizer import TelemetrySynthesizer, drift_between
-    from bit_transformer.training.config import OptimizerConfig, RunConfig, TrainConfig
+    from bit_transformer.training.config import (
+        CheckpointConfig,
+        EvaluationConfig,
+        OptimizerConfig,
+        RecoveryConfig,
+        RunConfig,
+        TrainConfig,
+    )
     from bit_transformer.training.fit import fit
     from bit_transformer.training.optimizer import adjust_learning_rate, configure_optimizer
     from bit_transformer.training.precision import cpu_autocast
     from bit_transformer.training.result import RunResult
     from bit_transformer.training.schedule import cosine_ramp
 
-# The type checker reads the imports above; the interpreter looks a name up here.
+# The type checker reads the imports above. The interpreter looks a name up here.
 _HOMES = {
-    "bits_to_bytes": "bits.codec",
-    "bits_to_text": "bits.codec",
-    "bytes_to_bits": "bits.codec",
-    "text_to_bits": "bits.codec",
-    "pack_bits": "bits.packing",
-    "unpack_bits": "bits.packing",
-    "enforce_parity": "bits.parity",
-    "compress_bits": "bits.run_length",
-    "decompress_bits": "bits.run_length",
-    "model_output_decompress": "bits.run_length",
-    "decode": "compression.decoding",
-    "CodecConfig": "compression.config",
-    "encode": "compression.encoding",
-    "MixingPredictor": "compression.mixing_predictor",
-    "DataConfig": "data.config",
-    "BitTransformerError": "errors",
-    "download_checkpoint": "hub.checkpoints",
-    "hf_login": "hub.checkpoints",
-    "save_checkpoint": "hub.checkpoints",
-    "Predictor": "inference.predictor",
-    "SamplingConfig": "inference.sampling_config",
-    "Score": "inference.score",
-    "watch": "inference.watch",
-    "BitTransformerLM": "lm",
-    "infer_long_sequence": "lm",
-    "score": "lm",
-    "ModelConfig": "model.config",
-    "preset": "model.config",
-    "set_dropout": "model.transformer",
-    "convert_qat_fx": "quantization",
-    "prepare_qat_fx": "quantization",
-    "quantize_dynamic": "quantization",
-    "SafetyGate": "safety.gate",
-    "guarded_stream": "safety.guard",
-    "ReviewItem": "safety.review",
-    "ReviewQueue": "safety.review",
-    "demo_hil_safety": "safety.sampling",
-    "hil_safe_inference": "safety.sampling",
-    "infer_text": "safety.sampling",
-    "safe_sample_with_retry": "safety.sampling",
-    "DriftDetector": "telemetry.drift",
-    "MetricDriftWarning": "telemetry.drift",
-    "detect_metric_drift": "telemetry.drift",
-    "TelemetryLog": "telemetry.log",
-    "plot_telemetry": "telemetry.plots",
-    "TelemetrySynthesizer": "telemetry.synthesizer",
-    "drift_between": "telemetry.synthesizer",
-    "OptimizerConfig": "training.config",
-    "RunConfig": "training.config",
-    "TrainConfig": "training.config",
-    "RunResult": "training.result",
-    "fit": "training.fit",
-    "adjust_learning_rate": "training.optimizer",
-    "configure_optimizer": "training.optimizer",
-    "cpu_autocast": "training.precision",
-    "cosine_ramp": "training.schedule",
+    name: home
+    for home, names in {
+        "bits.codec": "bits_to_bytes bits_to_text bytes_to_bits pack_bits text_to_bits unpack_bits",
+        "bits.parity": "enforce_parity",
+        "bits.run_length": "compress_bits decompress_bits model_output_decompress",
+        "compression.config": "CodecConfig",
+        "compression.decoding": "decode",
+        "compression.encoding": "encode",
+        "compression.mixing_predictor": "MixingPredictor",
+        "data.config": "DataConfig",
+        "errors": "BitTransformerError",
+        "hub.checkpoints": "download_checkpoint hf_login save_checkpoint",
+        "inference.predictor": "Predictor",
+        "inference.sampling_config": "SamplingConfig",
+        "inference.score": "Score",
+        "inference.watch": "watch",
+        "lm": "BitTransformerLM infer_long_sequence score",
+        "model.config": "ModelConfig preset",
+        "model.transformer": "set_dropout",
+        "quantization": "convert_qat_fx prepare_qat_fx quantize_dynamic",
+        "safety.gate": "SafetyGate",
+        "safety.guard": "guarded_stream",
+        "safety.review": "ReviewItem ReviewQueue",
+        "safety.sampling": "demo_hil_safety hil_safe_inference infer_text safe_sample_with_retry",
+        "telemetry.drift": "DriftDetector MetricDriftWarning detect_metric_drift",
+        "telemetry.log": "TelemetryLog",
+        "telemetry.plots": "plot_telemetry",
+        "telemetry.synthesizer": "TelemetrySynthesizer drift_between",
+        "distributed.config": "ParallelConfig",
+        "objectives.config": "ObjectiveConfig",
+        "training.config": "CheckpointConfig EvaluationConfig OptimizerConfig RecoveryConfig "
+        "RunConfig TrainConfig",
+        "training.fit": "fit",
+        "training.result": "RunResult",
+        "training.optimizer": "adjust_learning_rate configure_optimizer",
+        "training.precision": "cpu_autocast",
+        "training.schedule": "cosine_ramp",
+    }.items()
+    for name in names.split()
 }
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """A public name or a submodule, imported when it is first asked for."""
+        """Import a public name or a submodule when it is first used."""
         from importlib import import_module
         from importlib.util import find_spec
 
@@ -193,5 +222,5 @@ if not TYPE_CHECKING:
         return found
 
     def __dir__() -> list[str]:
-        """All public names, imported or not yet."""
+        """List all public names, imported or not."""
         return sorted({*globals(), *__all__})

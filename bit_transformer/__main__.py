@@ -1,10 +1,10 @@
-"""`python -m bit_transformer` is the command line."""
+"""`python -m bit_transformer` runs the command line."""
 
 import signal
 import sys
 
 if __name__ == "__main__":
-    # Until the command line sees to it, Ctrl-C ends the process without a word.
+    # Until the command line handles signals itself, Ctrl-C ends the process without a traceback.
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

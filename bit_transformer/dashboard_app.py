@@ -1,5 +1,4 @@
-"""`python -m bit_transformer.dashboard_app` is `bit-transformer dashboard`, under its documented
-name."""
+"""`python -m bit_transformer.dashboard_app`, the documented name of `bit-transformer dashboard`."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""Every choice that depends on the processor: number formats, threads, how threads wait.
+"""Every choice that depends on the processor: number format, number of threads, wait policy.
 
-Each choice is made here, from what the device can do, and nowhere else. `describe` says what was
-chosen; it goes into the report of a run and is printed with --verbose.
+No other module makes such a choice. `describe` returns what was chosen; the report of a run records
+it, and --verbose prints it.
 
-Torch is imported inside the functions: `prepare_threads` has to run before it is loaded.
+Torch is imported inside the functions, because `prepare_threads` must run before it is loaded.
 """
 
 import os
@@ -25,9 +25,9 @@ _USERS_WAIT_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def has_bf16(kind: str) -> bool:
-    """Whether devices of that kind ("cpu", "cuda") multiply bfloat16 in hardware.
+    """Whether devices of a kind ("cpu", "cuda") multiply bfloat16 in hardware.
 
-    Where they do not, bfloat16 is emulated and many times slower than float32.
+    Other devices emulate bfloat16, which is many times slower than float32.
     """
     import torch
 
@@ -35,7 +35,7 @@ def has_bf16(kind: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu":
         return False
-    # The library that multiplies can be told to leave instructions unused.
+    # The user can forbid oneDNN, the library that multiplies, to use some instructions.
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
     if not any(part in limit for part in _ISA_WITH_BF16):
         return False
@@ -44,14 +44,14 @@ def has_bf16(kind: str) -> bool:
 
 
 def fast_dtype(device: "torch.device | str") -> "torch.dtype":
-    """The number format in which matrix products may be done fastest where precision allows it."""
+    """Return the fastest number format for matrix products that may run in reduced precision."""
     import torch
 
     return torch.bfloat16 if has_bf16(torch.device(device).type) else torch.float32
 
 
 def pick_device(name: str) -> "torch.device":
-    """The device of that name; `auto` is the first GPU, or the CPU where there is none.
+    """Return the device of that name; `auto` is the first GPU, or the CPU without a GPU.
 
     Raises `ConfigError` for a device that is unknown or cannot be used.
     """
@@ -62,15 +62,15 @@ def pick_device(name: str) -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"there is no device {name!r}; use auto, cpu or cuda") from error
+        raise ConfigError(f"device must be auto, cpu or cuda, got {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} was asked for and no GPU is usable; use auto or cpu")
+        raise ConfigError(f"device is {name!r}, but no GPU is usable; use auto or cpu")
     return device
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Processors that this process may keep busy: those it is allowed to run on, or fewer where a
-    container grants it less time than that."""
+    """Return the number of processors this process may use: those it may run on, or fewer if the
+    CPU quota of a container is smaller."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
@@ -80,11 +80,11 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
 
 
 def prepare_threads(environment: MutableMapping[str, str]) -> None:
-    """Choose how many threads OpenMP starts and how they wait. Call it before torch is loaded.
+    """Set how many threads OpenMP starts and how they wait. Call this before torch is loaded.
 
-    Threads that wait by spinning lose most of their time as soon as another program runs beside
-    them, because each waits for one that is not running; benchmarks/bench_contention.py has the
-    figures. What the user has set in the environment stays.
+    Threads that spin while they wait lose most of their time when another program runs too, because
+    each waits for a thread that is not scheduled; benchmarks/bench_contention.py measures it.
+    Variables that the user has set are not changed.
     """
     environment.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     if not any(name in environment for name in _USERS_WAIT_POLICY):
@@ -92,7 +92,7 @@ def prepare_threads(environment: MutableMapping[str, str]) -> None:
 
 
 def describe(device: "torch.device | str" = "cpu") -> dict[str, Any]:
-    """What was chosen for this device, as values for JSON."""
+    """Return the choices for this device, as values for JSON."""
     import torch
 
     device = torch.device(device)
@@ -109,7 +109,7 @@ def describe(device: "torch.device | str" = "cpu") -> dict[str, Any]:
 
 def _wait_policy(environment: MutableMapping[str, str]) -> str:
     chosen = [f"{name}={environment[name]}" for name in _USERS_WAIT_POLICY if name in environment]
-    return ", ".join(chosen) or "OpenMP's own"
+    return ", ".join(chosen) or "OpenMP's default"
 
 
 def _processor_name() -> str:

@@ -1,54 +1,54 @@
 """Every error this project raises on purpose, as one tree.
 
     BitTransformerError
-    ├── UsageError                 the request cannot be meant: exit code 2
-    │   ├── ConfigError            a setting outside its limits
-    │   ├── UnsupportedCombination two features that do not work together
-    │   ├── InvalidBitsError       bits that are not 0/1, or of a wrong shape
-    │   ├── ContextLengthError     more bits than the model's context holds
-    │   └── MissingExtraError      an optional dependency that is not installed
+    ├── UsageError                 the request is invalid: exit code 2
+    │   ├── ConfigError            a setting is outside its limits
+    │   ├── UnsupportedCombination two features do not work together
+    │   ├── InvalidBitsError       bits are not 0/1, or have a wrong shape
+    │   ├── ContextLengthError     a sequence is longer than the model's context
+    │   └── MissingExtraError      an optional library is not installed
     ├── DataError                  the data cannot be used: exit code 1
-    │   ├── SourceError            missing, unreadable, empty or too short sources
-    │   ├── ParityError            a byte whose parity bit is wrong
-    │   └── DecodeError            bytes that are not what they claim to be
+    │   ├── SourceError            a source is missing, unreadable, empty or too short
+    │   ├── ParityError            a parity bit is wrong
+    │   └── DecodeError            bytes are not valid in the expected encoding
     ├── CheckpointError            exit code 1
     │   ├── CheckpointNotFoundError
-    │   ├── CheckpointCorruptError truncated, tampered with or half a checkpoint
-    │   ├── CheckpointMismatchError a checkpoint of another shape
-    │   └── CheckpointVersionError written by a newer format
+    │   ├── CheckpointCorruptError a file is missing, truncated or altered
+    │   ├── CheckpointMismatchError the weights do not fit the model
+    │   └── CheckpointVersionError the format is newer than this version
     ├── CodecError                 exit code 1
-    │   ├── ContainerError         not a compressed file of ours, or a damaged one
-    │   ├── ContainerVersionError  written by a newer format
-    │   ├── ModelMismatchError     compressed with a model or bytes that were not given
-    │   ├── VerificationError      what was compressed does not decode to itself
-    │   ├── MemoryLimitError       more memory than the limit allows
-    │   └── ForeignArithmeticError this machine computes otherwise than the format asks for
-    ├── HubError                   the hub cannot do what was asked: exit code 1
+    │   ├── ContainerError         not a BitTransformer container, or a damaged one
+    │   ├── ContainerVersionError  the format is newer than this version
+    │   ├── ModelMismatchError     another model or dictionary is needed to decompress
+    │   ├── VerificationError      compressed data does not decode to the original
+    │   ├── MemoryLimitError       the work needs more memory than the limit allows
+    │   └── ForeignArithmeticError this machine's arithmetic differs from the format's
+    ├── HubError                   a request to the hub failed: exit code 1
     │   ├── HubNotFoundError       no such repository or revision; also a CheckpointNotFoundError
-    │   ├── HubAccessError         a missing or refused token, or one without the right
-    │   └── HubUnreachableError    no answer, after a bounded number of attempts
-    ├── StorageError               the disk is full or cannot be written: exit code 1
+    │   ├── HubAccessError         the token is missing, refused or without the right
+    │   └── HubUnreachableError    no answer after a bounded number of attempts
+    ├── StorageError               the disk is full or not writable: exit code 1
     ├── TrainingError              exit code 1
-    │   ├── NonFiniteLossError     NaN or infinity in loss, gradients or weights
-    │   ├── NothingLearnedError    a run whose model is no better than an untrained one
-    │   └── CollapseError          a run that goes bad again after every recovery
+    │   ├── NonFiniteLossError     NaN or infinity in the loss, a gradient or a weight
+    │   ├── NothingLearnedError    the trained model is no better than an untrained one
+    │   └── CollapseError          training failed again after every recovery
     ├── SafetyError                exit code 1
-    │   ├── GateError              output refused by the safety gate
-    │   ├── InvalidPredictionError predictions that are not numbers
-    │   └── ReviewError            a review item that is not there, decided already or damaged
-    └── ServiceError               a server cannot do what was asked of it: exit code 1
-        ├── UnknownNameError       no run, job, file or item of that name
-        ├── ConflictError          the name is taken, or what it names is in the wrong state
-        ├── BusyError              somebody else writes there; `owner` says who
-        ├── QueueFullError         more jobs than the server lets wait
-        ├── TooLargeError          more bytes than the server takes
+    │   ├── GateError              the safety gate refused output
+    │   ├── InvalidPredictionError a prediction is NaN
+    │   └── ReviewError            a review item is missing, already decided or damaged
+    └── ServiceError               a request to a server failed: exit code 1
+        ├── UnknownNameError       no run, job, file or item has that name
+        ├── ConflictError          the name is taken, or its state forbids the request
+        ├── BusyError              another job or process is writing; `owner` names it
+        ├── QueueFullError         the queue holds the maximum number of jobs
+        ├── TooLargeError          the request exceeds the server's size limit
         ├── UnreachableError       no server answers
-        └── RefusedError           the server answered with a problem
+        └── RefusedError           the server refused the request
 
-`Interrupted`, a `KeyboardInterrupt`, stands outside: no `except Exception` may swallow it.
+`Interrupted` is a `KeyboardInterrupt` outside the tree, so that no `except Exception` catches it.
 
-A message names the limit, the value met and the remedy, in one line. `exit_code` is what the
-command line returns.
+A message names the limit, the value and the remedy in one line. `exit_code` is the exit code of the
+command line.
 """
 
 import errno
@@ -57,7 +57,8 @@ from pathlib import Path
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
     **dict.fromkeys(
-        (errno.EACCES, errno.EPERM), "choose a folder that you may write to, or change its rights"
+        (errno.EACCES, errno.EPERM),
+        "choose a folder that you may write to, or change its permissions",
     ),
     **dict.fromkeys(
         (errno.EMFILE, errno.ENFILE), "close other files, or raise the limit (ulimit -n)"
@@ -69,22 +70,22 @@ _REMEDIES = {
     errno.EISDIR: "it is a folder: name a file in it",
     errno.EFBIG: "the file system or `ulimit -f` allows no larger file: choose another folder, "
     "or raise the limit",
-    errno.ENXIO: "nothing reads from it, or no such device is there",
-    errno.ELOOP: "its symbolic links lead to each other: choose another name",
+    errno.ENXIO: "no process reads from it, or the device does not exist",
+    errno.ELOOP: "its symbolic links form a loop: choose another name",
     errno.EBUSY: "another program is using it: try again later, or choose another name",
     errno.EIO: "the disk may be failing: choose another one",
 }
-"""What to do about an error of the operating system."""
+"""Remedies for errors of the operating system."""
 
 
 class BitTransformerError(Exception):
-    """Base of all errors raised on purpose; anything else that escapes is a bug of ours."""
+    """Base of all errors raised on purpose. Any other error that escapes is a bug."""
 
     exit_code = 1
 
 
 class StoppedError(BitTransformerError):
-    """A signal ended the work after all that was worth keeping had been written."""
+    """A signal stopped the work. All results up to that point were saved."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -92,7 +93,7 @@ class StoppedError(BitTransformerError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, raised in the main thread so that everything is cleaned up on the way."""
+    """SIGTERM or SIGHUP, raised in the main thread so that cleanup code runs."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -101,8 +102,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 def kind_of(value: object) -> str:
-    """What a message calls a value that is not of the kind that is needed: its type, and its shape
-    where it has one."""
+    """Describe a value of a wrong type for an error message: its type, and its dtype and shape if
+    it has them."""
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
@@ -116,11 +117,11 @@ class UsageError(BitTransformerError, ValueError):
 
 
 class ConfigError(UsageError):
-    """A setting lies outside its limits."""
+    """A setting is outside its limits."""
 
 
 class UnsupportedCombination(UsageError):
-    """Two features that do not work together; the message names both and the way out."""
+    """Two features do not work together; the message names both and an alternative."""
 
 
 class InvalidBitsError(UsageError):
@@ -132,7 +133,7 @@ class ContextLengthError(UsageError):
 
 
 class MissingExtraError(UsageError, ImportError):
-    """An optional dependency is needed; the message names the extra that installs it."""
+    """An optional library is not installed; the message names the extra that installs it."""
 
 
 class DataError(BitTransformerError):
@@ -152,7 +153,7 @@ class ParityError(DataError):
 
 
 class DecodeError(DataError):
-    """Bytes are not what they claim to be; `byte_index` is the first bad byte."""
+    """Bytes are not valid in the expected encoding; `byte_index` is the first bad byte."""
 
     def __init__(self, message: str, byte_index: int) -> None:
         super().__init__(message)
@@ -164,15 +165,15 @@ class CheckpointError(BitTransformerError):
 
 
 class CheckpointNotFoundError(CheckpointError):
-    """No checkpoint where one was expected."""
+    """There is no checkpoint at the expected place."""
 
 
 class CheckpointCorruptError(CheckpointError):
-    """A file of the checkpoint is missing, truncated or not the file that was written."""
+    """A file of the checkpoint is missing, truncated or altered."""
 
 
 class CheckpointMismatchError(CheckpointError):
-    """The checkpoint describes another model than the one it is loaded into."""
+    """The weights of the checkpoint do not fit the model that loads them."""
 
 
 class CheckpointVersionError(CheckpointError):
@@ -180,11 +181,11 @@ class CheckpointVersionError(CheckpointError):
 
 
 class CodecError(BitTransformerError):
-    """Compressing or decompressing failed; nothing is left half-written."""
+    """Compressing or decompressing failed; no partial file is left behind."""
 
 
 class ContainerError(CodecError):
-    """A compressed file is none of ours, or is damaged; the message says where."""
+    """The file is not a BitTransformer container, or is damaged; the message says where."""
 
 
 class ContainerVersionError(CodecError):
@@ -192,15 +193,15 @@ class ContainerVersionError(CodecError):
 
 
 class ModelMismatchError(CodecError):
-    """The file was compressed with a model, or bytes given beforehand, that were not given now."""
+    """Decompressing needs the model or dictionary that the file was compressed with."""
 
 
 class VerificationError(CodecError):
-    """What was compressed does not decode to what it was."""
+    """Compressed data does not decode to the original."""
 
 
 class ForeignArithmeticError(CodecError):
-    """Compiled code on this machine does not compute what the format asks for."""
+    """Compiled code computes other results on this machine than the format requires."""
 
 
 class MemoryLimitError(CodecError):
@@ -208,33 +209,33 @@ class MemoryLimitError(CodecError):
 
 
 class HubError(BitTransformerError):
-    """The model hub cannot do what was asked; no message ever holds a token."""
+    """A request to the model hub failed. No message ever contains a token."""
 
 
 class HubNotFoundError(HubError, CheckpointNotFoundError):
-    """The hub has no such repository, revision or checkpoint, or hides it from this token."""
+    """The hub has no such repository, revision or checkpoint that this token may see."""
 
 
 class HubAccessError(HubError):
-    """The hub refused the token, or wants one."""
+    """The hub refused the token, or requires one."""
 
 
 class HubUnreachableError(HubError):
-    """The hub did not answer; what was transferred so far is kept and not sent again."""
+    """The hub did not answer. Data transferred so far is kept and not sent again."""
 
 
 class StorageError(BitTransformerError):
-    """Writing failed; what was there before is untouched."""
+    """Writing failed; the file that was there before is untouched."""
 
 
 def storage_error(path: Path | str, error: OSError) -> StorageError:
-    """The error that names `path`, the reason, and the remedy that fits it."""
+    """Return the error for a failed write. It names the path, the reason and a remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "choose another folder or name")
     return StorageError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 class TrainingError(BitTransformerError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class NonFiniteLossError(TrainingError):
@@ -242,43 +243,43 @@ class NonFiniteLossError(TrainingError):
 
 
 class NothingLearnedError(TrainingError):
-    """A run has ended with a model that is no better than an untrained one."""
+    """A run ended with a model that is no better than an untrained one."""
 
 
 class CollapseError(TrainingError):
-    """Training went bad more often than recovery is allowed to mend."""
+    """Training failed more often than recovery may retry."""
 
 
 class SafetyError(BitTransformerError):
-    """Output is held back."""
+    """Output was held back."""
 
 
 class GateError(SafetyError):
-    """The gate refused; the message gives the readings and the floors they fell below."""
+    """The gate refused output; the message gives the metrics and the floors they fell below."""
 
 
 class InvalidPredictionError(SafetyError):
-    """A prediction is NaN, so nothing can be said of it and nothing may be made of it."""
+    """A prediction is NaN, so it can be neither judged by the gate nor sampled from."""
 
 
 class ReviewError(SafetyError):
-    """A review item cannot be shown or decided; nothing was released."""
+    """A review item cannot be shown or decided. No output was released."""
 
 
 class ServiceError(BitTransformerError):
-    """A server cannot do what was asked of it."""
+    """A request to a server failed."""
 
 
 class UnknownNameError(ServiceError):
-    """Nothing of that kind has that name."""
+    """No object of that kind has that name."""
 
 
 class ConflictError(ServiceError):
-    """The name is taken already, or what it names is in a state that forbids this."""
+    """The name is taken, or the state of the named object forbids the request."""
 
 
 class BusyError(ServiceError):
-    """Somebody else writes to it; `owner` is the job or the process that does."""
+    """Another job or process is writing to the object; `owner` names it."""
 
     def __init__(self, message: str, owner: str) -> None:
         super().__init__(message)
@@ -286,19 +287,19 @@ class BusyError(ServiceError):
 
 
 class QueueFullError(ServiceError):
-    """As many jobs wait as the server lets wait."""
+    """The queue already holds the maximum number of jobs."""
 
 
 class TooLargeError(ServiceError):
-    """More bytes than the server takes or makes of one request."""
+    """A request or its result exceeds the server's size limit."""
 
 
 class UnreachableError(ServiceError):
-    """No server answers at that address."""
+    """No server answers at the address."""
 
 
 class RefusedError(ServiceError):
-    """The server refused; the message is its own."""
+    """The server refused the request; the message is the server's."""
 
 
 def require(holds: bool, name: str, value: object, limit: str) -> None:

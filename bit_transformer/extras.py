@@ -1,4 +1,4 @@
-"""Optional libraries: each belongs to an extra of the package, such as `pip install
+"""Imports of optional libraries. Each belongs to an extra of the package: `pip install
 bit-transformer[plots]`."""
 
 import importlib
@@ -20,10 +20,10 @@ def import_extra(module: str, library: str, *, extra: str, purpose: str) -> Any:
 
 @contextmanager
 def extra_imports(library: str | None = None, *, extra: str, purpose: str) -> Iterator[None]:
-    """Context for imports of optional libraries; without `library` the module that is missing is
-    named.
+    """Context for imports of optional libraries.
 
-    Raises `MissingExtraError`, which names the purpose, the library and the extra to install.
+    Raises `MissingExtraError`, which names the purpose, the extra to install, and the library;
+    without `library`, it names the module that is missing.
     """
     try:
         yield

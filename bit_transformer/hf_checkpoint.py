@@ -1,4 +1,4 @@
-"""Documented names of an earlier system, kept as thin imports."""
+"""Documented names of the earlier system, kept as thin imports."""
 
 from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint
 

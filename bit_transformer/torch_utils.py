@@ -1,4 +1,4 @@
-"""Documented name of an earlier system, kept as a thin import."""
+"""A documented name of the earlier system, kept as a thin import."""
 
 from bit_transformer.training.precision import cpu_autocast
 

@@ -1,4 +1,4 @@
-"""Documented names of an earlier system, kept as thin imports."""
+"""Documented names of the earlier system, kept as thin imports."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ __all__ = ["load_model", "save_model", "set_dropout"]
 
 
 def save_model(model: BitTransformerLM, path: str | Path) -> Path:
-    """`model.save_pretrained(path)`."""
+    """Call `model.save_pretrained(path)`."""
     return model.save_pretrained(path)
 
 
 def load_model(path: str | Path) -> BitTransformerLM:
-    """`BitTransformerLM.from_pretrained(path)`."""
+    """Call `BitTransformerLM.from_pretrained(path)`."""
     return BitTransformerLM.from_pretrained(path)

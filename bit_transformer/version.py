@@ -1,3 +1,3 @@
-"""The version, in the one place that the package, its build and the command line read."""
+"""The version. The package, its build and the command line all read it here."""
 
 __version__ = "0.1.0"

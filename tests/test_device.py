@@ -1,4 +1,4 @@
-"""Choices by what the device can do, tested with devices that only pretend to be there."""
+"""Choices that depend on the device, tested with simulated devices."""
 
 import os
 import subprocess
@@ -39,13 +39,13 @@ def test_the_number_format_follows_the_instructions(monkeypatch, features, expec
     ("limit", "expected"),
     [("AVX2", False), ("AVX512_CORE", False), ("AVX512_CORE_BF16", True), ("ALL", True)],
 )
-def test_instructions_that_the_user_forbids_do_not_count(monkeypatch, limit, expected):
+def test_instructions_that_the_user_forbids_are_not_used(monkeypatch, limit, expected):
     _processor_with(monkeypatch, "avx512_bf16")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert device.has_bf16("cpu") is expected
 
 
-def test_a_device_without_a_known_answer_has_no_bfloat16():
+def test_an_unknown_kind_of_device_has_no_bfloat16():
     assert not device.has_bf16("mps")
 
 
@@ -91,7 +91,7 @@ def test_the_description_names_every_choice():
 
 def test_devices():
     assert device.pick_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="no device 'tpu9x'"):
+    with pytest.raises(ConfigError, match="device must be auto, cpu or cuda, got 'tpu9x'"):
         device.pick_device("tpu9x")
     if not torch.cuda.is_available():
         assert device.pick_device("auto") == torch.device("cpu")

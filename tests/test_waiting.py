@@ -1,4 +1,4 @@
-"""A wait says what it is for, when it lasts."""
+"""Work that takes long is named once in the log."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ import time
 from bit_transformer.waiting import waiting
 
 
-def test_a_long_wait_is_told_once_while_it_lasts(caplog):
+def test_a_long_wait_is_logged_once_while_it_lasts(caplog):
     caplog.set_level(logging.INFO, logger="bit_transformer")
     with waiting("evaluating", patience=0.01):
         deadline = time.monotonic() + 60

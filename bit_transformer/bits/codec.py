@@ -1,4 +1,7 @@
-"""Bytes and text to bits and back: most significant bit first, an optional even parity bit last."""
+"""Bytes and text to bits and back, and bits packed eight to a byte.
+
+The most significant bit of a byte comes first. A parity bit, where there is one, comes last.
+"""
 
 from typing import Any, Literal
 
@@ -6,34 +9,34 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 
-from bit_transformer.bits.array import BitsLike, as_bits
-from bit_transformer.bits.parity import as_groups, check_parity, parity_of_bytes
+from bit_transformer.bits.array import BitsLike, as_bits, as_byte_values
+from bit_transformer.bits.parity import GROUP, as_groups, check_parity, parity_of_bytes
 from bit_transformer.errors import DecodeError, InvalidBitsError, UsageError, kind_of
 
 BITS_PER_BYTE = 8
 
 
 def bits_per_symbol(parity: bool) -> Literal[8, 9]:
-    """Bits one byte takes: 8, or 9 with its parity bit."""
+    """Return the number of bits that encode one byte: 8, or 9 with parity."""
     return 9 if parity else 8
 
 
 def unpack_bytes(
     values: UInt8[np.ndarray, "*s n"], *, parity: bool = False
 ) -> UInt8[np.ndarray, "*s bits"]:
-    """Bytes of shape (..., n) to bits of shape (..., n * 8), or (..., n * 9) with parity."""
+    """Convert bytes of shape (..., n) to bits of shape (..., n * 8); with parity, (..., n * 9)."""
     bits = np.unpackbits(values, axis=-1)
     if not parity:
         return bits
     data = bits.reshape(*values.shape, BITS_PER_BYTE)
     groups = np.concatenate([data, parity_of_bytes(values)[..., None]], axis=-1)
-    return groups.reshape(*values.shape[:-1], values.shape[-1] * 9)
+    return groups.reshape(*values.shape[:-1], values.shape[-1] * GROUP)
 
 
 def bytes_to_bits(
     data: bytes | bytearray | memoryview | npt.NDArray[Any], *, parity: bool = False
 ) -> UInt8[np.ndarray, " bits"]:
-    """The bits of n bytes, shape (n * 8,), or (n * 9,) with an even parity bit after each byte.
+    """Convert n bytes to n * 8 bits, or n * 9 with an even parity bit after each byte.
 
     Raises InvalidBitsError for an array that is not one-dimensional uint8.
     """
@@ -41,7 +44,7 @@ def bytes_to_bits(
 
 
 def bits_to_bytes(bits: BitsLike, *, parity: bool = False) -> bytes:
-    """The bytes that `bytes_to_bits` made these bits of; parity bits are checked, then dropped.
+    """Convert the bits of `bytes_to_bits` back to bytes; parity bits are checked and dropped.
 
     Raises InvalidBitsError for a value other than 0 and 1 or a length not a multiple of 8 (9 with
     parity), and ParityError with the index of the first byte whose parity bit is wrong.
@@ -58,13 +61,36 @@ def bits_to_bytes(bits: BitsLike, *, parity: bool = False) -> bytes:
     return np.packbits(flat).tobytes()
 
 
-def text_to_bits(text: str, *, parity: bool = True) -> list[int]:
-    """The bits of the UTF-8 form of `text`: nine a byte, even parity last; eight with parity=False.
+def pack_bits(bits: BitsLike) -> UInt8[np.ndarray, " packed"]:
+    """Pack n bits into ceil(n / 8) bytes; the last byte is padded with zeros.
 
-    Raises UsageError for a lone surrogate, which has no UTF-8 form, and for what is no text.
+    Raises InvalidBitsError for values other than 0 and 1.
+    """
+    return np.packbits(as_bits(bits))
+
+
+def unpack_bits(packed: BitsLike, n_bits: int | None = None) -> UInt8[np.ndarray, " n"]:
+    """Return the first `n_bits` bits of packed bytes, or every bit, padding included.
+
+    Raises InvalidBitsError unless `packed` consists of bytes and holds at least `n_bits` bits.
+    """
+    values = as_byte_values(packed)
+    available = values.size * BITS_PER_BYTE
+    if n_bits is not None and not 0 <= n_bits <= available:
+        raise InvalidBitsError(
+            f"n_bits must lie in 0..{available} for {values.size} bytes, got {n_bits}"
+        )
+    return np.unpackbits(values, count=n_bits)
+
+
+def text_to_bits(text: str, *, parity: bool = True) -> list[int]:
+    """Return the bits of the text's UTF-8 bytes: nine per byte, or eight with parity=False.
+
+    Raises UsageError for a lone surrogate, which has no UTF-8 form, and for a value that is not a
+    string.
     """
     if not isinstance(text, str):
-        raise UsageError(f"text is needed, got {kind_of(text)}; use bytes_to_bits for bytes")
+        raise UsageError(f"text must be a string, got {kind_of(text)}; use bytes_to_bits for bytes")
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -76,9 +102,10 @@ def text_to_bits(text: str, *, parity: bool = True) -> list[int]:
 
 
 def bits_to_text(bits: BitsLike, *, parity: bool = True) -> str:
-    """The text whose UTF-8 bits these are; strict, nothing is replaced or dropped.
+    """Decode bits as UTF-8 text. Decoding is strict: nothing is replaced or dropped.
 
-    Raises as `bits_to_bytes`, and DecodeError with the index of the first byte that is not UTF-8.
+    Raises the errors of `bits_to_bytes`, and DecodeError with the index of the first byte that is
+    not valid UTF-8.
     """
     data = bits_to_bytes(bits, parity=parity)
     try:
@@ -92,17 +119,17 @@ def bits_to_text(bits: BitsLike, *, parity: bool = True) -> str:
 
 
 def as_bytes(data: bytes | bytearray | memoryview | npt.NDArray[Any]) -> UInt8[np.ndarray, " n"]:
-    """The values of n bytes; InvalidBitsError for what is no bytes and no flat uint8 array."""
+    """Return n bytes as a uint8 array; raises InvalidBitsError unless `data` is flat bytes."""
     if isinstance(data, memoryview):
-        # It may be strided or of wide items; its bytes are what is meant.
+        # A view may be strided or have items of several bytes; tobytes() gives its bytes in order.
         return np.frombuffer(data.tobytes(), np.uint8)
     if isinstance(data, bytes | bytearray):
         return np.frombuffer(data, np.uint8)
     if not isinstance(data, np.ndarray):
         raise InvalidBitsError(
-            f"bytes or a uint8 array are needed, got {kind_of(data)}; encode text with "
-            "text.encode(), read a file with Path(name).read_bytes(), and turn bits into bytes "
-            "with bits_to_bytes"
+            f"data must be bytes or a uint8 array, got {kind_of(data)}; encode text with "
+            "text.encode(), read a file with Path(name).read_bytes(), or convert bits with "
+            "bits_to_bytes"
         )
     if data.dtype != np.uint8 or data.ndim != 1:
         raise InvalidBitsError(

@@ -1,4 +1,4 @@
-"""The even parity bit: a ninth bit after each byte, so that the ones in nine bits are even."""
+"""The even parity bit: a ninth bit after each byte makes the number of ones in a group even."""
 
 from typing import overload
 
@@ -9,22 +9,23 @@ from bit_transformer.bits.array import BitsLike, as_bits
 from bit_transformer.errors import InvalidBitsError, ParityError
 
 GROUP = 9
+"""Bits in a group: eight data bits and their parity bit."""
 
-# The parity of each byte value, so that the loader pays one lookup a byte.
+# A table with the parity of each byte value, so that the data loader pays one lookup per byte.
 _PARITY_OF_BYTE = np.bitwise_xor.reduce(
     np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1), axis=1
 )
 
 
 def parity_of_bytes(values: UInt8[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
-    """The bit that makes the number of ones even, for bytes of any shape."""
+    """Return the parity bit of each byte, for an array of any shape."""
     return _PARITY_OF_BYTE[values]
 
 
 def check_parity(bits: BitsLike) -> None:
-    """Raise ParityError, with the index of the first bad byte, unless every group of nine is even.
+    """Raise ParityError, with the index of the first bad byte, unless every group is even.
 
-    Raises InvalidBitsError for values other than 0 and 1 and for a length not a multiple of nine.
+    Raises InvalidBitsError for a value other than 0 and 1 or a length not a multiple of nine.
     """
     wrong = _odd_groups(as_groups(bits))
     if wrong.any():
@@ -45,11 +46,11 @@ def enforce_parity(bits: BitsLike) -> tuple[UInt8[np.ndarray, " n"], int]: ...
 
 
 def enforce_parity(bits: BitsLike) -> tuple[list[int] | UInt8[np.ndarray, " n"], int]:
-    """Set the ninth bit of each group so that parity is even; the eight data bits stay.
+    """Set the parity bit of each group of nine; the eight data bits do not change.
 
-    Returns the bits, as a list for a list and else as a new uint8 array, and how many parity bits
-    changed. Raises InvalidBitsError for values other than 0 and 1 and for a length not a multiple
-    of nine.
+    Returns the bits and the number of parity bits that changed. A list gives a list, anything else
+    a new uint8 array. Raises InvalidBitsError for a value other than 0 and 1 or a length not a
+    multiple of nine.
     """
     groups = as_groups(bits).copy()
     wrong = _odd_groups(groups)
@@ -59,7 +60,7 @@ def enforce_parity(bits: BitsLike) -> tuple[list[int] | UInt8[np.ndarray, " n"],
 
 
 def as_groups(bits: BitsLike) -> UInt8[np.ndarray, "n 9"]:
-    """Bits in rows of nine; InvalidBitsError when the last row would be short."""
+    """Return bits in rows of nine; raises InvalidBitsError when the last row is incomplete."""
     flat = as_bits(bits)
     if flat.size % GROUP:
         raise InvalidBitsError(

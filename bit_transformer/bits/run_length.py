@@ -1,6 +1,6 @@
 """Run lengths as an interleaved uint8 stream: value, run, value, run, ... with 1 <= run <= 255.
 
-A longer run is split into runs of 255 and a remainder; a decoder accepts any split.
+The encoder splits a longer run into runs of 255 and a remainder. The decoder accepts any split.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MAX_RUN = 255
 
 
 def compress_bits(bits: BitsLike) -> UInt8[np.ndarray, " stream"]:
-    """The run-length stream of n bits, two uint8 a run; InvalidBitsError unless all are 0 or 1."""
+    """Encode n bits as a run-length stream; raises InvalidBitsError unless all are 0 or 1."""
     flat = as_bits(bits)
     starts = np.flatnonzero(np.diff(flat, prepend=flat[:1] ^ 1))
     lengths = np.diff(starts, append=flat.size)
@@ -26,7 +26,7 @@ def compress_bits(bits: BitsLike) -> UInt8[np.ndarray, " stream"]:
 
 
 def decompress_bits(stream: BitsLike) -> UInt8[np.ndarray, " n"]:
-    """The bits of a run-length stream.
+    """Decode a run-length stream.
 
     Raises InvalidBitsError, with the index in the stream, for an odd length, a value other than 0
     and 1, or a run outside 1..255.
@@ -41,16 +41,17 @@ def decompress_bits(stream: BitsLike) -> UInt8[np.ndarray, " n"]:
     bad = (values > 1) | (runs == 0)
     if bad.any():
         index = 2 * int(bad.argmax())
-        raise InvalidBitsError(_describe_pair(index, int(pairs[index])))
+        raise InvalidBitsError(_describe_bad_pair(index, int(pairs[index])))
     return np.repeat(values, runs)
 
 
 def model_output_decompress(
     streams: BitsLike | Sequence[BitsLike],
 ) -> list[UInt8[np.ndarray, " _"]]:
-    """Decompress one run-length stream, or a list or two-dimensional array of them.
+    """Decode one run-length stream, or a list or two-dimensional array of streams.
 
-    One stream gives a list of one, an empty list is a batch of none. Raises as `decompress_bits`.
+    One stream gives a list with one array. An empty list is an empty batch. Raises the errors of
+    `decompress_bits`.
     """
     if _is_batch(streams):
         return [decompress_bits(stream) for stream in streams]  # type: ignore[union-attr]
@@ -63,7 +64,7 @@ def _is_batch(streams: BitsLike | Sequence[BitsLike]) -> bool:
     return not streams or isinstance(streams[0], list | tuple) or np.ndim(streams[0]) == 1
 
 
-def _describe_pair(index: int, value: int) -> str:
+def _describe_bad_pair(index: int, value: int) -> str:
     if value > 1:
         return f"the value at index {index} of the stream is {value}, but must be 0 or 1"
     return f"the run at index {index + 1} of the stream is 0, but must be 1..{MAX_RUN}"

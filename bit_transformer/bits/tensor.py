@@ -1,4 +1,4 @@
-"""What counts as a batch of bits: a tensor of whole numbers, all of them 0 or 1."""
+"""Checks for a batch of bits in a torch tensor; apart from array.py, which needs no torch."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from bit_transformer.errors import InvalidBitsError, kind_of
 
 
 def require_batch(bits: Any) -> None:
-    """Raise `InvalidBitsError` unless it is an integer tensor of shape (batch, length)."""
+    """Raise `InvalidBitsError` unless `bits` is an integer tensor of shape (batch, length)."""
     if not isinstance(bits, Tensor):
         raise InvalidBitsError(
-            f"bits must be a torch tensor of shape (batch, length), got {kind_of(bits)}; of "
-            "bytes it is torch.from_numpy(bytes_to_bits(data))[None]"
+            f"bits must be a torch tensor of shape (batch, length), got {kind_of(bits)}; convert "
+            "bytes with torch.from_numpy(bytes_to_bits(data))[None]"
         )
     if bits.ndim != 2 or bits.is_floating_point() or bits.is_complex():
         raise InvalidBitsError(
@@ -22,7 +22,7 @@ def require_batch(bits: Any) -> None:
 
 
 def require_zeros_and_ones(bits: Tensor) -> None:
-    """Raise `InvalidBitsError` naming the first value of a batch that is neither 0 nor 1."""
+    """Raise `InvalidBitsError` unless every value is 0 or 1; the error names the first other."""
     if bits.numel() and (int(bits.min()) < 0 or int(bits.max()) > 1):
         row, column = ((bits < 0) | (bits > 1)).nonzero()[0].tolist()
         raise InvalidBitsError(

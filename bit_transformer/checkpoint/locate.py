@@ -2,23 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 
 from bit_transformer.checkpoint.format import MANIFEST
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointNotFoundError
 
 Fetch = Callable[[str], Path | None]
-"""From a name that is no path here to a local copy of what it means; None: it can mean nothing."""
-_fetchers: list[Fetch] = []
+"""Returns the local copy of what a name means elsewhere, or None if it cannot mean anything."""
+_FETCHERS = ("bit_transformer.hub.transfer:fetch",)
+"""Functions of type `Fetch` for names that are not paths here. They are imported on first need,
+because the hub is above this module and imports it."""
 _ADDRESS = "hf:"
 _PATH_BEGINNINGS = ("/", "./", "../", "~")
-
-
-def register_fetch(fetch: Fetch) -> None:
-    """Have names that are no paths looked up by `fetch` too: how a hub, which knows of checkpoints,
-    is found by what knows of no hub."""
-    if fetch not in _fetchers:
-        _fetchers.append(fetch)
 
 
 def is_surely_a_path(name: str) -> bool:
@@ -43,7 +39,8 @@ def local_folder(name: str | Path) -> Path:
     """
     path = Path(name)
     if not path.exists() and not is_surely_a_path(str(name)):
-        for fetch in _fetchers:
+        for fetcher in _FETCHERS:
+            fetch: Fetch = resolve_name(fetcher)
             folder = fetch(str(name))
             if folder is not None:
                 return folder

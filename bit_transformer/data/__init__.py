@@ -1,13 +1,12 @@
-"""Bytes at rest to resumable, rank-sharded batches of bits. Knows no model, loads nothing whole.
+"""Files to batches of bits. Loading is resumable and sharded by rank; no file is loaded whole.
 
-config.py       the settings of a data set
-spool.py        the one way a file is written here: streamed, then moved into place
-huggingface.py  hf:// data sets to a spooled file; the only importer of `datasets`
-sources.py      files, folders, globs, stdin and hf:// to a list of files
-corpus.py       a list of files as one virtual stream of bytes
-permutation.py  stateless pseudo-random numbers and permutations
-split.py        which bytes are for training and which are held out
-windows.py      where the windows of each epoch lie, and in which order
-loader.py       windows to batches of bits, resumable at any number of ranks
-dataset.py      all of the above from one config
+config       the settings of a data set
+spool        writes a stream to a file: the whole file or nothing
+huggingface  hf:// data sets to a spooled file; the only importer of `datasets`
+sources      files, folders, globs, stdin and hf:// to a list of files
+corpus       a list of files as one virtual stream of bytes
+permutation  stateless pseudo-random numbers and permutations
+split        which bytes are for training and which are held out
+loader       the windows of each epoch in random order, and batches of their bits
+dataset      all of the above from one config
 """

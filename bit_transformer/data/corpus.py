@@ -15,17 +15,18 @@ from jaxtyping import UInt8
 from bit_transformer.errors import SourceError
 
 MAX_OPEN_FILES = 64
-# None where the system cannot hand pages back.
+# None on a system that cannot release pages.
 _DROP_PAGES = getattr(mmap, "MADV_DONTNEED", None)
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
 
 
 class Corpus:
-    """The files laid end to end. Sizes are fixed at construction; one reader at a time.
+    """The bytes of several files, end to end. Only one thread may read at a time.
 
-    Raises SourceError when a file cannot be read, when there is no byte at all, and from any read
-    once a file has another size than it had at first: its offsets would mean other data.
+    Raises SourceError when a file cannot be read or when no file holds a byte. Sizes are fixed at
+    construction: a read raises SourceError once the size of a file has changed, because its
+    offsets would then point to other data.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -39,13 +40,13 @@ class Corpus:
 
     @property
     def size(self) -> int:
-        """Bytes in all files together."""
+        """Number of bytes in all files together."""
         return self._starts[-1]
 
     def read(self, start: int, count: int) -> UInt8[np.ndarray, " n"]:
-        """A copy of the `count` bytes from `start`, across the ends of files.
+        """Return a copy of `count` bytes from `start` on, across file boundaries.
 
-        Raises SourceError when they do not all lie in the corpus.
+        Raises SourceError unless all of them lie in the corpus.
         """
         if not 0 <= start <= start + count <= self.size:
             raise SourceError(
@@ -64,10 +65,10 @@ class Corpus:
         return out
 
     def fingerprint(self) -> str:
-        """A sha256 that tells other data from the same, whatever folder it lies in.
+        """Return a SHA-256 that identifies the data, whatever folder it lies in.
 
-        Covers file names and sizes and a few blocks of the stream, first and last included, so it
-        costs the same on 10 GB as on 1 MB; an edit between the blocks that keeps sizes is missed.
+        It covers the file names, the file sizes and 16 blocks of 4 KiB, so it takes as long for
+        10 GB as for 1 MB. It does not notice an edit between the blocks that keeps the sizes.
         """
         digest = sha256()
         for path, size in zip(self.paths, self._sizes, strict=True):
@@ -80,7 +81,7 @@ class Corpus:
 
     def _map(self, index: int) -> np.memmap:
         path = self.paths[index]
-        # Reading a map past the end of a file that shrank kills the process, so look first.
+        # Reading a map past the end of a file that shrank kills the process, so check first.
         size = _size_of(path)
         if size != self._sizes[index]:
             raise SourceError(
@@ -110,10 +111,10 @@ def _open_map(path: Path) -> np.memmap:
 
 
 def _drop_pages(file: np.memmap) -> None:
-    """Take the pages just read out of this process; the system's cache keeps them.
+    """Remove the pages just read from this process; the system's cache keeps them.
 
-    A fault maps the cached pages around it too: 3,000 random reads of 1 KiB would otherwise add
-    454 MiB of a cached 512 MiB file to the resident memory.
+    A page fault also maps the cached pages around it. Without this, 3,000 random reads of 1 KiB
+    add 454 MiB of a cached 512 MiB file to the resident memory.
     """
     pages = file.base
     assert isinstance(pages, mmap.mmap)

@@ -1,4 +1,4 @@
-"""A data set from its config: files found, bytes split, batches and held-out text on demand."""
+"""A data set from its config: training batches and held-out bytes on demand."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +10,15 @@ from jaxtyping import UInt8
 
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.corpus import Corpus
-from bit_transformer.data.loader import WindowLoader
+from bit_transformer.data.loader import WindowLoader, WindowOrder
 from bit_transformer.data.sources import resolve_sources
 from bit_transformer.data.split import Split, split_held_out
-from bit_transformer.data.windows import WindowOrder
-from bit_transformer.errors import ConfigError
+from bit_transformer.errors import require
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A corpus, its split, and the bytes that one training window holds."""
+    """A corpus, its split, and the number of bytes in a training window."""
 
     corpus: Corpus
     split: Split
@@ -34,7 +33,7 @@ class Dataset:
         world_size: int = 1,
         seed: int = 0,
     ) -> WindowLoader:
-        """Batches of training windows; `seed` orders them, `batch_size` counts all ranks."""
+        """Return a loader of training windows in the order of `seed`; see `WindowLoader`."""
         order = WindowOrder(self.split.train, self.window_bytes, seed)
         return WindowLoader(
             self.corpus,
@@ -47,17 +46,17 @@ class Dataset:
 
     @property
     def held_out_size(self) -> int:
-        """How many bytes are held out."""
+        """Number of held-out bytes."""
         return sum(region.size for region in self.split.held_out)
 
     def held_out_bytes(self, limit: int | None = None) -> Iterator[UInt8[np.ndarray, " _"]]:
-        """The held-out bytes, one array a region, read as they are asked for.
+        """Yield the held-out bytes, one array per region, each read when it is asked for.
 
-        With a `limit`, exactly that many bytes (or all there are), each region giving its first
-        bytes in proportion to its size, so that a small sample is still of every kind.
+        With a `limit`, yield exactly that many bytes, or all if there are fewer. Each region
+        contributes its first bytes in proportion to its size, so that a small sample still covers
+        every region.
         """
-        if limit is not None and limit < 0:
-            raise ConfigError(f"limit must be at least 0 bytes, got {limit}")
+        require(limit is None or limit >= 0, "limit", limit, "at least 0 bytes")
         total = self.held_out_size
         taken = total if limit is None else min(limit, total)
         ends = accumulate((region.size for region in self.split.held_out), initial=0)
@@ -68,13 +67,12 @@ class Dataset:
 
 
 def open_dataset(config: DataConfig, *, window_bytes: int, spool: Path) -> Dataset:
-    """Find the files, split their bytes, and be ready to read windows of `window_bytes` bytes.
+    """Find the files of a config and split their bytes for windows of `window_bytes` bytes.
 
-    Streams (stdin, hf://) are first written under `spool`. Raises SourceError for data that is
-    missing, unreadable, empty or too short, ConfigError for a window below 1 byte.
+    Streams (stdin, hf://) are first written to files under `spool`. Raises SourceError for data
+    that is missing, unreadable, empty or too short, and ConfigError for a window below 1 byte.
     """
-    if window_bytes < 1:
-        raise ConfigError(f"window_bytes must be at least 1, got {window_bytes}")
+    require(window_bytes >= 1, "window_bytes", window_bytes, "at least 1")
     corpus = Corpus(resolve_sources(config.sources, spool=spool))
     split = split_held_out(
         corpus.size,

@@ -20,7 +20,7 @@ _OPTIONS = ("config", "split", "column", "bytes")
 
 @dataclass(frozen=True)
 class HubSource:
-    """One column of one split of a data set; `limit` is the most bytes taken of it."""
+    """One column of one split of a data set; at most `limit` bytes of it are used."""
 
     name: str
     config: str | None = None
@@ -33,16 +33,17 @@ class HubSource:
 
 
 def parse_hub_source(spec: str) -> HubSource:
-    """Read `hf://OWNER/NAME[?config=..&split=train&column=text&bytes=N]`; the name may be a folder.
+    """Parse `hf://NAME[?config=..&split=train&column=text&bytes=N]`.
 
-    Raises ConfigError for an unknown or repeated option, a missing name, or bytes below 1.
+    NAME is OWNER/NAME or a local folder. Raises ConfigError for an unknown or repeated option, a
+    missing name, or bytes below 1.
     """
     parts = urlsplit(spec, allow_fragments=False)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     options = dict(pairs)
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown or len(options) != len(pairs) or not all(options.values()):
-        raise ConfigError(f"{spec}: give each of {', '.join(_OPTIONS)} at most once, with a value")
+        raise ConfigError(f"{spec}: use each of {', '.join(_OPTIONS)} at most once, with a value")
     name = unquote(parts.netloc + parts.path).rstrip("/")
     if not name:
         raise ConfigError(f"{spec} names no data set; write {SCHEME}OWNER/NAME")
@@ -51,7 +52,7 @@ def parse_hub_source(spec: str) -> HubSource:
 
 
 def absolute_hub_source(spec: str) -> str:
-    """The same source; where its name is a folder of this machine, by the whole path."""
+    """Return the same source, with the absolute path where its name is a local folder."""
     folder = Path(parse_hub_source(spec).name)
     if folder.is_absolute() or not folder.is_dir():
         return spec
@@ -62,9 +63,9 @@ def absolute_hub_source(spec: str) -> str:
 def spool_hub_source(spec: str, spool: Path) -> Path:
     """Stream the column's rows, joined by newlines, to a file under `spool` and return its path.
 
-    At most `bytes` bytes (default 1e9) are taken; the last row may be cut. A sidecar JSON beside
-    the file remembers what it holds: the same source is not fetched twice, so a resumed run sees
-    the same bytes; delete the file to fetch it again.
+    At most `bytes` bytes (default 1e9) are written; the last row may be cut. A JSON file beside it
+    records the source. The same source is not fetched twice, so that a resumed run sees the same
+    bytes; delete the file to fetch it again.
 
     Raises ConfigError for a malformed spec, MissingExtraError without `datasets`, SourceError for
     a data set, split or column that cannot be read or holds no text, StorageError for a full disk.
@@ -97,7 +98,7 @@ def _write_sidecar(path: Path, source: HubSource, size: int) -> None:
 
 
 def _holds(path: Path, source: HubSource) -> bool:
-    """Whether the file is complete and of this source; a sidecar that cannot be read says no."""
+    """Whether the file is complete and of this source; False if its sidecar cannot be read."""
     try:
         found = json.loads(_sidecar(path).read_text(encoding="utf-8"))
         return bool(found == {"source": asdict(source), "bytes": path.stat().st_size})
@@ -115,7 +116,8 @@ def _texts(source: HubSource) -> Iterator[bytes]:
                 yield text.encode("utf-8", errors="surrogatepass")
     except SourceError:
         raise
-    except Exception as error:  # `datasets` raises errors of a dozen libraries, with no common base
+    except Exception as error:
+        # `datasets` passes on the errors of many libraries, which have no common base class.
         reason = " ".join(str(error).split())[:300]
         raise SourceError(
             f"cannot read {source}: {type(error).__name__}: {reason}; "
@@ -124,7 +126,7 @@ def _texts(source: HubSource) -> Iterator[bytes]:
 
 
 def _column(row: dict[str, Any], source: HubSource) -> str | None:
-    """The text of one row; None where the data set holds a null."""
+    """Return the text of one row, or None where the data set holds a null."""
     if source.column not in row:
         raise SourceError(f"{source} has no such column; choose one of {', '.join(sorted(row))}")
     text = row[source.column]
@@ -148,6 +150,6 @@ def _limited(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _import_load_dataset() -> Any:
-    with extra_imports("the library datasets", extra="data", purpose=f"a source of {SCHEME}"):
+    with extra_imports("the library datasets", extra="data", purpose=f"a source {SCHEME}..."):
         from datasets import load_dataset
     return load_dataset

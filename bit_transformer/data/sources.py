@@ -1,4 +1,4 @@
-"""What the user names as data (files, folders, globs, stdin, hf://) to a list of readable files."""
+"""The sources of a data set (files, folders, globs, stdin, hf://) to a list of readable files."""
 
 import glob
 import os
@@ -14,20 +14,13 @@ from bit_transformer.errors import SourceError
 
 STDIN = "-"
 _CHUNK = 1 << 20
-_NOT_LIBRARY = {
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "__pycache__",
-}
+_SKIPPED = ("site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__")
+"""Folders of the standard library that are not its source."""
 
 
 @runtime_checkable
 class ByteStream(Protocol):
-    """What is read of standard input."""
+    """The part of a binary stream that reading standard input needs."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -35,15 +28,16 @@ class ByteStream(Protocol):
 def resolve_sources(
     specs: Sequence[str], *, spool: Path, stdin: ByteStream | None = None
 ) -> list[Path]:
-    """The non-empty files that `specs` name, in the order named; the standard library for none.
+    """Return the non-empty files that `specs` name, in that order.
 
-    A spec is a file, a folder (recursive, sorted, hidden files skipped), a glob (`**` crosses
-    folders), `-` for `stdin` (streamed to `spool`/stdin.bin; sys.stdin by default) or
-    `hf://OWNER/NAME?...` (see huggingface.py). A file that several specs name counts once, at its
-    first place: twice, it could land on both sides of the held-out split.
+    Without `specs`, these are the files of Python's standard library. A spec is a file, a folder
+    (recursive, sorted, without hidden files), a glob (`**` crosses folders), `-` for `stdin`
+    (written to `spool`/stdin.bin; sys.stdin by default) or `hf://OWNER/NAME?...` (see
+    huggingface.py). A file that several specs name is used once, at its first place; if it came
+    twice, the split could both train on it and hold it out.
 
     Raises SourceError for a missing path, a folder or glob without a non-empty file, an empty file
-    or stdin, and whatever cannot be read.
+    or stdin, and anything that cannot be read.
     """
     if not specs:
         return standard_library_files()
@@ -61,7 +55,7 @@ def resolve_sources(
 
 
 def absolute_source(spec: str) -> str:
-    """The same source by a name that means the same from every folder."""
+    """Return the name of the same source that does not depend on the current folder."""
     if spec == STDIN:
         return spec
     if spec.startswith(SCHEME):
@@ -70,19 +64,17 @@ def absolute_source(spec: str) -> str:
     if path.is_absolute():
         return str(path)
     if glob.has_magic(spec) and not path.exists():
-        # The folder that the pattern was given in may have brackets in its name.
+        # The current folder may have brackets in its name, which are not part of the pattern.
         return os.path.join(glob.escape(os.getcwd()), path)
     return str(path.absolute())
 
 
 def standard_library_files() -> list[Path]:
-    """The .py files of this interpreter's standard library, sorted, without its tests."""
+    """Return the .py files of this interpreter's standard library, sorted, without its tests."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = [
-        path for path in _walk(root, skip=_NOT_LIBRARY) if path.suffix == ".py" and _is_data(path)
-    ]
+    files = [path for path in _walk(root, skip=_SKIPPED) if path.suffix == ".py" and _is_data(path)]
     if not files:
-        raise SourceError(f"no standard library source under {root}; name files to train on")
+        raise SourceError(f"{root} holds no source of the standard library; name files to train on")
     return files
 
 
@@ -113,28 +105,30 @@ def _named_file(path: Path) -> Path:
     return path
 
 
-def _non_empty(paths: Iterable[Path], what: str) -> list[Path]:
+def _non_empty(paths: Iterable[Path], origin: str) -> list[Path]:
     files = [path for path in paths if path.is_file() and _is_data(path)]
     if not files:
-        raise SourceError(f"{what} holds no file with data (hidden files are skipped)")
+        raise SourceError(
+            f"{origin} holds no file with data (hidden files are skipped); name another source"
+        )
     return files
 
 
 def _walk(root: Path, *, skip: Iterable[str] = ()) -> Iterator[Path]:
-    """Files below `root`, sorted folder by folder, without hidden ones and the folders to skip."""
+    """Yield the files below `root`, sorted within each folder, without hidden and skipped ones."""
     for folder, folders, files in os.walk(root, onerror=_raise):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in skip)
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _is_data(path: Path) -> bool:
-    """Whether the file holds a byte; OSError when it cannot be opened."""
+    """Whether the file holds a byte; raises OSError when it cannot be opened."""
     with path.open("rb") as file:
         return bool(file.read(1))
 
 
 def _raise(error: OSError) -> None:
-    """os.walk skips what it cannot list unless told otherwise."""
+    """Handle an error of os.walk, which otherwise skips a folder that it cannot list."""
     raise error
 
 

@@ -1,4 +1,7 @@
-"""The one way a file is written here: streamed to a temporary neighbour, then moved into place."""
+"""Writes a stream to a file: to a temporary file in the same folder first, then moved into place.
+
+It repeats a little of checkpoint/atomic.py, because this folder is below that one.
+"""
 
 import os
 import tempfile
@@ -9,16 +12,15 @@ from bit_transformer.errors import storage_error
 
 
 def spooled_stdin(spool: Path) -> Path:
-    """Where the bytes of standard input are written down."""
+    """Return the path of the file that keeps the bytes of standard input."""
     return spool / "stdin.bin"
 
 
 def spool_atomically(path: Path, chunks: Iterable[bytes]) -> int:
-    """Write the chunks to `path`, whole or not at all, and return how many bytes they held.
+    """Write the chunks to `path` and return the number of bytes written.
 
-    Without any byte nothing is moved into place. Raises StorageError when the disk refuses;
-    whatever the chunks raise passes through. In all three cases the file that was there before
-    is untouched.
+    The file that was there before stays untouched if the chunks hold no byte, if the disk refuses
+    (StorageError), or if the chunks raise an error, which passes through.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""Checkpoints on a Hugging Face hub, in both directions; the `hub` extra.
+"""Checkpoints on a Hugging Face hub, up and down; the `hub` extra.
 
 client        the only importer of huggingface_hub: tokens, bounded retries, errors
-identity      what a repository is called: user/name, user/name@revision
-contents      the files of a checkpoint or a run as they lie in a repository
-card          the model card, filled with what was measured
+identity      names of repositories: user/name, user/name@revision
+contents      the files of a checkpoint or a run in a repository
+card          the model card, filled with the figures that were measured
 transfer      push, pull, and the local copy that stands for a hub id
-mirror        uploads checkpoints beside a run, and never breaks it
-checkpoints   documented names of an earlier system
+mirror        uploads checkpoints while a run trains, and never interrupts it
+checkpoints   documented names of the earlier system
 
-Importing this folder imports nothing of Hugging Face.
+Importing this folder does not import huggingface_hub.
 """
 
 from bit_transformer.hub.checkpoints import download_checkpoint, hf_login, save_checkpoint

@@ -1,6 +1,7 @@
-"""The model card: what was measured in a run, as its reader will look for it."""
+"""The model card: the measured figures of a run, in the order in which readers look for them."""
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,10 +31,10 @@ def model_card(
     *,
     for_transformers: bool,
 ) -> str:
-    """Markdown with the hub's front matter, for the checkpoint in `folder`.
+    """Return Markdown with the hub's front matter, for the checkpoint in `folder`.
 
-    What was not measured is said not to be, never left to be guessed. Of data sources only the last
-    part of each path is named.
+    The card states what was not measured, so that no reader has to guess. It names only the last
+    part of the path of a data source, because folders may be private.
     """
     report = (run.report() if run is not None else None) or {}
     measured = _held_out(manifest["metadata"], report)
@@ -52,7 +53,7 @@ def model_card(
 
 
 def _held_out(metadata: Mapping[str, Any], report: Mapping[str, Any]) -> float | None:
-    """Of all held-out data once the run has ended, else of the last sample of it."""
+    """Return bits per byte on all held-out data once the run has ended, or on the last sample."""
     if report.get("steps") == metadata.get("step") and report.get("held_out_bits_per_byte"):
         return float(report["held_out_bits_per_byte"])
     value = metadata.get("held_out_bits_per_byte")
@@ -86,14 +87,14 @@ def _front_matter(repository: str, measured: float | None) -> str:
 
 def _quality(measured: float | None, report: Mapping[str, Any]) -> str:
     if measured is None:
-        return "## Quality\n\nNot measured: nothing was held out, or no evaluation has come yet."
+        return "## Quality\n\nNot measured: no data was held out, or no evaluation has run yet."
     whole = report.get("held_out_bytes")
-    of_what = f"{whole:,} held-out bytes" if whole else "a sample of held-out bytes"
+    data = f"{whole:,} held-out bytes" if whole else "a sample of held-out bytes"
     rows = {"this model": measured, **dict(report.get("baselines", {}))}
     table = [
         f"| {name} | {value:.3f} |" for name, value in sorted(rows.items(), key=lambda row: row[1])
     ]
-    title = f"Bits per byte on {of_what} (lower is better; the model's own size is not counted):"
+    title = f"Bits per byte on {data} (lower is better; the model's own size is not counted):"
     return "\n".join(["## Quality", "", title, "", "| | bits per byte |", "|---|---:|", *table])
 
 
@@ -107,7 +108,7 @@ def _training(manifest: Mapping[str, Any], run: RunFolder | None, report: Mappin
         or "the Python standard library",
         "SHA-256 of the data's identity": _fingerprint(metadata.get("data")),
         "steps": f"{metadata.get('step', 0):,} of {config.train.steps:,}",
-        "windows a step": f"{config.train.batch_size} of {config.window_bytes:,} bytes",
+        "windows per step": f"{config.train.batch_size} of {config.window_bytes:,} bytes",
         "bytes trained on": _count(report.get("data_bytes")),
         "training FLOPs": _power(report.get("training_flops")),
         "seconds in steps": _count(report.get("seconds")),
@@ -134,56 +135,48 @@ def _model(folder: Path, manifest: Mapping[str, Any]) -> str:
 def _gate(settings: Mapping[str, Any] | None) -> str:
     if settings is None:
         return (
-            "## Telemetry floors\n\nNo gate was calibrated with this model; the documented floors "
-            "(C 0.3, S 0.5) are what a `SafetyGate` starts with."
+            "## Telemetry floors\n\nNo gate was calibrated with this model; a `SafetyGate` has the "
+            "default floors C 0.3 and S 0.5."
         )
     rows = {
         _FLOOR_NAMES.get(name, name.upper()): f"{floor:.4g}"
         for name, floor in settings["floors"].items()
     }
-    window = settings.get("window_bits")
-    return "\n".join(
-        [
-            "## Telemetry floors",
-            "",
-            "Calibrated on held-out data; readings of the last "
-            f"{window:,} bits, averaged, below a floor hold output back:",
-            "",
-            *_table(rows, of="reading", value="floor"),
-        ]
+    text = (
+        "Calibrated on held-out data. Output is held back when the average of a metric over the "
+        f"last {settings.get('window_bits'):,} bits is below its floor:"
     )
+    table = _table(rows, of="metric", value="floor")
+    return "\n".join(["## Telemetry floors", "", text, "", *table])
+
+
+_USE = """## Use
+
+```bash
+pip install 'bit-transformer[hub]'
+bit-transformer generate {repository} --prompt 'your text'
+```
+
+```python
+from bit_transformer import BitTransformerLM
+
+model = BitTransformerLM.from_pretrained("{repository}")
+```
+
+"""
+_WITH_TRANSFORMERS = """With `transformers` (`pip install 'bit-transformer[transformers]'`):
+
+```python
+from transformers import pipeline
+
+generate = pipeline("text-generation", "{repository}", trust_remote_code=True)
+```"""
+_WITHOUT_TRANSFORMERS = "`transformers` cannot load this patch size."
 
 
 def _use(repository: str, *, for_transformers: bool) -> str:
-    lines = [
-        "## Use",
-        "",
-        "```bash",
-        "pip install 'bit-transformer[hub]'",
-        f"bit-transformer generate {repository} --prompt 'your text'",
-        "```",
-        "",
-        "```python",
-        "from bit_transformer import BitTransformerLM",
-        "",
-        f'model = BitTransformerLM.from_pretrained("{repository}")',
-        "```",
-        "",
-    ]
-    if not for_transformers:
-        return "\n".join([*lines, "`transformers` does not read this patch size."])
-    return "\n".join(
-        [
-            *lines,
-            "With `transformers` (`pip install 'bit-transformer[transformers]'`):",
-            "",
-            "```python",
-            "from transformers import pipeline",
-            "",
-            f'generate = pipeline("text-generation", "{repository}", trust_remote_code=True)',
-            "```",
-        ]
-    )
+    last = _WITH_TRANSFORMERS if for_transformers else _WITHOUT_TRANSFORMERS
+    return (_USE + last).format(repository=repository)
 
 
 def _table(rows: Mapping[str, str], *, of: str = "", value: str = "") -> list[str]:
@@ -195,7 +188,7 @@ def _table(rows: Mapping[str, str], *, of: str = "", value: str = "") -> list[st
 
 
 def _name_of(source: str) -> str:
-    """A source without the folders of the machine it lay on."""
+    """Return the name of a source without the folders that it lies in."""
     name = source if source.startswith("hf://") else PurePosixPath(source).name or "/"
     return "".join("\\|" if c == "|" else c if c.isprintable() else "?" for c in name)
 
@@ -213,13 +206,7 @@ def _power(value: float | None) -> str:
 
 
 def _stored_values(path: Path) -> int:
-    """Numbers in a safetensors file, read from its header alone."""
+    """Count the numbers in a safetensors file; only its header is read."""
     with safe_open(path, framework="pt") as tensors:
         shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 (not a dict)
-    total = 0
-    for shape in shapes:
-        size = 1
-        for length in shape:
-            size *= length
-        total += size
-    return total
+    return sum(map(prod, shapes))

@@ -1,4 +1,4 @@
-"""Documented names of an earlier system: a model in memory to the hub and back."""
+"""Documented names of the earlier system: a model in memory to the hub and back."""
 
 import tempfile
 from pathlib import Path
@@ -11,10 +11,10 @@ from bit_transformer.lm import BitTransformerLM
 
 
 def hf_login(token: str | None = None) -> str:
-    """Check a token with the hub; the name of its user.
+    """Check a token with the hub and return the name of its user.
 
-    A token given here serves the calls that follow in this process; it is written nowhere. Raises
-    `HubAccessError` for a missing or refused one.
+    A `token` passed here is used by later calls in this process. It is kept in memory only. Raises
+    `HubAccessError` if the token is missing or refused.
     """
     name = who_am_i(token)
     if token is not None:
@@ -31,7 +31,7 @@ def save_checkpoint(
     progress: Progress | None = None,
     **metadata: Any,
 ) -> Pushed:
-    """Upload a model with `metadata` (JSON) and its card; arguments and errors of `push`."""
+    """Upload a model with its card and JSON `metadata`; other arguments and errors as in `push`."""
     with tempfile.TemporaryDirectory(prefix="bit-transformer-") as place:
         folder = model.save_pretrained(Path(place) / "model", **metadata)
         return push(folder, repo_id, token=token, private=private, progress=progress)
@@ -44,7 +44,10 @@ def download_checkpoint(
     token: str | None = None,
     progress: Progress | None = None,
 ) -> Path | None:
-    """`pull` without the training state: `dest_path`, or None where the hub has no checkpoint."""
+    """Download a checkpoint without its training state to `dest_path`, and return that path.
+
+    Returns None if the hub has no such checkpoint. Other errors are those of `pull`.
+    """
     try:
         return pull(repo_id, dest_path, token=token, training=False, progress=progress)
     except HubNotFoundError:

@@ -1,7 +1,7 @@
-"""The hub's own library behind a few functions: tokens, bounded retries, one kind of error.
+"""A client for the hub on top of its own library: tokens, bounded retries, one kind of error.
 
-The only importer of huggingface_hub. A token goes into the headers of requests and nowhere else:
-not into files, logs, messages or the chain of causes of an error.
+This is the only importer of huggingface_hub. A token goes into the headers of requests and nowhere
+else: not into files, logs, messages or the causes of an error.
 """
 
 import errno
@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -28,76 +28,81 @@ from bit_transformer.errors import (
 from bit_transformer.extras import extra_imports
 
 Progress = Callable[[int, int, str], None]
-"""Told as a transfer goes on: bytes done, bytes in all, name of the file."""
+"""Called during a transfer with the bytes done, the total bytes and the name of the file."""
 Value = TypeVar("Value")
 
 WAITS: Sequence[float] = (1.0, 2.0, 4.0)
-"""Seconds before each further attempt; as many attempts as entries, and the first."""
-LONGEST_TRY = 300.0
-"""Seconds after which no further attempt is begun."""
+"""Seconds before each retry; the number of entries is the number of retries."""
+MAX_TRY_SECONDS = 300.0
+"""Seconds after which no retry starts."""
 _REQUEST_SECONDS = 10.0
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def library() -> Any:
-    """The module huggingface_hub, with its submodule of errors; raises `MissingExtraError`."""
+    """Import huggingface_hub and its submodule of errors; raises `MissingExtraError`."""
     with extra_imports("huggingface_hub", extra="hub", purpose="the hub"):
         module = import_module("huggingface_hub")
         import_module("huggingface_hub.errors")
     return module
 
 
-_of_this_process: list[str] = []
+@dataclass
+class _Login:
+    """The token that `hf_login` set for this process, in memory only."""
+
+    token: str | None = field(default=None, repr=False)
+
+
+_login = _Login()
 
 
 def remember_token(token: str) -> None:
-    """Have it used by what follows in this process and is given none; it is written nowhere."""
-    _of_this_process[:] = [token]
+    """Use a token in all later calls of this process that pass none. It is not written to disk."""
+    _login.token = token
 
 
 def find_token(token: str | None) -> str | None:
-    """The token given, else that of this process, of HF_TOKEN, of the hub's own token file, or
-    none.
+    """Return the argument, or else the token of `hf_login`, HF_TOKEN or the hub's token file.
 
-    Raises `ConfigError`, without showing it, for one that cannot be a token.
+    Returns None if there is no token. Raises `ConfigError`, which does not show the token, if it
+    holds characters that no token has.
     """
-    found = token or next(iter(_of_this_process), None) or library().get_token()
+    found = token or _login.token or library().get_token()
     if found is not None and not _TOKEN.fullmatch(found):
         raise ConfigError(
-            f"the hub token has {len(found)} characters, some of which no token has (white space, "
-            "control or non-ASCII); copy it again"
+            f"the hub token of {len(found)} characters is malformed: it is too long, or has white "
+            "space, control or non-ASCII characters; copy it again"
         )
     return found
 
 
 @dataclass(frozen=True)
 class RemoteFiles:
-    """What a repository holds at one commit."""
+    """The files of a repository at one commit."""
 
     commit: str
     sizes: Mapping[str, int]
-    """Bytes of each file by its path."""
+    """Size of each file in bytes, by its path."""
 
 
 class HubClient:
-    """One conversation with the hub under one token.
+    """A client for the hub with one token.
 
-    Every method raises a `HubError`: `HubNotFoundError`, `HubAccessError`, or, when attempts are
-    used up, `HubUnreachableError`; and `StorageError` when the local disk refuses.
+    Every method may raise a `HubError`: `HubNotFoundError`, `HubAccessError`, or, after the last
+    attempt, `HubUnreachableError`. A failed write to the local disk raises `StorageError`.
     """
 
     def __init__(self, token: str | None = None, *, waits: Sequence[float] | None = None) -> None:
-        """The token is looked for as `find_token` does; `waits` stands for `WAITS`."""
+        """Find the token by `find_token`; `waits` replaces `WAITS`."""
         self._library = library()
         self._secret = find_token(token)
         self._waits = WAITS if waits is None else waits
-        # Read at each use and not, as the library does, once when it is imported.
+        # The library reads this variable once, at import; read it for each client instead.
         self._endpoint = os.environ.get("HF_ENDPOINT") or None
         self._api = self._library.HfApi(
-            endpoint=self._endpoint,
-            token=self._secret or False,
-            library_name="bit-transformer",
+            endpoint=self._endpoint, token=self._secret or False, library_name="bit-transformer"
         )
 
     def __repr__(self) -> str:
@@ -105,18 +110,18 @@ class HubClient:
 
     @property
     def address(self) -> str:
-        """Where the hub is."""
+        """Address of the hub."""
         return str(self._api.endpoint)
 
     def who_am_i(self) -> str:
-        """The name of the user whose token this is."""
+        """Return the name of the token's user."""
         if self._secret is None:
             raise HubAccessError(_NO_TOKEN)
-        return str(self._run("check the token", lambda: self._api.whoami())["name"])
+        return str(self._retry("check the token", lambda: self._api.whoami())["name"])
 
     def files(self, repository: str, revision: str | None = None) -> RemoteFiles:
-        """The newest commit of a revision and the files in it."""
-        info = self._run(
+        """Return the newest commit of a revision and the files in it."""
+        info = self._retry(
             repository,
             lambda: self._api.model_info(
                 repository, revision=revision, files_metadata=True, timeout=_REQUEST_SECONDS
@@ -133,10 +138,9 @@ class HubClient:
         names: Sequence[str],
         progress: Progress | None = None,
     ) -> Path:
-        """Bring files of one commit into the hub's cache; the folder that stands for the commit.
+        """Download files of one commit to the hub's cache and return the commit's folder there.
 
-        What is there already is not sent again; a file that was cut short goes on from where it
-        was.
+        Files that are there already are not sent again. A partial file continues where it stopped.
         """
         total, done = sum(files.sizes[name] for name in names), 0
         folder = None
@@ -150,7 +154,7 @@ class HubClient:
                 endpoint=self._endpoint,
                 tqdm_class=_bar(progress, done, total, name),
             )
-            path = self._run(repository, call)
+            path = self._retry(repository, call)
             done += files.sizes[name]
             if progress is not None:
                 progress(done, total, name)
@@ -159,12 +163,12 @@ class HubClient:
             raise HubNotFoundError(f"{repository} holds no checkpoint of this project")
         return folder
 
-    def note(self, repository: str, revision: str | None) -> None:
-        """Write into the cache which commit a revision means now, for `cached`."""
-        self._run(repository, lambda: self._api.resolve_revision(repository, revision=revision))
+    def record_revision(self, repository: str, revision: str | None) -> None:
+        """Record the current commit of a revision in the cache; `cached` reads it later."""
+        self._retry(repository, lambda: self._api.resolve_revision(repository, revision=revision))
 
     def cached(self, repository: str, revision: str | None) -> Path | None:
-        """The copy of a repository that an earlier download has left, without asking the hub."""
+        """Return the copy of an earlier download, if any, without a request to the hub."""
         try:
             folder = self._library.snapshot_download(
                 repository, revision=revision, local_files_only=True, token=False
@@ -174,11 +178,10 @@ class HubClient:
         return Path(folder)
 
     def create(self, repository: str, *, private: bool) -> None:
-        """Make a repository unless it is there."""
+        """Create a repository unless it exists."""
         self._require_token()
-        self._run(
-            repository,
-            lambda: self._api.create_repo(repository, private=private, exist_ok=True),
+        self._retry(
+            repository, lambda: self._api.create_repo(repository, private=private, exist_ok=True)
         )
 
     def commit(
@@ -190,9 +193,10 @@ class HubClient:
         message: str,
         progress: Progress | None = None,
     ) -> str:
-        """Put local files into a repository as one commit, all or none; the commit's address.
+        """Add local files to a repository as one commit and return the commit's address.
 
-        Contents are sent one after the other before; what the hub has already is not sent again.
+        File contents are sent first, one file after the other. Contents that the hub already has
+        are not sent again. The commit then adds all files at once.
         """
         self._require_token()
         hub, sizes = self._library, {name: path.stat().st_size for name, path in files.items()}
@@ -201,14 +205,14 @@ class HubClient:
         for name, path in files.items():
             addition = hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path))
             send = partial(self._api.preupload_lfs_files, repository, [addition])
-            with _no_bars(hub):
-                self._run(repository, send)
+            with _without_bars(hub):
+                self._retry(repository, send)
             additions.append(addition)
             done += sizes[name]
             if progress is not None:
                 progress(done, total, name)
         removals = [hub.CommitOperationDelete(path_in_repo=name) for name in remove]
-        info = self._run(
+        info = self._retry(
             repository,
             lambda: self._api.create_commit(
                 repository, [*additions, *removals], commit_message=message
@@ -220,8 +224,8 @@ class HubClient:
         if self._secret is None:
             raise HubAccessError(_NO_TOKEN)
 
-    def _run(self, what: str, call: Callable[[], Value]) -> Value:
-        """The value of a call, tried again while the hub does not answer, within bounds."""
+    def _retry(self, what: str, call: Callable[[], Value]) -> Value:
+        """Return the result of a call; retry it, within bounds, while the hub does not answer."""
         begun = time.monotonic()
         for wait in (*self._waits, None):
             try:
@@ -230,10 +234,10 @@ class HubClient:
                 raise
             except Exception as error:
                 cause = error
-            problem = self._translated(cause, what)
-            late = time.monotonic() - begun > LONGEST_TRY
+            problem = self._translate(cause, what)
+            late = time.monotonic() - begun > MAX_TRY_SECONDS
             if wait is None or late or not isinstance(problem, HubUnreachableError):
-                # Outside the handler, and not chained where the cause could show the token.
+                # Raised outside the handler, so that a cause that shows the token is not chained.
                 raise problem from (None if self._shows_token(cause) else cause)
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
@@ -245,55 +249,55 @@ class HubClient:
             error.__cause__ or error.__context__
         )
 
-    def _translated(self, error: Exception, what: str) -> BitTransformerError:
+    def _translate(self, error: Exception, what: str) -> BitTransformerError:
         if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-            # How the library tells that one file of several did not get through.
+            # The library wraps the error of one file among several this way.
             error = error.__cause__
         errors, status = self._library.errors, _status(error)
-        said = self._said(error)
+        reason = self._reason(error)
         if isinstance(error, errors.HFValidationError):
-            return ConfigError(f"a repository is called user/name, got {what!r}: {said}")
+            return ConfigError(f"a repository is called user/name, got {what!r}: {reason}")
         if isinstance(error, errors.GatedRepoError):
-            return HubAccessError(f"{what}: access has to be asked for on {self.address} first")
+            return HubAccessError(f"{what}: access must be requested on {self.address} first")
         if isinstance(error, errors.RepositoryNotFoundError):
-            token = "this token" if self._secret else "nobody without a token (set HF_TOKEN)"
+            seen = "that this token may see" if self._secret else "that is public (set HF_TOKEN)"
             return HubNotFoundError(
-                f"{self.address} has no repository {what} that {token} may see; check the name"
+                f"{self.address} has no repository {what} {seen}; check the name"
             )
         if isinstance(error, (errors.RevisionNotFoundError, errors.EntryNotFoundError)) and (
             status is not None
         ):
-            return HubNotFoundError(f"{what}: there is no such revision or file; {said}")
+            return HubNotFoundError(f"{what}: there is no such revision or file; {reason}")
         if status in (401, 403):
-            refused = "refused the token" if self._secret else "wants a token (set HF_TOKEN)"
+            refused = "refused the token" if self._secret else "requires a token"
             return HubAccessError(
-                f"{what}: {self.address} {refused} ({status}); give one that may do this"
+                f"{what}: {self.address} {refused} ({status}); use one that has this right"
             )
         if status is not None and status < 500 and status not in (408, 429):
-            return HubError(f"{what}: {self.address} answered {status}: {said}")
+            return HubError(f"{what}: {self.address} answered {status}: {reason}")
         if isinstance(error, OSError) and status is None and error.errno in _DISK:
             return StorageError(
                 f"cannot write {error.filename or 'the cache of the hub'}: {error.strerror}; free "
                 "some space or set HF_HOME to another folder"
             )
-        if status is None and not _is_of_the_network(error):
-            return HubError(f"{what}: {type(error).__name__} in the hub's library: {said}")
+        if status is None and not _is_network_error(error):
+            return HubError(f"{what}: {type(error).__name__} in huggingface_hub: {reason}")
         return HubUnreachableError(
-            f"{what}: {self.address} does not answer ({said}); try again later, what was "
-            "transferred so far is kept"
+            f"{what}: {self.address} does not answer ({reason}); try again later, data transferred "
+            "so far is kept"
         )
 
-    def _said(self, error: Exception) -> str:
+    def _reason(self, error: Exception) -> str:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         return text.replace(self._secret, "***") if self._secret else text
 
 
-_NO_TOKEN = "the hub wants a token to write: set HF_TOKEN, or give one"
+_NO_TOKEN = "the hub requires a token to write; set HF_TOKEN, or pass a token"
 
 
-def _is_of_the_network(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is one of connections: all of them are of `OSError` or
-    of the library's own HTTP client."""
+def _is_network_error(error: BaseException | None) -> bool:
+    """Whether an error or its cause comes from the network: an `OSError`, or an error of the HTTP
+    client that the hub's library uses."""
     while error is not None:
         if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore")):
             return True
@@ -302,7 +306,7 @@ def _is_of_the_network(error: BaseException | None) -> bool:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The HTTP status that an error, or what caused it, came with."""
+    """Return the HTTP status of an error or of its cause."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):
@@ -312,8 +316,8 @@ def _status(error: BaseException | None) -> int | None:
 
 
 @contextmanager
-def _no_bars(hub: Any) -> Iterator[None]:
-    """The library's own progress bars stay away meanwhile: the command line has one."""
+def _without_bars(hub: Any) -> Iterator[None]:
+    """Hide the progress bars of the library, because the command line shows its own."""
     shown = not hub.utils.are_progress_bars_disabled()
     if shown:
         hub.utils.disable_progress_bars()
@@ -325,7 +329,7 @@ def _no_bars(hub: Any) -> Iterator[None]:
 
 
 def _bar(progress: Progress | None, before: int, total: int, name: str) -> type[Any]:
-    """A class that huggingface_hub takes for a progress bar and that shows nothing itself."""
+    """Return a progress bar class for huggingface_hub that calls `progress` and shows nothing."""
 
     class Bar:
         def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
@@ -343,6 +347,6 @@ def _bar(progress: Progress | None, before: int, total: int, name: str) -> type[
                 progress(before + self.n, total, name)
 
         def close(self) -> None:
-            """Nothing is shown, nothing is left."""
+            """Do nothing: nothing is shown."""
 
     return Bar

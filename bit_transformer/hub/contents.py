@@ -1,8 +1,8 @@
-"""The files of a checkpoint or a run as they lie in a repository, and back.
+"""The files of a checkpoint or a run in a repository, and back.
 
 manifest.json model.safetensors [training.safetensors]   a checkpoint folder
-config.json tokenizer_config.json ... .py                what transformers reads
-run/config.json run/metrics.jsonl run/report.json        the run it comes from
+config.json tokenizer_config.json ... .py                the files that transformers reads
+run/config.json run/metrics.jsonl run/report.json        the run of the checkpoint
 README.md                                                the model card
 """
 
@@ -36,16 +36,16 @@ from bit_transformer.training.run_folder import CARRIED, RunFolder
 from bit_transformer.transformers_adapter.export import FILES, transformers_files
 
 CARD = "README.md"
-_OF_THE_RUN = ("config.json", "metrics.jsonl", "report.json")
-OURS = {MANIFEST, MODEL, TRAINING, CARD, *FILES, *(f"{CARRIED}/{name}" for name in _OF_THE_RUN)}
-"""Every path that this project writes into a repository; others are left alone."""
+_RUN_FILES = ("config.json", "metrics.jsonl", "report.json")
+OWN_FILES = {MANIFEST, MODEL, TRAINING, CARD, *FILES, *(f"{CARRIED}/{name}" for name in _RUN_FILES)}
+"""Paths that this project writes into a repository. Other files there are never changed."""
 
 
 def stage(source: Path, folder: Path, *, training: bool, repository: str) -> dict[str, Path]:
-    """Fill a new folder with what goes into a repository; the files by their path in it.
+    """Fill a new folder with the files for a repository; return them by their path in it.
 
-    `source` is a run folder or a checkpoint folder. What is big is linked, not copied, and stays
-    as it is whatever a run does to its checkpoints meanwhile. Raises `CheckpointNotFoundError`,
+    `source` is a run folder or a checkpoint folder. Large files are hard links, so they keep their
+    content if the run removes the checkpoint meanwhile. Raises `CheckpointNotFoundError`,
     `CheckpointCorruptError`, `StorageError`.
     """
     checkpoint = locate_checkpoint(source)
@@ -53,13 +53,13 @@ def stage(source: Path, folder: Path, *, training: bool, repository: str) -> dic
     stage_checkpoint(checkpoint, folder, training=training)
     manifest = read_manifest(folder)
     texts: dict[str, str] = {}
-    # Where transformers cannot read the model, the card says so.
+    # transformers cannot read every patch size; the card then says so.
     with suppress(UnsupportedCombination):
         texts = transformers_files(manifest["config"])
     if run is not None:
         with storage_errors(folder):
             (folder / CARRIED).mkdir()
-            _copy(_OF_THE_RUN, run.path, folder / CARRIED)
+            _copy(_RUN_FILES, run.path, folder / CARRIED)
     texts[CARD] = model_card(folder, manifest, run, repository, for_transformers=bool(texts))
     for name, text in texts.items():
         atomic_write_text(folder / name, text)
@@ -68,16 +68,16 @@ def stage(source: Path, folder: Path, *, training: bool, repository: str) -> dic
 
 
 def _run_of(checkpoint: Path) -> RunFolder | None:
-    """The run that a checkpoint carries, or lies in."""
-    lies_in = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
-    for folder in (checkpoint / CARRIED, lies_in):
+    """Return the run whose records lie in the checkpoint, or the run that it is part of."""
+    parent = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
+    for folder in (checkpoint / CARRIED, parent):
         if folder is not None and RunFolder(folder).exists():
             return RunFolder(folder)
     return None
 
 
 def stage_checkpoint(checkpoint: Path, folder: Path, *, training: bool) -> None:
-    """A checkpoint in a new folder, linked; without `training`, its weights alone."""
+    """Link a checkpoint into a new folder; without `training`, only its weights."""
     resumable = read_manifest(checkpoint).get("training") is not None
     if resumable and not (training and (checkpoint / TRAINING).is_file()):
         whole = load_checkpoint(checkpoint)
@@ -85,16 +85,16 @@ def stage_checkpoint(checkpoint: Path, folder: Path, *, training: bool) -> None:
         return
     with storage_errors(folder):
         folder.mkdir(parents=True)
-        # These names and no others: a manifest from elsewhere may name anything.
+        # Only these names are used: a downloaded manifest may list any path, even one outside.
         for name in (MANIFEST, MODEL, *([TRAINING] if resumable else ())):
             _link(checkpoint / name, folder / name)
 
 
 def unpack(snapshot: Path, out: Path, *, training: bool) -> Path:
-    """Make a new run folder of a repository's files, or a checkpoint folder where they are of no
-    run; it appears whole or not at all.
+    """Make a new folder from the files of a repository, completely or not at all.
 
-    Raises `StorageError` when `out` exists, `CheckpointCorruptError` for what is not whole.
+    It is a run folder, or a checkpoint folder if the repository holds no records of a run. Raises
+    `StorageError` if `out` exists, and `CheckpointCorruptError` if files are missing or damaged.
     """
     with storage_errors(out):
         if out.exists():
@@ -115,7 +115,7 @@ def _unpack(snapshot: Path, partial: Path, *, training: bool) -> None:
     checkpoint = partial
     if RunFolder(carried).exists():
         partial.mkdir()
-        _copy(_OF_THE_RUN, carried, partial)
+        _copy(_RUN_FILES, carried, partial)
         checkpoints = CheckpointFolder(partial / "checkpoints")
         checkpoint = checkpoints.path_of(step_of(read_manifest(snapshot)))
         checkpoints.root.mkdir()
@@ -124,13 +124,13 @@ def _unpack(snapshot: Path, partial: Path, *, training: bool) -> None:
     _copy((*FILES, CARD), snapshot, checkpoint)
     if not is_complete(checkpoint):
         raise CheckpointCorruptError(
-            "what the hub holds is no whole checkpoint: a file is missing or has another size than "
+            "the checkpoint on the hub is incomplete: a file is missing or has another size than "
             "its manifest says; upload it again, or name another revision"
         )
 
 
 def step_of(manifest: Mapping[str, Any]) -> int:
-    """The step of a checkpoint, 0 where it is of no run."""
+    """Return the training step of a checkpoint, or 0 if it records none."""
     step = manifest["metadata"].get("step")
     return step if isinstance(step, int) and step > 0 else 0
 
@@ -142,7 +142,7 @@ def _copy(names: Iterable[str], source: Path, target: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """One more name for a file that nobody changes in place; a copy on another file system."""
+    """Hard-link a file, or copy it to another file system. These files never change in place."""
     try:
         os.link(source.resolve(), target)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a repository is called."""
+"""Names of repositories on a hub."""
 
 import re
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ _PATTERN = re.compile(rf"(?:hf:/{{1,2}})?({_PART}/{_PART})(?:@([A-Za-z0-9._/-]{{
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository and, perhaps, a branch, tag or commit of it."""
+    """A repository and, optionally, a branch, tag or commit of it."""
 
     repository: str
-    """As in user/name."""
+    """A name like user/name."""
     revision: str | None = None
-    """None: the newest state of the main branch."""
+    """None stands for the newest commit of the main branch."""
 
     @classmethod
     def parse(cls, text: str) -> "HubId":
-        """The id that `user/name`, `user/name@revision` or either after `hf://` spells.
+        """Parse `user/name` or `user/name@revision`, with or without `hf://` in front.
 
         Raises `ConfigError` for anything else.
         """
@@ -36,7 +36,7 @@ class HubId:
 
 
 def parse_hub_id(text: str) -> HubId | None:
-    """As `HubId.parse`, None where it raises."""
+    """Parse like `HubId.parse`, but return None instead of raising."""
     found = _PATTERN.fullmatch(text)
     if found is None or ".." in text or "--" in found[1]:
         return None

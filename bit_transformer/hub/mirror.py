@@ -1,4 +1,4 @@
-"""Uploads the checkpoints of a run while it trains, and never breaks it."""
+"""Uploads the checkpoints of a run while it trains, and never interrupts it."""
 
 import shutil
 import sys
@@ -13,20 +13,19 @@ from bit_transformer.hub.transfer import pull, push, resumable_step, who_am_i
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 from bit_transformer.training.run_folder import RunFolder
 
-Say = Callable[[str], None]
 _FROZEN = ".upload-"
 
 
-def _warn(text: str) -> None:
+def _print_to_stderr(text: str) -> None:
     print(f"bit-transformer: {text}", file=sys.stderr)
 
 
 class HubMirror(Callback):
-    """Keeps a repository at a run's newest checkpoint, training state included.
+    """Uploads a run's newest checkpoint, with its training state, to a repository.
 
-    Training does not wait for an upload: while one is under way the newest checkpoint waits, and
-    older ones that wait are passed over. What goes wrong is told through `say`, and the next
-    checkpoint is tried again. When the run ends the last upload is waited for.
+    Training does not wait for an upload. While one runs, only the newest checkpoint waits for the
+    next upload; older ones are skipped. Errors go to `report`, and later checkpoints are uploaded
+    as usual. The end of the run waits for the last upload.
     """
 
     def __init__(
@@ -36,10 +35,10 @@ class HubMirror(Callback):
         *,
         token: str | None = None,
         private: bool = True,
-        say: Say = _warn,
+        report: Callable[[str], None] = _print_to_stderr,
     ) -> None:
         self._folder, self._repository = folder, repo_id
-        self._token, self._private, self._say = token, private, say
+        self._token, self._private, self._report = token, private, report
         self._lock = threading.Lock()
         self._waiting: Path | None = None
         self._thread: threading.Thread | None = None
@@ -48,54 +47,54 @@ class HubMirror(Callback):
         return f"HubMirror({self._folder}, {self._repository})"
 
     def prepare(self) -> bool:
-        """Bring what the hub has of this run into its folder, unless the run has begun there; True
-        where it was brought and there is a state to go on from.
+        """Download the run from the hub unless its folder already holds it. Return whether it did.
 
-        Raises a `HubError` when the hub cannot say or refuses the token, and `UsageError` when it
-        is further than the folder, or holds a model and no training state: going on would, later
-        on, replace what it holds.
+        Raises a `HubError` if the hub does not answer or refuses the token. Raises `UsageError` if
+        the hub is ahead of the folder, or holds a model without training state, because a later
+        upload would replace it.
         """
-        there = resumable_step(self._repository, token=self._token)
+        remote_step = resumable_step(self._repository, token=self._token)
         run = RunFolder(self._folder)
-        if there is None:
+        if remote_step is None:
             who_am_i(self._token)
         elif not run.exists():
-            self._say(f"{self._repository} is at step {there:,}: going on from there")
+            self._report(f"{self._repository} is at step {remote_step:,}: continuing from there")
             pull(self._repository, self._folder, token=self._token)
             return True
-        elif there > (here := max(run.checkpoints.steps(), default=0)):
+        elif remote_step > (step := max(run.checkpoints.steps(), default=0)):
             raise UsageError(
-                f"{self._repository} is at step {there:,} and {self._folder} at {here:,}: going on "
-                "from here would replace it; name a new folder with --out to go on from the hub"
+                f"{self._repository} is at step {remote_step:,} and would be replaced by "
+                f"{self._folder}, which is at {step:,}; to continue from the hub, use --out with a "
+                "new folder"
             )
         return False
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Remove what a killed process has left of its uploads."""
+        """Remove the frozen copies of a killed process."""
         for left in self._folder.glob(f"{_FROZEN}*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
-        """Have this checkpoint uploaded, now or when the upload under way is done."""
+        """Upload this checkpoint in the background, after the current upload."""
         frozen = self._freeze(path)
         if frozen is None:
             return
         with self._lock:
-            passed_over, self._waiting = self._waiting, frozen
+            skipped, self._waiting = self._waiting, frozen
             idle = self._thread is None
             if idle:
                 self._thread = threading.Thread(target=self._upload_waiting, daemon=True)
-        if passed_over is not None:
-            shutil.rmtree(passed_over, ignore_errors=True)
+        if skipped is not None:
+            shutil.rmtree(skipped, ignore_errors=True)
         if idle and self._thread is not None:
             self._start(self._thread)
 
     def _start(self, thread: threading.Thread) -> None:
         try:
             thread.start()
-        except RuntimeError as error:  # The system has no thread to spare.
+        except RuntimeError as error:  # The system cannot start another thread.
             self._thread = None
-            self._say(self._complaint(error))
+            self._report(self._warning(error))
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Wait for the last upload."""
@@ -104,11 +103,11 @@ class HubMirror(Callback):
             thread.join()
 
     def push_result(self) -> bool:
-        """Upload once more, with the report that the run has ended with; whether it succeeded."""
+        """Upload the report at the end of the run. Return whether that succeeded."""
         return self._push(self._folder)
 
     def _freeze(self, path: Path) -> Path | None:
-        """The run as it is now, under a name of its own: checkpoints are rotated away."""
+        """Link the current run into its own folder, because training removes old checkpoints."""
         place = self._folder
         try:
             place = Path(tempfile.mkdtemp(prefix=_FROZEN, dir=self._folder))
@@ -118,7 +117,7 @@ class HubMirror(Callback):
         except (OSError, BitTransformerError) as error:
             if place != self._folder:
                 shutil.rmtree(place, ignore_errors=True)
-            self._say(f"warning: the checkpoint {path.name} is not uploaded: {error}")
+            self._report(f"warning: the checkpoint {path.name} is not uploaded: {error}")
             return None
         return place
 
@@ -144,15 +143,15 @@ class HubMirror(Callback):
                 private=self._private,
                 message="Upload a checkpoint of a run",
             )
-        except Exception as error:  # Whatever it is, training goes on.
-            self._say(self._complaint(error))
+        except Exception as error:  # Training continues after any error.
+            self._report(self._warning(error))
             return False
         return True
 
-    def _complaint(self, error: Exception) -> str:
-        what = str(error) if isinstance(error, BitTransformerError) else type(error).__name__
+    def _warning(self, error: Exception) -> str:
+        reason = str(error) if isinstance(error, BitTransformerError) else type(error).__name__
         return (
-            f"warning: not uploaded to {self._repository}: {what}. The run is not affected; its "
-            "next checkpoint is tried again, or: bit-transformer push "
+            f"warning: not uploaded to {self._repository}: {reason}. The run is not affected; "
+            "the next checkpoint is tried again. To upload now: bit-transformer push "
             f"{self._folder} {self._repository} --training"
         )

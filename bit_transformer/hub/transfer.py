@@ -1,4 +1,4 @@
-"""Checkpoints and runs to the hub and back."""
+"""Uploads and downloads of checkpoints and runs."""
 
 import os
 import tempfile
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bit_transformer.checkpoint.atomic import PARTIAL, leftovers, remove_tree, temporary_sibling
 from bit_transformer.checkpoint.format import MANIFEST, MODEL, TRAINING, read_manifest
-from bit_transformer.checkpoint.locate import register_fetch
 from bit_transformer.errors import (
     HubNotFoundError,
     HubUnreachableError,
@@ -17,27 +16,27 @@ from bit_transformer.errors import (
     UsageError,
 )
 from bit_transformer.hub.client import HubClient, Progress, RemoteFiles
-from bit_transformer.hub.contents import OURS, stage, step_of, unpack
+from bit_transformer.hub.contents import OWN_FILES, stage, step_of, unpack
 from bit_transformer.hub.identity import HubId, parse_hub_id
 from bit_transformer.training.run_folder import CARRIED
 
 _STAGED = "push"
 _FIRST_CONTACT = (0.5,)
-"""Waits for a name that may be a misspelt path as well: nobody wants to wait long for that."""
+"""Seconds before each retry in `fetch`. There is only one: the name may be a misspelt path."""
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did."""
+    """The result of an upload."""
 
     repository: str
-    """As in user/name."""
+    """A name like user/name."""
     url: str
     """Address of the commit."""
     files: int
-    """Files in it."""
+    """Number of files in the commit."""
     bytes: int
-    """Bytes of these files; what the hub had already was not sent."""
+    """Size of these files, including those that the hub already had and that were not sent."""
 
 
 def push(
@@ -52,15 +51,15 @@ def push(
 ) -> Pushed:
     """Upload the newest checkpoint of a run folder, or a checkpoint folder, as one commit.
 
-    With it go a model card of the run's measured figures, the run's settings and metrics, and what
-    `transformers` needs to load it. `training` adds the state that going on with the training
-    needs, about twice the weights again. The repository is made, `private` or not, when it is not
-    there. Without `token`, that of HF_TOKEN or of the hub's token file is used. `progress(done,
-    total, file)` is told in bytes, after each file.
+    The commit also holds a model card with the measured figures, the run's settings and metrics,
+    and the files that `transformers` needs. `training` adds the training state, about twice the
+    size of the weights, from which training can resume. A repository that does not exist is
+    created, `private` or not. Without `token`, the token of HF_TOKEN or of the hub's token file is
+    used. `progress(done, total, file)` is called after each file, in bytes.
 
-    Raises `ConfigError` for a malformed `repo_id`, `CheckpointError` for what cannot be read,
-    `HubAccessError` for a missing or refused token, `HubUnreachableError` after a bounded number of
-    attempts; sending again sends only what is missing.
+    Raises `ConfigError` for a malformed `repo_id`, `CheckpointError` if the source cannot be read,
+    `HubAccessError` for a missing or refused token, and `HubUnreachableError` after a bounded
+    number of attempts. Another push then sends only the missing files.
     """
     repository = HubId.parse(repo_id).repository
     client = HubClient(token)
@@ -68,11 +67,11 @@ def push(
     with _staging(source) as place:
         files = stage(source, place, training=training, repository=repository)
         client.create(repository, private=private)
-        there = client.files(repository).sizes
+        remote = client.files(repository).sizes
         url = client.commit(
             repository,
             files,
-            remove=sorted(OURS & there.keys() - files.keys()),
+            remove=sorted(OWN_FILES & remote.keys() - files.keys()),
             message=message or "Upload a checkpoint of BitTransformerLM",
             progress=progress,
         )
@@ -82,8 +81,11 @@ def push(
 
 @contextmanager
 def _staging(source: Path) -> Iterator[Path]:
-    """A new folder's path beside the source, where what is big can be linked; where nothing can be
-    written, anywhere else. What killed processes have left there goes."""
+    """Yield the path of a new folder, which is removed at the end.
+
+    It lies beside the source, where large files can be hard links, or in the system's folder for
+    temporary files if that place is not writable. Folders of killed processes are removed first.
+    """
     near = source.resolve().parent
     if not os.access(near, os.W_OK):
         with tempfile.TemporaryDirectory(prefix="bit-transformer-") as place:
@@ -108,16 +110,16 @@ def pull(
     training: bool = True,
     progress: Progress | None = None,
 ) -> Path:
-    """Download the newest checkpoint of a repository into a new folder; the folder.
+    """Download the newest checkpoint of a repository into a new folder and return that folder.
 
-    It is a run folder, ready to be resumed where the repository holds a training state, or a
-    checkpoint folder where the repository knows of no run; every command takes either.
-    `repo_id` may name a revision: user/name@revision. Without `training` the weights alone are
-    brought. `progress(done, total, file)` is told in bytes, as they come. An interrupted download
-    goes on where it was cut.
+    It is a run folder, which can resume if the repository holds a training state; or a checkpoint
+    folder if the repository holds no records of a run. Every command takes either. `repo_id` may
+    name a revision: user/name@revision. Without `training`, only the weights are downloaded.
+    `progress(done, total, file)` is called as bytes arrive. An interrupted download continues
+    where it stopped.
 
-    Raises `StorageError` when `out` exists, `HubNotFoundError` when there is no such repository or
-    no checkpoint in it, and as `push` does.
+    Raises `StorageError` if `out` exists, `HubNotFoundError` if there is no such repository or no
+    checkpoint in it, and the other errors of `push`.
     """
     hub_id, client = HubId.parse(repo_id), HubClient(token)
     files = client.files(hub_id.repository, hub_id.revision)
@@ -127,11 +129,11 @@ def pull(
 
 
 def resumable_step(repo_id: str, *, token: str | None = None) -> int | None:
-    """The step of the checkpoint in a repository that training can go on from; None where there is
-    no such checkpoint or no such repository.
+    """Return the step from which a repository's checkpoint can resume training.
 
-    Raises `HubAccessError` and `HubUnreachableError`, for not knowing is not the same as no, and
-    `UsageError` for a checkpoint without a training state, which a run would replace.
+    Returns None if there is no such checkpoint or no such repository. Raises `HubAccessError` or
+    `HubUnreachableError` if the hub gives no answer, and `UsageError` for a checkpoint without a
+    training state, which the uploads of a run would replace.
     """
     hub_id, client = HubId.parse(repo_id), HubClient(token)
     try:
@@ -142,21 +144,22 @@ def resumable_step(repo_id: str, *, token: str | None = None) -> int | None:
         return None
     if not {MODEL, TRAINING, f"{CARRIED}/config.json"} <= files.sizes.keys():
         raise UsageError(
-            f"{hub_id} holds a model without what training needs to go on, and a run would replace "
-            "it; name another repository"
+            f"{hub_id} holds a model without a training state, and a run would replace it; name "
+            "another repository"
         )
     return step_of(read_manifest(client.download(hub_id.repository, files, [MANIFEST])))
 
 
 def who_am_i(token: str | None = None) -> str:
-    """The name of the user whose token it is; `HubAccessError` for one that the hub refuses."""
+    """Return the name of the token's user; raises `HubAccessError` if the hub refuses the token."""
     return HubClient(token).who_am_i()
 
 
 def fetch(name: str) -> Path | None:
-    """The local copy of a hub id, brought up to date; None for what is no hub id.
+    """Return an up-to-date local copy of a hub id, without training state.
 
-    Where the hub does not answer, the copy of an earlier time serves. It holds no training state.
+    Returns None if `name` is not a hub id. If the hub does not answer, an earlier copy is used.
+    `checkpoint.locate` calls this for names that are not paths.
     """
     hub_id = parse_hub_id(name)
     if hub_id is None:
@@ -168,7 +171,7 @@ def fetch(name: str) -> Path | None:
     try:
         files = client.files(hub_id.repository, hub_id.revision)
         copy = client.download(hub_id.repository, files, _names(hub_id, files, training=False))
-        client.note(hub_id.repository, hub_id.revision)
+        client.record_revision(hub_id.repository, hub_id.revision)
         return copy
     except HubUnreachableError as error:
         earlier = client.cached(hub_id.repository, hub_id.revision)
@@ -180,13 +183,10 @@ def fetch(name: str) -> Path | None:
 
 
 def _names(hub_id: HubId, files: RemoteFiles, *, training: bool) -> list[str]:
-    """The files to bring, the manifest first."""
+    """Return the files to download, the manifest first."""
     if not {MANIFEST, MODEL} <= files.sizes.keys():
         raise HubNotFoundError(
-            f"{hub_id} holds no checkpoint of this project: it has no {MANIFEST} with a {MODEL}"
+            f"{hub_id} holds no checkpoint of this project: {MANIFEST} or {MODEL} is missing"
         )
-    wanted = OURS & files.sizes.keys() - (set() if training else {TRAINING})
+    wanted = OWN_FILES & files.sizes.keys() - (set() if training else {TRAINING})
     return sorted(wanted, key=lambda name: (name != MANIFEST, name))
-
-
-register_fetch(fetch)

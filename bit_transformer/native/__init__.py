@@ -1,7 +1,7 @@
-"""Sequential algorithms as machine code, which numba makes at the first call.
+"""Sequential algorithms as machine code, which numba compiles at the first call.
 
-functions  decorators; importing what they decorate loads no compiler
-digest     what a compiled function computes, in a few bytes
-store      machine code and other findings on disk, for the next process
+functions  decorators for functions that are compiled; importing them loads no compiler
+digest     a digest of the code that a compiled function consists of
+store      a cache of machine code and other results on disk, for later processes
 backend    the compiler; loaded at the first call
 """

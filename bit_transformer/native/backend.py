@@ -1,4 +1,7 @@
-"""Numba, set up so that machine code is kept where it can be, and is never stale or damaged."""
+"""Numba with a cache of machine code on disk that never serves stale or damaged code.
+
+Numba's own cache does not notice a change in a function of another file.
+"""
 
 import contextlib
 import functools
@@ -24,29 +27,29 @@ _from_disk: Any = CompileResult._rebuild
 _to_bytes: Any = dumps
 
 
-def dispatcher(function: CompiledFunction, options: dict[str, Any], *, kept: bool) -> Any:
-    """What numba calls, and calls in compiled code; machine code is `kept` on disk."""
-    found = numba.njit(**options)(function.function)
-    if kept:
-        found._cache = _DiskCache(function)
-    return found
+def dispatcher(function: CompiledFunction, options: dict[str, Any], *, cached: bool) -> Any:
+    """Return numba's dispatcher of a function; `cached` keeps its machine code on disk."""
+    result = numba.njit(**options)(function.function)
+    if cached:
+        result._cache = _DiskCache(function)
+    return result
 
 
-def type_of(found: Any) -> Any:
-    """The type of a dispatcher in compiled code."""
-    return numba.types.Dispatcher(found)
+def type_of(dispatcher: Any) -> Any:
+    """Return the type that a dispatcher has in compiled code."""
+    return numba.types.Dispatcher(dispatcher)
 
 
 @functools.cache
 def machine() -> bytes:
-    """The processor that code is compiled for, and the compilers."""
+    """Return a key for the target processor and the versions of the compilers."""
     codegen = cpu_target.target_context.codegen()
     versions = (numba.__version__, llvmlite.__version__, sys.version, _config.OPT)
     return repr((codegen.magic_tuple(), versions)).encode()
 
 
 class _DiskCache(_Cache):
-    """The machine code of one function for every signature, each in a file of its own."""
+    """The machine code of one function, with one file per signature."""
 
     def __init__(self, function: CompiledFunction) -> None:
         self._function = function
@@ -55,38 +58,38 @@ class _DiskCache(_Cache):
 
     @property
     def cache_path(self) -> str:
-        """Where numba says that it keeps code."""
+        """Folder that numba reports as its cache."""
         return str(folders()[0])
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What was compiled before; None to compile it."""
+        """Return code that was compiled before, or None to compile it."""
         target_context.refresh()
         key = self._key(sig)
         if (content := load(self._name, key)) is not None:
-            # Whatever keeps it from being used, it can be compiled again.
+            # If the code cannot be loaded for any reason, it is compiled again.
             with contextlib.suppress(Exception):
                 return _from_disk(target_context, *pickle.loads(content))
-        _announce()
+        _announce_compilation()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled; where that cannot be, it is compiled in every process."""
+        """Save compiled code. If no folder is writable, every process compiles it again."""
         if data.library.has_dynamic_globals or data.lifted:
             return
         if not keep(self._name, self._key(sig), _to_bytes(data._reduce())):
-            _warn_that_nothing_is_kept()
+            _warn_of_no_folder()
 
     def enable(self) -> None:
-        """It always is."""
+        """Do nothing: the cache is always enabled."""
 
     def disable(self) -> None:
-        """It never is."""
+        """Do nothing: the cache is never disabled."""
 
     def flush(self) -> None:
-        """Nothing kept is ever stale."""
+        """Do nothing: a cached file is never stale."""
 
     def _key(self, sig: Any) -> bytes:
-        signature = repr([_described(kind) for kind in sig]).encode()
+        signature = repr([_describe_type(kind) for kind in sig]).encode()
         return b"\n".join([machine(), signature, self._digest])
 
     @functools.cached_property
@@ -94,23 +97,24 @@ class _DiskCache(_Cache):
         return digest_of(self._function)
 
 
-def _described(kind: Any) -> Any:
-    """A type of numba's, with what its own name leaves out: named tuples are compiled to places."""
+def _describe_type(kind: Any) -> Any:
+    """Describe a numba type in full. Its own name omits the fields of a named tuple, which compiled
+    code accesses by position."""
     tuple_of = getattr(kind, "instance_class", None)
     fields = getattr(kind, "fields", ())
-    return str(kind), repr(tuple_of), fields, [_described(e) for e in getattr(kind, "types", ())]
+    return str(kind), repr(tuple_of), fields, list(map(_describe_type, getattr(kind, "types", ())))
 
 
 @functools.cache
-def _announce() -> None:
+def _announce_compilation() -> None:
     _log.info("Compiling for this processor, once: about 10 s.")
 
 
 @functools.cache
-def _warn_that_nothing_is_kept() -> None:
+def _warn_of_no_folder() -> None:
     places = ", ".join(map(str, folders()))
     _log.warning(
         "Compiled code is kept in memory only, because none of these folders can be written: %s; "
-        "set NUMBA_CACHE_DIR to one that can",
+        "set NUMBA_CACHE_DIR to a folder that can",
         places,
     )

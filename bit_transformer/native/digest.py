@@ -1,7 +1,7 @@
-"""What a compiled function computes, in a few bytes: its code and all that it refers to.
+"""A digest of the code that a compiled function consists of, including everything it refers to.
 
-Machine code holds a copy of every function that it calls and of every constant that it reads. A
-change to any of them, in whatever file, is another digest.
+Machine code holds a copy of every function that it calls and of every constant that it reads. If
+any of them changes, in whatever file, the digest changes.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ _PACKAGE = __name__.partition(".")[0]
 
 @runtime_checkable
 class CompiledFunction(Protocol):
-    """A function, and the options that it is compiled with."""
+    """A function and the numba options it is compiled with."""
 
     function: Any
     options: dict[str, Any]
 
 
 def digest_of(function: CompiledFunction) -> bytes:
-    """Of the code of a function, of what it calls and of the constants that it reads."""
+    """Return a digest of a function's code, of what it calls and of the constants it reads."""
     digest = hashlib.blake2b(digest_size=16)
     for part in _walk(function, set()):
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -30,10 +30,10 @@ def digest_of(function: CompiledFunction) -> bytes:
 
 
 def _walk(value: Any, seen: set[int]) -> list[bytes]:
-    """What a value is made of; functions that were seen before are only named."""
+    """Return the parts of a value; a function that was seen before gives only its name."""
     if isinstance(value, CompiledFunction):
         options = sorted(value.options.items())
-        own = [f"{name}={_written(option)}".encode() for name, option in options]
+        own = [f"{name}={_stable_repr(option)}".encode() for name, option in options]
         return own + _walk(value.function, seen)
     if isinstance(value, FunctionType):
         return _walk_function(value, seen)
@@ -52,8 +52,8 @@ def _walk(value: Any, seen: set[int]) -> list[bytes]:
     if isinstance(value, BuiltinFunctionType | np.ufunc):
         return [value.__name__.encode()]
     raise TypeError(
-        f"compiled code refers to {value!r}, and nothing tells whether that has changed; refer to "
-        "a function, an array, a number or a string"
+        f"compiled code refers to {value!r}, whose changes cannot be detected; refer to a "
+        "function, an array, a number or a string"
     )
 
 
@@ -71,7 +71,7 @@ def _walk_function(function: FunctionType, seen: set[int]) -> list[bytes]:
             if isinstance(constant, CodeType):
                 pending.append(constant)
             elif constant != function.__doc__:
-                parts.append(f"{type(constant).__name__} {_written(constant)}".encode())
+                parts.append(f"{type(constant).__name__} {_stable_repr(constant)}".encode())
         for global_name in code.co_names:
             if global_name in function.__globals__:
                 parts += _walk(function.__globals__[global_name], seen)
@@ -80,10 +80,10 @@ def _walk_function(function: FunctionType, seen: set[int]) -> list[bytes]:
     return parts + _walk(function.__defaults__, seen)
 
 
-def _written(value: Any) -> str:
-    """The same text in every process; the order of a set of strings is another in each."""
+def _stable_repr(value: Any) -> str:
+    """Return a text that is the same in every process. The order of a set of strings is not."""
     if isinstance(value, set | frozenset):
-        return f"{{{', '.join(sorted(map(_written, value)))}}}"
+        return f"{{{', '.join(sorted(map(_stable_repr, value)))}}}"
     if isinstance(value, tuple):
-        return f"({', '.join(map(_written, value))})"
+        return f"({', '.join(map(_stable_repr, value))})"
     return repr(value)

@@ -1,6 +1,6 @@
-"""Functions that become machine code when they are called.
+"""Decorators for functions that become machine code when they are first called.
 
-Decorating costs nothing: numba, half a second by itself, is loaded at the first call.
+Decorating is free: importing numba takes half a second, so it waits for the first call.
 """
 
 import inspect
@@ -11,21 +11,22 @@ from typing import Any
 _BUILDING = threading.RLock()
 
 _LEAN = {"error_model": "numpy", "_nrt": False}
-"""Division by zero gives no error, and no memory is allocated. Without counting references to
-dozens of arrays, a function is compiled in half the time, and runs faster."""
-_HIDDEN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""Not callable from Python: the code that takes arguments apart is longer than many a function."""
+"""Division by zero raises nothing, and no memory is allocated. Without reference counts for dozens
+of arrays, a function compiles in half the time and runs faster."""
+_NOT_CALLABLE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Not callable from Python. The code that unpacks Python's arguments is often longer than the
+function itself."""
 
 
 class Compiled:
-    """A function, its options for numba, and its machine code once it was called."""
+    """A function, its options for numba, and its machine code after the first call."""
 
     def __init__(
         self, function: Callable[..., Any], options: dict[str, Any], *, callee: bool
     ) -> None:
-        """A `callee` is compiled into every compiled function that calls it; any other function is
-        compiled by itself and kept on disk."""
-        # A runtime type checker may have wrapped the function before.
+        """A `callee` is compiled into each compiled function that calls it. Any other function is
+        compiled by itself and cached on disk."""
+        # A runtime type checker may have wrapped the function already.
         self.function = inspect.unwrap(function)
         self.options, self.callee = options, callee
         self.__name__, self.__doc__ = self.function.__name__, self.function.__doc__
@@ -37,7 +38,7 @@ class Compiled:
 
     @property
     def _numba_type_(self) -> Any:
-        """What numba takes this for in the code of a compiled caller."""
+        """Type of this object in the code of a compiled caller; numba reads it."""
         from bit_transformer.native.backend import type_of
 
         return type_of(self._for_callers() if self.callee else self._for_python())
@@ -45,59 +46,59 @@ class Compiled:
     def _for_python(self) -> Any:
         with _BUILDING:
             if self._called is None:
-                self._called = self._build(self.options, kept=True)
+                self._called = self._build(self.options, cached=True)
             return self._called
 
     def _for_callers(self) -> Any:
         with _BUILDING:
             if self._embedded is None:
-                self._embedded = self._build(self.options | _HIDDEN, kept=False)
+                self._embedded = self._build(self.options | _NOT_CALLABLE, cached=False)
             return self._embedded
 
-    def _build(self, options: dict[str, Any], *, kept: bool) -> Any:
-        # Whoever calls no compiled function needs no compiler.
+    def _build(self, options: dict[str, Any], *, cached: bool) -> Any:
+        # Imported here, so that a process that calls no compiled function loads no compiler.
         from bit_transformer.native.backend import dispatcher
 
-        return dispatcher(self, options, kept=kept)
+        return dispatcher(self, options, cached=cached)
 
 
 def compiled(function: Any) -> Any:
-    """The function compiled at its first call, and kept on disk for the next process. Other threads
-    go on while it runs."""
+    """Compile a function at its first call and cache it on disk. It releases Python's lock while it
+    runs."""
     return Compiled(function, {"nogil": True, "no_cfunc_wrapper": True}, callee=False)
 
 
 def compiled_lean(function: Any) -> Any:
-    """As `compiled`, for a function that allocates nothing; division by zero gives no error."""
+    """Like `compiled`, for a function that allocates nothing; division by zero raises nothing."""
     return Compiled(function, {"nogil": True, "no_cfunc_wrapper": True} | _LEAN, callee=False)
 
 
 def callee(function: Any) -> Any:
-    """As `compiled_lean`, for a function that compiled code calls: it becomes part of its callers
-    and has no machine code of its own."""
+    """Like `compiled_lean`, for a function that only compiled code calls. It becomes part of its
+    callers and has no machine code of its own."""
     return Compiled(function, _LEAN, callee=True)
 
 
 def inlined(function: Any) -> Any:
-    """As `callee`, and inlined wherever it is called: handing dozens of arrays to a small function
-    costs more than the function."""
+    """Like `callee`, and inlined at each call, because passing dozens of arrays to a small function
+    costs more than the function itself."""
     return Compiled(function, {"forceinline": True} | _LEAN, callee=True)
 
 
 def reassociated(function: Any) -> Any:
-    """As `compiled`; sums may be reordered into vector lanes. NaN and infinity keep their
+    """Like `compiled`, but sums may be reordered into vector lanes. NaN and infinity keep their
     meaning."""
     options = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "no_cfunc_wrapper": True}
     return Compiled(function, options, callee=False)
 
 
 def reassociated_callee(function: Any) -> Any:
-    """As `reassociated`, for a function that only compiled code calls."""
+    """Like `reassociated`, for a function that only compiled code calls."""
     return Compiled(function, {"fastmath": {"reassoc", "contract", "nsz", "arcp"}}, callee=True)
 
 
 def machine() -> bytes:
-    """The processor that functions are compiled for, and the compilers, in a few bytes."""
+    """Return a key for the target processor and the versions of the compilers."""
     from bit_transformer.native.backend import machine
 
     return machine()

@@ -1,8 +1,9 @@
-"""Small files for the next process: machine code, and what was found out of this machine.
+"""A cache on disk for later processes: machine code, and results of checks of this machine.
 
-They lie beside the package, or, where that cannot be written, in the user's folder for caches.
-Each has a checksum, takes its place in one piece, and is named by a digest of all that its content
-depends on, so that nothing of it can be stale and processes that write at once do not meet.
+The files lie beside the package, or in the user's cache folder where that cannot be written. A
+file is named by a digest of everything its content depends on, so it is never stale. It holds a
+checksum, and is written under another name and then renamed, so that processes may write at the
+same time.
 """
 
 import hashlib
@@ -15,23 +16,24 @@ from platformdirs import user_cache_path
 
 _SUFFIX, _PARTIAL = ".native", ".tmp-"
 _DIGEST_BYTES = 16
-_KEPT = 12
-"""Files of one name, of other versions or processors."""
-_LEFT_OVER_SECONDS = 3600
+_MAX_VERSIONS = 12
+"""Files of one name that are kept; they belong to other versions or processors."""
+_MAX_PARTIAL_SECONDS = 3600
+"""Age from which an unfinished file is taken for one of a killed process."""
 
 
 def folders() -> list[Path]:
-    """Where files are looked for, and kept where the first of them can be written."""
+    """Return the folders that are searched; files are written to the first that is writable."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     found = [Path(chosen) / "bit_transformer"] if chosen else []
     found.append(Path(__file__).parents[1] / "__pycache__" / "native")
     found.append(user_cache_path("bit-transformer", appauthor=False) / "native")
-    # Without a home, a path may begin with "~".
+    # Without a home directory, a path may begin with "~".
     return [folder for folder in found if folder.is_absolute()]
 
 
 def load(name: str, key: bytes) -> bytes | None:
-    """What was kept under a name and a key; None when there is nothing, or it is damaged."""
+    """Return the content saved under a name and a key, or None if it is missing or damaged."""
     for folder in folders():
         try:
             content = (folder / _file_name(name, key)).read_bytes()
@@ -43,7 +45,7 @@ def load(name: str, key: bytes) -> bytes | None:
 
 
 def keep(name: str, key: bytes, content: bytes) -> bool:
-    """Keep something for the next process; whether there was a folder to keep it in."""
+    """Save content for later processes. Return False if no folder is writable."""
     for folder in folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,13 +77,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _remove_old(folder: Path, name: str) -> None:
-    """Versions that were kept longest ago, and what killed processes have left."""
+    """Remove the oldest versions of a file and the unfinished files of killed processes."""
     try:
         versions = sorted(folder.glob(f"{name}-*{_SUFFIX}"), key=lambda path: -path.stat().st_mtime)
-        long_ago = time.time() - _LEFT_OVER_SECONDS
-        partial = [p for p in folder.glob(f"{_PARTIAL}*") if p.stat().st_mtime < long_ago]
-        for path in versions[_KEPT:] + partial:
+        too_old = time.time() - _MAX_PARTIAL_SECONDS
+        partial = [p for p in folder.glob(f"{_PARTIAL}*") if p.stat().st_mtime < too_old]
+        for path in versions[_MAX_VERSIONS:] + partial:
             path.unlink(missing_ok=True)
     except OSError:
-        # Another process was faster, or nothing may be removed here.
+        # Another process removed a file first, or nothing may be removed here.
         return

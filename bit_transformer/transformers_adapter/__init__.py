@@ -1,12 +1,13 @@
-"""Models of this project under the `transformers` library; the `transformers` extra.
+"""Models of this project in the `transformers` library; the `transformers` extra.
 
-export         the files that make a checkpoint folder one of transformers', written without it
+export         adds to a checkpoint folder the files that transformers reads; it does not import it
 configuration  BitTransformerConfig
 tokenization   BitTransformerTokenizer: text <-> patch values
-cache          a Predictor behind transformers' cache
+cache          a Predictor with the interface of a transformers cache
 modeling       BitTransformerForCausalLM
-remote_code    the one file of code that travels with a model: it imports the above
+remote_code    the one file of code that is uploaded with a model; it imports the classes above
 
-A token is a whole patch: 2**P values, and one special token for the start and for padding. Its
-logit is the log-probability of the patch, the sum of the decisions on its path through the tree.
+A token is a whole patch of P bits. There are 2**P of them, and one special token for the start and
+for padding. The logit of a token is the log-probability of its patch: the sum of the
+log-probabilities of the binary decisions on its path through the tree.
 """

@@ -1,4 +1,4 @@
-"""A Predictor behind the interface of transformers' cache."""
+"""A Predictor with the interface of a transformers cache."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,11 @@ from bit_transformer.model.transformer import BitTransformer
 
 
 class PatchCache:
-    """What `generate` keeps between steps: sequences that are being read, of any length.
+    """State that `generate` keeps between steps, for sequences of any length.
 
-    The same predictor that `BitTransformerLM.generate` uses, so the same step is computed. Prompts
-    of different lengths in a batch are read one by one: each begins at its own start position.
+    It holds the predictor that `BitTransformerLM.generate` uses, so both compute the same step.
+    Prompts of different lengths in a batch get one predictor each, because each starts at its own
+    position.
     """
 
     is_compileable = False
@@ -26,14 +27,14 @@ class PatchCache:
         self._length = 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens taken in, padding included."""
+        """Return the number of tokens read so far, padding included."""
         return self._length
 
     def begin(
         self, patches: Integer[Tensor, "B N"], lead: Integer[Tensor, " B"]
     ) -> Float[Tensor, "B N nodes"]:
-        """Read the first tokens, of which each row's first `lead` stand for the start; node logits
-        after each token."""
+        """Read the first tokens and return the node logits after each. The first `lead` tokens of a
+        row are the special token for the start."""
         self._length = patches.shape[1]
         if bool((lead == lead[0]).all()):
             self._predictors = [Predictor(self._network, len(patches))]
@@ -43,7 +44,7 @@ class PatchCache:
         return torch.cat([_begin(predictor, row, int(first)) for predictor, row, first in rows])
 
     def extend(self, patches: Integer[Tensor, "B N"]) -> Float[Tensor, "B N nodes"]:
-        """Read further tokens; node logits after each."""
+        """Read further tokens and return the node logits after each."""
         self._length += patches.shape[1]
         parts = patches.split(1) if len(self._predictors) > 1 else (patches,)
         pairs = zip(self._predictors, parts, strict=True)
@@ -51,23 +52,23 @@ class PatchCache:
 
     @property
     def begun(self) -> bool:
-        """Whether anything has been read."""
+        """Whether any token has been read."""
         return bool(self._predictors)
 
     def reorder_cache(self, beam_idx: Integer[Tensor, " B"]) -> None:
-        """Go on with these rows, as a beam search does."""
+        """Continue with these rows of the batch; beam search calls this."""
         if len(self._predictors) > 1:
             raise UnsupportedCombination(
-                "beam search and prompts of different lengths in one batch exclude each other: "
-                "each has a cache of its own; search one prompt at a time"
+                "beam search and prompts of different lengths in one batch exclude each other, "
+                "because each prompt has its own cache; search one prompt at a time"
             )
         self._predictors[0].select(beam_idx)
 
     def activate_past_recording(self) -> None:
-        """Refused: assisted decoding asks for it, and what has been read is not unread."""
+        """Raise UnsupportedCombination, because assisted decoding would have to undo tokens."""
         raise UnsupportedCombination(
-            "assisted decoding and this model exclude each other: its cache does not go back; "
-            "leave out assistant_model and prompt_lookup_num_tokens"
+            "assisted decoding and this model exclude each other, because its cache cannot be "
+            "rolled back; leave out assistant_model and prompt_lookup_num_tokens"
         )
 
 

@@ -1,4 +1,4 @@
-"""What transformers has to know of a model before it is built."""
+"""The settings that transformers needs before it builds a model."""
 
 from typing import Any
 
@@ -6,20 +6,24 @@ from transformers import PreTrainedConfig
 
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.network_spec import NetworkSpec
-from bit_transformer.transformers_adapter.export import network_spec, require_whole_tokens
+from bit_transformer.transformers_adapter.export import (
+    CodeFromExport,
+    network_spec,
+    require_whole_tokens,
+)
 
 
-class BitTransformerConfig(PreTrainedConfig):
-    """Settings of a network under the names that transformers looks for."""
+class BitTransformerConfig(CodeFromExport, PreTrainedConfig):
+    """Settings of a network under the names that transformers uses."""
 
     model_type = "bit_transformer"
     keys_to_ignore_at_inference = ("past_key_values",)
 
     def __init__(self, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """`settings` are those of a checkpoint, see `NetworkSpec.to_dict`.
+        """`settings` is the config of a checkpoint, see `NetworkSpec.to_dict`.
 
-        Raises `ConfigError` for settings that cannot be built, `UnsupportedCombination` where a
-        byte is no whole number of patches.
+        Raises `ConfigError` for invalid settings, and `UnsupportedCombination` unless a byte is a
+        whole number of patches.
         """
         network = network_spec(settings or {}).model
         require_whole_tokens(network)
@@ -33,14 +37,10 @@ class BitTransformerConfig(PreTrainedConfig):
 
     @property
     def network(self) -> ModelConfig:
-        """Of the network."""
+        """Config of the network."""
         return network_spec(self.settings).model
 
     @property
     def start_token(self) -> int:
-        """The special token: before the first patch, and padding."""
+        """The special token, which stands before the first patch and for padding."""
         return int(self.vocab_size) - 1
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Nothing: the code that travels with a model is that of `export`, not this file."""

@@ -1,4 +1,4 @@
-"""The files that make a checkpoint folder one of transformers'; nothing here imports it."""
+"""The files that transformers reads in a checkpoint folder. This module does not import it."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.network_spec import NetworkSpec
 
 REMOTE_CODE = "modeling_bit_transformer"
-"""Module that travels with a model."""
+"""Name of the module that is uploaded with a model."""
 _AUTO_CLASSES = {
     "AutoConfig": "BitTransformerConfig",
     "AutoModelForCausalLM": "BitTransformerForCausalLM",
@@ -20,19 +20,30 @@ _AUTO_CLASSES = {
 FILES = ("config.json", "generation_config.json", "tokenizer_config.json", f"{REMOTE_CODE}.py")
 
 
+class CodeFromExport:
+    """Keeps transformers from copying the file of a class into a saved folder.
+
+    The module that `transformers_files` writes is the code that is saved with a model.
+    """
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing."""
+
+
 def require_whole_tokens(config: ModelConfig) -> None:
-    """Raise `UnsupportedCombination` where bytes are no whole number of patches."""
+    """Raise `UnsupportedCombination` unless a byte is a whole number of patches."""
     if config.bits_per_byte % config.patch_size:
         raise UnsupportedCombination(
-            f"patch_size={config.patch_size} and transformers exclude each other: a byte of "
-            f"{config.bits_per_byte} bits is no whole number of patches, so text is no sequence of "
-            "tokens; use BitTransformerLM.generate, or train with patch_size 1, 2, 4 or 8"
+            f"patch_size={config.patch_size} and transformers exclude each other, because a byte "
+            f"of {config.bits_per_byte} bits is not a whole number of tokens; use "
+            "BitTransformerLM.generate, or train with patch_size 1, 2, 4 or 8"
         )
 
 
 def network_spec(settings: Mapping[str, Any]) -> NetworkSpec:
-    """The network of a checkpoint's config. Earlier exports have the fields of `ModelConfig` and
-    the quantization side by side."""
+    """Return the network of a checkpoint's config. Earlier exports have the fields of
+    `ModelConfig` and the quantization side by side."""
     if "model" in settings:
         return NetworkSpec.from_dict(settings)
     model = {name: value for name, value in settings.items() if name != "quantization"}
@@ -40,9 +51,9 @@ def network_spec(settings: Mapping[str, Any]) -> NetworkSpec:
 
 
 def transformers_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """Texts of `FILES` by name, for a checkpoint of that config.
+    """Return the texts of `FILES` by name, for a checkpoint with this config.
 
-    Raises `UnsupportedCombination` as `require_whole_tokens` does.
+    Raises the error of `require_whole_tokens`.
     """
     settings = network_spec(config).model
     require_whole_tokens(settings)
@@ -73,10 +84,9 @@ def transformers_files(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def export_for_transformers(checkpoint: Path) -> None:
-    """Add `FILES` to a checkpoint folder, so that transformers' `from_pretrained` takes it.
+    """Add `FILES` to a checkpoint folder, so that `from_pretrained` of transformers can load it.
 
-    Raises `UnsupportedCombination` as `require_whole_tokens` does, and what reading a checkpoint
-    and writing files raises.
+    Raises the error of `require_whole_tokens`, and those of reading a checkpoint and writing files.
     """
     for name, text in transformers_files(read_manifest(checkpoint)["config"]).items():
         atomic_write_text(checkpoint / name, text)

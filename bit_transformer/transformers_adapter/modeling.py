@@ -1,4 +1,4 @@
-"""A model of this project as one of transformers'."""
+"""A model of this project as a transformers model."""
 
 import os
 from pathlib import Path
@@ -24,18 +24,29 @@ from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.network_spec import build_network, spec_of
 from bit_transformer.transformers_adapter.cache import PatchCache
 from bit_transformer.transformers_adapter.configuration import BitTransformerConfig
-from bit_transformer.transformers_adapter.export import export_for_transformers, network_spec
+from bit_transformer.transformers_adapter.export import (
+    CodeFromExport,
+    export_for_transformers,
+    network_spec,
+)
 
-_OF_THE_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+_HUB_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+)
 _REFUSED = ("quantization_config", "load_in_8bit", "load_in_4bit", "state_dict", "gguf_file")
 
 
-class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
-    """Logits are log-probabilities of whole patches, so `generate` draws what
-    `BitTransformerLM.generate` draws; greedily the same bits.
+class BitTransformerForCausalLM(CodeFromExport, PreTrainedModel, GenerationMixin):
+    """A network whose logits are log-probabilities of whole patches.
 
-    `generate` reads with a cache of its own and may go on beyond the context, see `Predictor`.
-    Beam search works; assisted decoding does not.
+    `generate` therefore samples from the same distribution as `BitTransformerLM.generate`, and
+    greedy decoding gives the same bits. It uses its own cache and may continue beyond the context,
+    see `Predictor`. Beam search works; assisted decoding does not.
     """
 
     config_class = BitTransformerConfig
@@ -51,11 +62,11 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Nothing: a network initialises itself."""
+        """Do nothing: a network initialises itself."""
 
     @classmethod
     def from_model(cls, model: BitTransformerLM) -> "BitTransformerForCausalLM":
-        """The same network under transformers; weights are shared."""
+        """Wrap the network of a model. The weights are shared."""
         return cls(BitTransformerConfig(spec_of(model.network).to_dict()), model.network)
 
     @classmethod
@@ -70,17 +81,16 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The model of a checkpoint folder or a hub id, verified against its manifest.
+        """Load the model of a checkpoint folder or a hub id, and verify it against its manifest.
 
-        `device_map` is one device; `auto` is the first GPU where there is one. Weights are float32
-        or quantized; `dtype` may say so or be `auto`. Raises
-        `CheckpointError` for what is damaged, `UnsupportedCombination` for arguments that other
-        models take and this one does not.
+        `device_map` is one device; `auto` is the first GPU if there is one. Weights are float32 or
+        quantized; `dtype` may be float32 or `auto`. Raises `CheckpointError` for a damaged
+        checkpoint, and `UnsupportedCombination` for arguments that this model does not support.
         """
         if refused := [name for name in _REFUSED if kwargs.get(name)]:
             raise UnsupportedCombination(
-                f"{refused[0]} and this model exclude each other; weights of 8 and 4 bits are made "
-                "with: bit-transformer quantize"
+                f"{refused[0]} and this model exclude each other; for weights in 8 or 4 bits use: "
+                "bit-transformer quantize"
             )
         _require_float32(dtype if dtype is not None else torch_dtype)
         folder = _checkpoint(str(pretrained_model_name_or_path), kwargs)
@@ -91,16 +101,16 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         return (model.eval(), {}) if output_loading_info else model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *_: Any, **__: Any) -> None:
-        """A checkpoint folder that both libraries read."""
+        """Save a checkpoint folder that both libraries can load."""
         BitTransformerLM(network=self.network).save_pretrained(Path(save_directory))
         export_for_transformers(Path(save_directory))
 
     def get_input_embeddings(self) -> torch.nn.Module:
-        """The bit tree."""
+        """Return the bit tree."""
         return self.network.embedding
 
     def get_output_embeddings(self) -> None:
-        """None: scores of patches come from the nodes of a tree."""
+        """Return None: patch scores come from the nodes of a tree, not from an output matrix."""
 
     def forward(
         self,
@@ -113,12 +123,12 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         return_dict: bool | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast | tuple[Tensor, ...]:
-        """`logits[:, n]` are the log-probabilities of the patch after token n, the special token
-        having none.
+        """Return logits: `logits[:, n]` are the log-probabilities of the patch after token n.
 
-        Padding may come before the tokens of a row, as the special token or masked, and after them
-        where nothing follows. The loss is the mean surprisal in nats of the labels after the first;
-        -100 is not counted. Raises `InvalidBitsError` for tokens that are no patches.
+        The special token has log-probability -inf. Padding, as the special token or masked, may
+        come before the tokens of a row, or after all of them. The loss is the mean surprisal in
+        nats of the labels after the first; label -100 is ignored. Raises `InvalidBitsError` for a
+        token that is neither a patch nor the special token.
         """
         patches, lead = self._patches(input_ids, attention_mask, past_key_values)
         if past_key_values is None and use_cache and not torch.is_grad_enabled():
@@ -137,28 +147,28 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
     def _patches(
         self, ids: Tensor, mask: Tensor | None, cache: PatchCache | None
     ) -> tuple[Tensor, Tensor]:
-        """Patch values, and how many of each row's first tokens stand for the start."""
+        """Return patch values, and the number of special or masked tokens before each row."""
         start = self.config.start_token
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) <= start:
             raise InvalidBitsError(
-                f"tokens are patch values from 0 to {start - 1}, and {start} for the start; got "
+                f"tokens must be patch values from 0 to {start - 1}, or {start} for the start; got "
                 f"{int(ids.min())} to {int(ids.max())}"
             )
-        none = ids == start
+        padding = ids == start
         if mask is not None and (cache is None or not cache.begun):
-            none = none | (mask[:, -ids.shape[1] :] == 0)
-        begun = (~none).long().cumsum(1)
+            padding = padding | (mask[:, -ids.shape[1] :] == 0)
+        begun = (~padding).long().cumsum(1)
         lead = (begun == 0).sum(1)
-        ended = begun == begun[:, -1:] if cache is None else torch.zeros_like(none)
-        if bool((none & (begun > 0) & ~ended).any()):
+        ended = begun == begun[:, -1:] if cache is None else torch.zeros_like(padding)
+        if bool((padding & (begun > 0) & ~ended).any()):
             raise InvalidBitsError(
-                f"token {start} stands for the start or for padding and came in the middle of a "
-                "sequence; leave it out there"
+                f"token {start} stands for the start or for padding, but is in the middle of a "
+                "sequence; remove it there"
             )
-        return ids.masked_fill(none, 0), lead
+        return ids.masked_fill(padding, 0), lead
 
     def _read(self, patches: Tensor, lead: Tensor) -> Float[Tensor, "B N nodes"]:
-        """Node logits after each token, in one pass over rows that all begin at their start."""
+        """Return node logits after each token in one pass; rows are shifted left to their start."""
         positions = torch.arange(patches.shape[1], device=patches.device)
         begins = (positions + lead[:, None]).clamp(max=patches.shape[1] - 1)
         nodes = self.network(patches.gather(1, begins))
@@ -175,10 +185,6 @@ class BitTransformerForCausalLM(PreTrainedModel, GenerationMixin):
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = PatchCache(self.network)
 
-    @classmethod
-    def register_for_auto_class(cls, auto_class: Any = None) -> None:
-        """Nothing: the code that travels with a model is that of `export`, not this file."""
-
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(
@@ -187,11 +193,13 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _checkpoint(name: str, arguments: dict[str, Any]) -> Path:
-    """The folder of a checkpoint, brought here by transformers' own means where it is a hub id."""
-    wanted = {key: value for key in _OF_THE_HUB if (value := arguments.get(key)) is not None}
+    """Return the folder of a checkpoint; transformers itself downloads a hub id."""
+    wanted = {key: value for key in _HUB_ARGUMENTS if (value := arguments.get(key)) is not None}
     found = [cached_file(name, file, **wanted) for file in (MODEL, MANIFEST)]
     if None in found:
-        raise CheckpointNotFoundError(f"{name} holds no checkpoint of BitTransformerLM")
+        raise CheckpointNotFoundError(
+            f"{name} is not a checkpoint of BitTransformerLM: {MODEL} or {MANIFEST} is missing"
+        )
     return Path(str(found[-1])).parent
 
 
@@ -212,7 +220,7 @@ def _device(device_map: Any) -> torch.device:
 def _require_float32(dtype: str | torch.dtype | None) -> None:
     if dtype not in (None, "auto", "float32", torch.float32):
         raise UnsupportedCombination(
-            f"dtype={dtype} and this model exclude each other: its weights are float32; load it as "
-            "it is, under torch.autocast where products are to be done in 16 bits, or make it "
+            f"dtype={dtype} and this model exclude each other, because its weights are float32; "
+            "leave dtype out and use torch.autocast for products in 16 bits, or make the model "
             "smaller with: bit-transformer quantize"
         )

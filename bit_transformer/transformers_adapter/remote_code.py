@@ -1,4 +1,4 @@
-"""Code that `trust_remote_code=True` runs: it only imports the installed package."""
+"""The code that `trust_remote_code=True` runs. It only imports the installed package."""
 
 try:
     from bit_transformer.transformers_adapter.configuration import BitTransformerConfig
@@ -6,7 +6,7 @@ try:
     from bit_transformer.transformers_adapter.tokenization import BitTransformerTokenizer
 except ImportError as error:
     raise ImportError(
-        "this is a model of BitTransformerLM and needs its package in this environment: "
+        "this model needs the BitTransformerLM package: "
         f"pip install 'bit-transformer[transformers]' ({error})"
     ) from error
 

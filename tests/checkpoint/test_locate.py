@@ -1,9 +1,9 @@
 import pytest
 
-from bit_transformer.checkpoint import locate
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError
+from bit_transformer.hub import transfer
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path, what):
 )
 def test_a_hub_is_asked_only_for_what_can_be_no_path(tmp_path, monkeypatch, name, asked):
     heard: list[str] = []
-    monkeypatch.setattr(locate, "_fetchers", [lambda word: heard.append(word)])
+    monkeypatch.setattr(transfer, "fetch", lambda word: heard.append(word))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     with pytest.raises(CheckpointNotFoundError, match="does not exist"):

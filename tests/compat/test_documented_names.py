@@ -1,4 +1,4 @@
-"""Every documented name of the earlier system that exists by now, once, doing what was promised."""
+"""Every documented name of the earlier system that exists by now, tested once."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_weights_of_8_and_4_bits():
         assert smaller(bits)[0].shape == (1, 64, 2)
 
 
-def test_text_travels_as_nine_bits_a_byte():
+def test_text_is_nine_bits_per_byte():
     bits = text_to_bits("hé")
     assert len(bits) == 27
     assert bits_to_text(bits) == "hé"
@@ -158,7 +158,7 @@ def test_shims(tmp_path):
         assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype == torch.bfloat16
 
 
-def test_the_gate_and_what_is_under_it(capsys):
+def test_the_gate_and_its_helpers(capsys):
     gate = SafetyGate(c_floor=0.3, s_floor=0.5, decay=0.9, burn_in=10)
     assert not gate.should_trigger(0.0, 0.0)
     model = BitTransformerLM(**SIZES)
@@ -188,7 +188,7 @@ def test_telemetry_helpers(tmp_path):
     assert plot_telemetry(log, tmp_path / "x.png").exists()
 
 
-def test_a_model_goes_to_a_hub_and_back(hub, tmp_path, monkeypatch):  # noqa: F811
+def test_a_model_is_uploaded_and_downloaded(hub, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.delenv("HF_TOKEN")
     assert hf_checkpoint.save_checkpoint is save_checkpoint
     assert hf_checkpoint.download_checkpoint is download_checkpoint

@@ -17,7 +17,7 @@ def test_defaults_are_valid_and_frozen():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"held_out_fraction": 1.0}, r"held_out_fraction must lie in \[0, 1\), got 1.0"),
+        ({"held_out_fraction": 1.0}, r"held_out_fraction must be in \[0, 1\), got 1.0"),
         ({"held_out_fraction": -0.01}, r"got -0.01"),
         ({"held_out_regions": 0}, "at least 1, got 0"),
         ({"sources": ("a", "")}, "non-empty names"),
@@ -36,7 +36,7 @@ def test_values_outside_their_limits_are_refused(settings, message):
     ],
 )
 def test_values_of_a_wrong_type_are_refused_too(name, value, message):
-    """Past the constructor, whose run-time types would refuse them first in tests alone."""
+    """Set after construction, because the type checker of the tests refuses them earlier."""
     config = DataConfig()
     object.__setattr__(config, name, value)
     with pytest.raises(ConfigError, match=message):

@@ -39,7 +39,7 @@ def test_reads_are_copies(tmp_path):
     assert corpus.read(0, 3).tobytes() == b"abc"
 
 
-def test_empty_files_are_left_out_and_none_else_is_an_error(tmp_path):
+def test_empty_files_are_skipped_and_no_data_is_an_error(tmp_path):
     paths = write(tmp_path, b"", b"ab", b"")
     assert Corpus(paths).paths == (paths[1],)
     for nothing in ([], [paths[0]]):
@@ -86,7 +86,7 @@ def test_few_files_are_open_and_the_latest_stay_open(tmp_path, monkeypatch):
     assert opened == paths
     corpus.read(0, 1)
     assert opened[-1] == paths[0]
-    # File 37 is now the oldest; using it again makes 38 the next to go.
+    # File 37 is now the oldest. Using it again makes 38 the next one to be closed.
     corpus.read(37, 1)
     corpus.read(1, 1)
     corpus.read(37, 1)
@@ -124,7 +124,7 @@ def test_reading_all_of_a_file_keeps_none_of_it_resident(tmp_path):
 
 
 def _faults():
-    """Pages that this process has had mapped so far, in whatever size the system maps them."""
+    """Return the number of page faults of this process so far; the page size may vary."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_minflt + usage.ru_majflt
 
@@ -144,5 +144,5 @@ def test_ten_gigabytes_cost_neither_memory_nor_time(tmp_path):
     assert corpus.read(7 * GIB - 1, 8).tobytes() == b"\0needle\0"
     corpus.fingerprint()
     assert psutil.Process().memory_info().rss - before < GIB // 10
-    # Reading it whole is at least one for each 2 MiB.
+    # Reading the whole file would take at least one fault per 2 MiB.
     assert _faults() - faults < 10 * GIB // 2**22

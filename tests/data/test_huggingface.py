@@ -14,7 +14,7 @@ from bit_transformer.errors import ConfigError, MissingExtraError, SourceError
 
 
 class FakeDatasets:
-    """Stands in for `load_dataset`; remembers its calls."""
+    """A fake `load_dataset` that records its calls."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -150,7 +150,7 @@ for options in ("", "?bytes=10", "?column=n", "?column=no", "?split=no", "/missi
 
 
 def test_the_real_library_on_a_local_folder(tmp_path):
-    """In a process of its own, since the library reads its cache folder once, at import."""
+    """Run in another process, because the library reads its cache folder only at import."""
     folder = tmp_path / "rows"
     folder.mkdir()
     rows = [{"text": f"row é {n}", "n": n} for n in range(3)]

@@ -103,7 +103,7 @@ def test_a_stdin_that_breaks_is_a_source_error(resolve):
         ("x" * 5000, "cannot read|does not exist"),
     ],
 )
-def test_what_holds_no_data_is_refused(resolve, tree, spec, message):
+def test_a_source_without_data_is_refused(resolve, tree, spec, message):
     with pytest.raises(SourceError, match=message) as caught:
         resolve(tree / spec)
     assert "\n" not in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_named_pipe_is_refused_without_waiting_for_it(resolve, tree):
 
 
 def test_an_unreadable_file_or_folder_is_named(resolve, tree, monkeypatch):
-    """By a refusing open and scandir, so that the test also means something for root."""
+    """open and scandir are replaced, because root may read every file."""
     real_open, real_scandir = Path.open, os.scandir
 
     def deny(path):

@@ -29,7 +29,7 @@ def test_both_sides_cover_everything_once_and_each_holds_a_window(
             seed=seed,
         )
     except SourceError:
-        # Only a corpus without room for both may be refused; a tail has no choice of its place.
+        # Only a corpus without room for both may be refused; a tail cannot be moved.
         held = max(round(size * fraction), min_region) if fraction else 0
         assert size < held + min_region or layout == "tail"
         return

@@ -1,4 +1,4 @@
-"""A model hub in memory, over HTTP: what `huggingface_hub` asks of one, and faults on request."""
+"""A model hub in memory, over HTTP: the routes `huggingface_hub` uses, and faults on request."""
 
 import asyncio
 import base64
@@ -16,23 +16,23 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 GOOD_TOKEN = "hf_good0000000000000000000000000000000"
 READ_TOKEN = "hf_read0000000000000000000000000000000"
 _LFS_FROM = 2_000
-"""Bytes from which on a file is kept as LFS does, as all safetensors files are."""
+"""Size in bytes from which a file is stored by LFS; all safetensors files are."""
 
 
 @dataclass
 class Repository:
-    """Its commits, each a whole tree of contents by path."""
+    """A repository: a list of commits, each with the content of every file by path."""
 
     private: bool
     commits: list[dict[str, bytes]] = field(default_factory=lambda: [{}])
 
     @staticmethod
     def name_of(index: int) -> str:
-        """The hash of a commit."""
+        """Return the hash of a commit."""
         return hashlib.sha1(str(index).encode()).hexdigest()
 
     def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """A commit's hash and tree by branch or hash."""
+        """Return a commit's hash and files by branch or hash."""
         if revision == "main":
             return self.name_of(len(self.commits) - 1), self.commits[-1]
         for index, tree in enumerate(self.commits):
@@ -42,7 +42,7 @@ class Repository:
 
 
 class FakeHub:
-    """State of the hub, and what it was asked."""
+    """State of the hub, and the requests it received."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -50,21 +50,21 @@ class FakeHub:
         self.requests: list[tuple[str, str, str | None]] = []
         """Method, path and Range header."""
         self.failures: list[tuple[str, int, int]] = []
-        """(part of a path, status, times): answers that go wrong."""
+        """(part of a path, status, times): requests that fail."""
         self.cut: dict[str, int] = {}
-        """Path of a file -> bytes after which its next download breaks off."""
+        """Path of a file -> bytes after which its next download is cut."""
         self.sent: dict[str, int] = {}
-        """Bytes of bodies by path, downloads."""
+        """Bytes downloaded by path."""
         self.received = 0
-        """Bytes of LFS bodies, uploads."""
+        """Bytes of LFS files uploaded."""
         self.url = ""
 
     def tree(self, name: str) -> dict[str, bytes]:
-        """Files of the newest commit."""
+        """Return the files of the newest commit."""
         return self.repositories[name].commits[-1]
 
     def failing(self, path: str) -> int | None:
-        """The status that a request is to fail with, if one is left."""
+        """Return the status with which a request must fail, if any."""
         for index, (part, status, times) in enumerate(self.failures):
             if part in path and times > 0:
                 self.failures[index] = (part, status, times - 1)
@@ -278,7 +278,7 @@ async def resolve(request: Request, user: str, model: str, revision: str, path: 
 
 
 def build(hub: FakeHub) -> FastAPI:
-    """The application."""
+    """Build the application."""
     app = FastAPI()
     app.state.hub = hub
     app.include_router(router)
@@ -287,7 +287,7 @@ def build(hub: FakeHub) -> FastAPI:
 
 
 class Running:
-    """A server in a thread; each test puts a hub of its own into it."""
+    """A server in a thread. Each test installs its own hub."""
 
     def __init__(self) -> None:
         self._app = build(FakeHub())
@@ -304,7 +304,7 @@ class Running:
         return self
 
     def new_hub(self) -> FakeHub:
-        """An empty hub in place of the one before."""
+        """Replace the hub by an empty one."""
         hub = self._app.state.hub = FakeHub()
         (socket,) = self._server.servers[0].sockets
         hub.url = f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A hub on this machine, an empty cache, and no waiting between attempts."""
+"""A hub on this machine, an empty cache, and no wait between attempts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,25 +11,25 @@ from tests.hub.fake_hub import GOOD_TOKEN, FakeHub, Running
 
 @pytest.fixture
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No hub, no token, an empty cache; the library reads its environment once, at import."""
+    """No hub, no token, an empty cache. The library reads its environment only at import."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    # What is written down of a download, at a time: the files here are small.
+    # A download is written in chunks of this size; the files here are small.
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 12)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(client, "WAITS", (0.0, 0.0))
-    monkeypatch.setattr(client, "_of_this_process", [])
+    monkeypatch.setattr(client, "_login", client._Login())
     monkeypatch.setattr("time.sleep", lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def serving() -> Iterator[Running]:
-    """The server that hubs are served from."""
+    """The server that serves the hubs of all tests."""
     import huggingface_hub
 
     with Running() as running:
@@ -39,7 +39,7 @@ def serving() -> Iterator[Running]:
 
 @pytest.fixture
 def hub(away: None, serving: Running, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    """A hub that is there; this machine has a token for it."""
+    """An empty hub, and HF_TOKEN set to a valid token for it."""
     empty = serving.new_hub()
     monkeypatch.setenv("HF_ENDPOINT", empty.url)
     monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)

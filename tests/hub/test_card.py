@@ -1,4 +1,4 @@
-"""The model card says what was measured, and what was not."""
+"""The model card states what was measured, and what was not."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_the_card_of_a_run_holds_its_figures(hub, run):
     assert metric["value"] == pytest.approx(report["held_out_bits_per_byte"], abs=1e-4)
 
 
-def test_what_was_not_measured_is_said_not_to_be(hub, tmp_path):
+def test_the_card_states_what_was_not_measured(hub, tmp_path):
     push(tiny_model().save_pretrained(tmp_path / "m"), "user/net")
     card = _card(hub)
     assert "Not measured" in card
@@ -48,7 +48,7 @@ def test_what_was_not_measured_is_said_not_to_be(hub, tmp_path):
     assert _front(card)["pipeline_tag"] == "text-generation"
 
 
-def test_a_patch_size_that_transformers_cannot_read_is_named(hub, tmp_path):
+def test_the_card_states_that_transformers_cannot_load_a_patch_size(hub, tmp_path):
     push(tiny_model(patch_size=5).save_pretrained(tmp_path / "m"), "user/net")
-    assert "`transformers` does not read this patch size" in _card(hub)
+    assert "`transformers` cannot load this patch size" in _card(hub)
     assert "config.json" not in hub.tree("user/net")

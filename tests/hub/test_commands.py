@@ -1,4 +1,4 @@
-"""push, pull, and every command that takes RUN given a hub id."""
+"""push, pull, and every command that takes RUN, with a hub id as RUN."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def test_push_and_pull_print_what_they_did(hub, run, tmp_path, capsys, monkeypat
     assert hub.tree("user/other")["run/config.json"] == hub.tree("user/net")["run/config.json"]
 
 
-def test_a_terminal_sees_how_far_a_transfer_is(hub, run, tmp_path, capsys, monkeypatch):
+def test_a_terminal_shows_the_progress_of_a_transfer(hub, run, tmp_path, capsys, monkeypatch):
     assert main(["push", str(run), "user/net"]) == 0
     assert capsys.readouterr().err == "", "nobody watches"
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -59,7 +59,7 @@ def test_a_hub_id_stands_for_a_run(hub, run, corpus, tmp_path, capsys, monkeypat
     assert not (tmp_path / "user").exists(), "nothing is written where a hub id points"
 
 
-def test_trouble_is_one_line_and_a_code(hub, run, tmp_path, capsys, monkeypatch):
+def test_an_error_is_one_line_and_an_exit_code(hub, run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words, code, told in (
         (["push", str(run), "net"], 2, "a repository is called user/name"),

@@ -1,4 +1,4 @@
-"""A run that goes on elsewhere is the undisturbed one, and no trouble of the hub disturbs a run."""
+"""A run that continues on another machine matches an uninterrupted one; hub errors stop no run."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ SHORT = [*TINY, "--steps", "8", "--checkpoint-every", "2", "--telemetry-every", 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    """They take longer than these runs."""
+    """Plots take longer than these runs."""
     monkeypatch.setattr(bit_transformer.training.callback_list, "can_plot", lambda: False)
 
 
@@ -38,7 +38,7 @@ class _CrashAfter(Callback):
 
 @pytest.fixture
 def uploads_waited_for(monkeypatch):
-    """Training waits for each upload, so that no checkpoint is passed over."""
+    """Training waits for each upload, so that no checkpoint is skipped."""
     on_checkpoint = HubMirror.on_checkpoint
 
     def and_wait(self, trainer, path):
@@ -57,18 +57,18 @@ def _weights(folder):
 
 
 @pytest.mark.usefixtures("uploads_waited_for")
-def test_a_run_goes_on_on_another_machine_step_for_step(hub, corpus, tmp_path, capsys):
+def test_a_run_continues_on_another_machine_step_for_step(hub, corpus, tmp_path, capsys):
     words = ["train", str(corpus), *SHORT]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert main([*words, "--out", str(tmp_path / "one"), "--hf-repo", "user/run"]) == 0
-    # What a machine that died in its sixth step had uploaded.
+    # Keep the commits of a machine that died in its sixth step.
     commits = hub.repositories["user/run"].commits
     steps = [json.loads(tree["manifest.json"])["metadata"]["step"] for tree in commits[1:]]
-    assert steps == [2, 4, 6, 8, 8, 8], "the end is the step, its held-out result, the report"
+    assert steps == [2, 4, 6, 8, 8, 8], "the last three: the step, its held-out result, the report"
     del commits[1 + steps.index(4) + 1 :]
     assert main([*words, "--out", str(tmp_path / "two"), "--hf-repo", "user/run"]) == 0
     told = capsys.readouterr().err
-    assert "user/run is at step 4: going on from there" in told
+    assert "user/run is at step 4: continuing from there" in told
     assert "warning" not in told
     assert _losses(tmp_path / "two") == _losses(tmp_path / "whole")
     here, there = _weights(tmp_path / "two"), _weights(tmp_path / "whole")
@@ -79,25 +79,27 @@ def test_a_run_goes_on_on_another_machine_step_for_step(hub, corpus, tmp_path, c
     assert "brotli" in hub.tree("user/run")["README.md"].decode()
 
 
-def test_what_was_uploaded_before_a_crash_is_enough(hub, corpus, tmp_path):
+def test_a_run_resumes_from_the_upload_before_a_crash(hub, corpus, tmp_path):
     words = ["train", str(corpus), *SHORT, "--out", str(tmp_path / "whole")]
     assert main(words) == 0
     config = RunFolder(tmp_path / "whole").config()
-    mirror = HubMirror(tmp_path / "one", "user/run", say=pytest.fail)
+    mirror = HubMirror(tmp_path / "one", "user/run", report=pytest.fail)
     assert not mirror.prepare()
     with pytest.raises(RuntimeError, match="power cut"):
         train_run(config, tmp_path / "one", progress=False, callbacks=[mirror, _CrashAfter(5)])
     assert not list((tmp_path / "one").glob(".upload-*")), "frozen copies are removed"
     told = []
-    again = HubMirror(tmp_path / "two", "user/run", say=told.append)
+    again = HubMirror(tmp_path / "two", "user/run", report=told.append)
     assert again.prepare()
     train_run(config, tmp_path / "two", resume=True, progress=False, callbacks=[again])
     assert _losses(tmp_path / "two") == _losses(tmp_path / "whole")
-    assert told == ["user/run is at step 4: going on from there"]
+    assert told == ["user/run is at step 4: continuing from there"]
 
 
 @pytest.mark.parametrize("trouble", ["/commit/", "/lfs/"])
-def test_a_hub_that_fails_costs_a_warning_and_not_the_run(hub, corpus, tmp_path, capsys, trouble):
+def test_a_failing_hub_causes_a_warning_and_training_goes_on(
+    hub, corpus, tmp_path, capsys, trouble
+):
     words = ["train", str(corpus), *SHORT, "--out", str(tmp_path / "run")]
     hub.failures = [(trouble, 500, 10**6)]
     assert main([*words, "--hf-repo", "user/run", "--hf-token", GOOD_TOKEN]) == 0
@@ -108,7 +110,7 @@ def test_a_hub_that_fails_costs_a_warning_and_not_the_run(hub, corpus, tmp_path,
     assert len(_losses(tmp_path / "run")) == 8
 
 
-def test_training_goes_on_while_uploading_and_the_newest_checkpoint_is_next(
+def test_training_continues_during_an_upload_and_the_newest_checkpoint_is_next(
     corpus, tmp_path, monkeypatch
 ):
     begun, go_on, uploaded, kept = threading.Event(), threading.Event(), [], []
@@ -130,27 +132,27 @@ def test_training_goes_on_while_uploading_and_the_newest_checkpoint_is_next(
     assert main(["train", str(corpus), *SHORT, "--out", str(tmp_path / "whole")]) == 0
     config = RunFolder(tmp_path / "whole").config()
     monkeypatch.setattr("bit_transformer.hub.mirror.push", slow_push)
-    mirror = HubMirror(tmp_path / "one", "user/run", say=pytest.fail)
+    mirror = HubMirror(tmp_path / "one", "user/run", report=pytest.fail)
     callbacks = [UploadForTheWholeRun(), mirror]
     train_run(config, tmp_path / "one", progress=False, callbacks=callbacks)
     assert uploaded == [[2], [8]]
-    assert len(kept) == 2, "what is passed over keeps no room"
+    assert len(kept) == 2, "a skipped checkpoint takes no space"
     assert not list((tmp_path / "one").glob(".upload-*"))
 
 
-def test_a_full_disk_under_the_copy_costs_a_warning(hub, tmp_path, monkeypatch):
+def test_a_full_disk_causes_a_warning(hub, tmp_path, monkeypatch):
     def full(*_, **__):
         raise StorageError("cannot write: no space left")
 
     monkeypatch.setattr("bit_transformer.hub.mirror.stage_checkpoint", full)
     told = []
-    HubMirror(tmp_path, "user/run", say=told.append)._freeze(tmp_path / "step-1")
+    HubMirror(tmp_path, "user/run", report=told.append)._freeze(tmp_path / "step-1")
     assert told == ["warning: the checkpoint step-1 is not uploaded: cannot write: no space left"]
     assert not list(tmp_path.glob(".upload-*"))
     assert hub.requests == []
 
 
-def test_a_run_is_not_begun_anew_while_the_hub_cannot_say(away, corpus, tmp_path, capsys):
+def test_no_run_starts_while_the_hub_does_not_answer(away, corpus, tmp_path, capsys):
     mirror = HubMirror(tmp_path / "run", "user/run", token=GOOD_TOKEN)
     with pytest.raises(HubUnreachableError):
         mirror.prepare()
@@ -179,7 +181,7 @@ def test_a_finished_model_is_not_replaced_by_a_new_run(hub, folder, tmp_path):
         HubMirror(tmp_path / "run", "user/net").prepare()
 
 
-def test_a_refused_token_is_told_before_the_first_step(hub, corpus, tmp_path, monkeypatch):
+def test_a_refused_token_is_reported_before_the_first_step(hub, corpus, tmp_path, monkeypatch):
     with pytest.raises(HubAccessError):
         HubMirror(tmp_path / "run", "user/run", token="hf_wrong").prepare()
     monkeypatch.delenv("HF_TOKEN")

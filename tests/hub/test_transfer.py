@@ -1,9 +1,12 @@
-"""What goes to the hub comes back the same, whatever happens on the way."""
+"""An upload and a download return the same files, whatever fails on the way."""
 
 import errno
 import hashlib
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -69,14 +72,23 @@ def test_a_model_is_loaded_by_its_id_and_brought_up_to_date(hub, model, folder, 
     assert SafetyGate.from_pretrained("user/net") is None
 
 
-def test_a_folder_of_that_name_is_meant_first(hub, model, tmp_path, monkeypatch):
+def test_a_process_that_has_not_imported_the_hub_asks_it(tmp_path):
+    code = "from bit_transformer import BitTransformerLM as M; M.from_pretrained('user/net')"
+    own = {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "HF_HOME": str(tmp_path), **own}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE)
+    assert "there is no folder user/net here, and user/net: http://127.0.0.1:9" in done.stderr
+
+
+def test_a_local_folder_of_that_name_comes_first(hub, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save_pretrained(tmp_path / "user" / "net")
     assert _same(BitTransformerLM.from_pretrained("user/net"), model)
     assert hub.requests == []
 
 
-def test_training_state_goes_along_when_asked_for_and_goes_away_again(hub, tmp_path):
+def test_training_state_is_uploaded_on_request_and_removed_by_the_next_push(hub, tmp_path):
     state = {"x": torch.arange(5), "n": 3}
     weights = {"w": torch.ones(3)}
     config = spec_of(BitTransformerLM().network).to_dict()
@@ -94,7 +106,7 @@ def test_training_state_goes_along_when_asked_for_and_goes_away_again(hub, tmp_p
     )
 
 
-def test_files_of_others_in_a_repository_stay(hub, folder):
+def test_foreign_files_in_a_repository_stay(hub, folder):
     push(folder, "user/net")
     hub.tree("user/net")["notes.txt"] = b"mine"
     push(folder, "user/net")
@@ -107,7 +119,7 @@ def test_pulling_over_something_is_refused(hub, folder, tmp_path):
         pull("user/net", folder)
 
 
-def test_progress_ends_at_the_whole(hub, folder, tmp_path):
+def test_progress_ends_at_the_total(hub, folder, tmp_path):
     up, down = [], []
     pushed = push(folder, "user/net", progress=lambda *told: up.append(told))
     pull("user/net", tmp_path / "out", progress=lambda *told: down.append(told))
@@ -116,7 +128,7 @@ def test_progress_ends_at_the_whole(hub, folder, tmp_path):
         assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
 
 
-def test_a_download_that_is_cut_goes_on_where_it_was(hub, folder, model, tmp_path):
+def test_an_interrupted_download_continues_where_it_stopped(hub, folder, model, tmp_path):
     push(folder, "user/net")
     size = len(hub.tree("user/net")["model.safetensors"])
     hub.cut["model.safetensors"] = size // 2
@@ -128,7 +140,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(hub, folder, model, tmp_pat
     assert hub.sent["model.safetensors"] == size // 2 + size - begin
 
 
-def test_a_killed_download_goes_on_in_the_next_one(hub, folder, tmp_path):
+def test_the_next_download_continues_a_killed_one(hub, folder, tmp_path):
     push(folder, "user/net")
     size = len(hub.tree("user/net")["model.safetensors"])
 
@@ -147,24 +159,24 @@ def test_a_killed_download_goes_on_in_the_next_one(hub, folder, tmp_path):
     assert hub.sent["model.safetensors"] < 2 * size
 
 
-def test_an_upload_that_is_cut_sends_only_what_is_missing(hub, folder):
+def test_after_an_interrupted_upload_only_missing_files_are_sent(hub, folder):
     hub.failures = [("/commit/", 503, 100)]
     with pytest.raises(HubUnreachableError):
         push(folder, "user/net")
-    assert hub.tree("user/net") == {}, "a commit is whole or is not there"
+    assert hub.tree("user/net") == {}, "a commit holds all files or does not exist"
     received = hub.received
     hub.failures = []
     push(folder, "user/net")
     assert hub.received - received < 10_000 < received, "weights were there already"
 
 
-def test_passing_trouble_is_sat_out(hub, folder, tmp_path):
+def test_temporary_failures_are_retried(hub, folder, tmp_path):
     hub.failures = [("/api/models", 503, 2), ("/lfs/", 500, 2), ("/resolve/", 502, 2)]
     push(folder, "user/net")
     assert pull("user/net", tmp_path / "out").exists()
 
 
-def test_attempts_end(hub, folder, monkeypatch):
+def test_the_number_of_attempts_is_bounded(hub, folder, monkeypatch):
     waited = []
     monkeypatch.setattr(client, "WAITS", (1.0, 2.0, 4.0))
     monkeypatch.setattr("time.sleep", waited.append)
@@ -175,8 +187,8 @@ def test_attempts_end(hub, folder, monkeypatch):
     assert len(hub.requests) == 4
 
 
-def test_attempts_end_in_time_too(hub, folder, monkeypatch):
-    monkeypatch.setattr(client, "LONGEST_TRY", -1.0)
+def test_the_time_of_attempts_is_bounded(hub, folder, monkeypatch):
+    monkeypatch.setattr(client, "MAX_TRY_SECONDS", -1.0)
     hub.failures = [("/api/models", 503, 10**6)]
     with pytest.raises(HubUnreachableError):
         pull("user/net", folder.parent / "out")
@@ -186,7 +198,7 @@ def test_attempts_end_in_time_too(hub, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("status", "kind", "told"),
     [
-        (403, HubAccessError, r"refused the token \(403\); give one that may do this"),
+        (403, HubAccessError, r"refused the token \(403\); use one that has this right"),
         (413, HubError, "answered 413"),
         (429, HubUnreachableError, "try again later"),
     ],
@@ -198,7 +210,7 @@ def test_every_answer_has_its_error(hub, folder, status, kind, told):
     assert type(caught.value) is kind
 
 
-def test_a_full_disk_is_told_as_such(hub, folder, tmp_path, monkeypatch):
+def test_a_full_disk_is_a_storage_error(hub, folder, tmp_path, monkeypatch):
     push(folder, "user/net")
 
     def full(*_, **__):
@@ -209,7 +221,7 @@ def test_a_full_disk_is_told_as_such(hub, folder, tmp_path, monkeypatch):
         pull("user/net", tmp_path / "out")
 
 
-def test_a_hub_that_is_not_there_is_named(away, folder):
+def test_an_unreachable_hub_is_named(away, folder):
     with pytest.raises(HubUnreachableError, match=r"http://127.0.0.1:9 does not answer"):
         push(folder, "user/net", token=GOOD_TOKEN)
     with pytest.raises(
@@ -218,7 +230,7 @@ def test_a_hub_that_is_not_there_is_named(away, folder):
         BitTransformerLM.from_pretrained("user/net")
 
 
-def test_without_the_hub_the_copy_of_an_earlier_time_serves(hub, folder, model, monkeypatch):
+def test_without_the_hub_an_earlier_copy_is_used(hub, folder, model, monkeypatch):
     push(folder, "user/net")
     BitTransformerLM.from_pretrained("user/net")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -228,7 +240,7 @@ def test_without_the_hub_the_copy_of_an_earlier_time_serves(hub, folder, model, 
 
 
 @pytest.mark.parametrize("token", [None, GOOD_TOKEN])
-def test_a_missing_repository_is_no_mystery(hub, tmp_path, monkeypatch, token):
+def test_a_missing_repository_is_named(hub, tmp_path, monkeypatch, token):
     if token is None:
         monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubNotFoundError, match=r"no repository user/none .*check the name"):
@@ -247,13 +259,13 @@ def test_a_repository_without_a_checkpoint_and_a_missing_revision(hub, folder, t
 
 
 @pytest.mark.parametrize("name", ["net", "a/b/c", "../x", "/abs/path", "user/", "a/b..c", "ü/x"])
-def test_a_malformed_name_is_refused_before_anything_is_asked(hub, folder, name):
+def test_a_malformed_name_is_refused_before_any_request(hub, folder, name):
     with pytest.raises(ConfigError, match="a repository is called user/name"):
         push(folder, name)
     assert hub.requests == []
 
 
-def test_damage_on_the_way_is_found(hub, folder, tmp_path):
+def test_damage_in_transit_is_detected(hub, folder, tmp_path):
     push(folder, "user/net")
     weights = hub.tree("user/net")["model.safetensors"]
     hub.tree("user/net")["model.safetensors"] = weights[:-1] + b"\x7f"
@@ -261,14 +273,14 @@ def test_damage_on_the_way_is_found(hub, folder, tmp_path):
         BitTransformerLM.from_pretrained("user/net")
 
 
-def test_tokens_are_looked_for_in_order(hub, folder, tmp_path, monkeypatch):
+def test_the_order_in_which_tokens_are_found(hub, folder, tmp_path, monkeypatch):
     assert who_am_i() == "user"
     monkeypatch.setenv("HF_TOKEN", BAD_TOKEN)
     with pytest.raises(HubAccessError):
         who_am_i()
     assert who_am_i(GOOD_TOKEN) == "user"
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubAccessError, match="set HF_TOKEN, or give one"):
+    with pytest.raises(HubAccessError, match="set HF_TOKEN, or pass a token"):
         push(folder, "user/net")
     (tmp_path / "token").write_text(GOOD_TOKEN)
     assert who_am_i() == "user"
@@ -322,7 +334,7 @@ def test_without_the_library_the_extra_is_named(away, folder, monkeypatch):
         locate_checkpoint(folder.parent / "none")
 
 
-def test_what_transformers_reads_lies_beside_the_checkpoint(hub, folder):
+def test_the_files_of_transformers_lie_beside_the_checkpoint(hub, folder):
     push(folder, "user/net")
     files = hub.tree("user/net")
     config = json.loads(files["config.json"])
@@ -330,7 +342,7 @@ def test_what_transformers_reads_lies_beside_the_checkpoint(hub, folder):
     assert config["auto_map"]["AutoModelForCausalLM"].split(".")[0] + ".py" in files
 
 
-def test_a_manifest_from_elsewhere_names_no_other_files(hub, folder, tmp_path):
+def test_a_downloaded_manifest_cannot_name_other_files(hub, folder, tmp_path):
     push(folder, "user/net")
     manifest = json.loads(hub.tree("user/net")["manifest.json"])
     manifest["files"]["../../stolen"] = {"size": 1, "sha256": "0", "holds": "weights"}
@@ -346,7 +358,7 @@ def test_a_manifest_from_elsewhere_names_no_other_files(hub, folder, tmp_path):
     assert (tmp_path / "stolen").read_text() == "x"
 
 
-def test_what_a_killed_push_has_left_goes(hub, folder):
+def test_folders_of_a_killed_push_are_removed(hub, folder):
     dead = folder.parent / ".tmp-999999999-00000000-push"
     dead.mkdir()
     other = folder.parent / ".tmp-999999999-00000000-else"
@@ -357,13 +369,13 @@ def test_what_a_killed_push_has_left_goes(hub, folder):
     assert not [path for path in folder.parent.glob(".tmp-*") if path != other]
 
 
-def test_a_config_of_somebody_else_nearby_is_no_run(hub, model, tmp_path):
+def test_a_foreign_config_nearby_is_not_taken_for_a_run(hub, model, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "other"}')
     push(model.save_pretrained(tmp_path / "models" / "m"), "user/net")
     assert "run/config.json" not in hub.tree("user/net")
 
 
-def test_a_library_that_shows_the_token_is_not_quoted(hub, monkeypatch):
+def test_the_token_is_masked_in_an_error_of_the_library(hub, monkeypatch):
     def leak(*_, **__):
         raise ValueError(f"Illegal header value Bearer {GOOD_TOKEN}")
 

@@ -142,6 +142,7 @@ def _environment(case: Case, temporary: Path, models: Models) -> dict[str, str]:
     base = {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
         "HOME": str(models.caches),
         "MPLCONFIGDIR": str(models.caches),
         "NUMBA_CACHE_DIR": str(models.caches),

@@ -1,4 +1,4 @@
-"""Compiled code is kept where it can be, is never stale, and never stops a command."""
+"""The cache of compiled code is never stale, and a command works without it."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def test_what_was_kept_is_found_under_its_name_and_key(folder):
         lambda c: c + b"!",
     ],
 )
-def test_a_damaged_file_counts_as_none(folder, damage):
+def test_a_damaged_file_counts_as_missing(folder, damage):
     store.keep("step", b"key", b"machine code")
     (file,) = folder.iterdir()
     file.write_bytes(damage(file.read_bytes()))
@@ -46,12 +46,12 @@ def test_a_damaged_file_counts_as_none(folder, damage):
 
 
 def test_the_next_folder_is_taken_where_one_cannot_be_written(tmp_path, monkeypatch):
-    in_the_way = tmp_path / "a file"
-    in_the_way.write_bytes(b"")
-    monkeypatch.setattr(store, "folders", lambda: [in_the_way / "code", tmp_path / "second"])
+    blocked = tmp_path / "a file"
+    blocked.write_bytes(b"")
+    monkeypatch.setattr(store, "folders", lambda: [blocked / "code", tmp_path / "second"])
     assert store.keep("step", b"key", b"machine code")
     assert store.load("step", b"key") == b"machine code"
-    monkeypatch.setattr(store, "folders", lambda: [in_the_way / "code"])
+    monkeypatch.setattr(store, "folders", lambda: [blocked / "code"])
     assert not store.keep("step", b"key", b"machine code")
     assert store.load("step", b"key") is None
 
@@ -88,7 +88,7 @@ def _digest():
     return digest.digest_of(functions.compiled(_caller))
 
 
-def test_a_change_to_anything_that_is_compiled_is_another_digest(monkeypatch):
+def test_a_change_to_anything_that_is_compiled_changes_the_digest(monkeypatch):
     before = _digest()
     assert _digest() == before
 
@@ -104,7 +104,7 @@ def test_a_change_to_anything_that_is_compiled_is_another_digest(monkeypatch):
 
 
 def test_a_digest_is_the_same_in_every_process():
-    """The order of a set, as of the options of fast arithmetic, depends on the hash seed."""
+    """The order of a set depends on the hash seed; the options of fast arithmetic are a set."""
     program = (
         "from bit_transformer.native.digest import digest_of\n"
         "from bit_transformer.native.functions import reassociated\n"
@@ -120,16 +120,18 @@ def test_a_digest_is_the_same_in_every_process():
     assert len(found) == 1
 
 
-def test_what_cannot_be_followed_is_refused(monkeypatch):
+def test_a_reference_whose_changes_cannot_be_detected_is_refused(monkeypatch):
     monkeypatch.setitem(globals(), "SCALE", object())
-    with pytest.raises(TypeError, match="nothing tells whether that has changed"):
+    with pytest.raises(TypeError, match="whose changes cannot be detected"):
         _digest()
 
 
 @pytest.fixture
 def compress(tmp_path):
-    """Runs a command that needs compiled code, of a copy of the package that has none and in whose
-    place for it a file stands."""
+    """Return a function that runs `compress` from a copy of the package without compiled code.
+
+    A file blocks the folder for compiled code in that copy.
+    """
     copy = tmp_path / "bit_transformer"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "__pycache__").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""transformers draws what we draw: the same bits greedily, the same distribution otherwise."""
+"""transformers generates as we do: the same bits when greedy, else the same distribution."""
 
 import pytest
 import torch
@@ -83,7 +83,7 @@ def test_scores_at_each_step_are_our_log_probabilities_to_the_last_bit(settings)
         {"temperature": 1.3, "top_k": 20, "top_p": 0.9, "min_p": 0.02},
     ],
 )
-def test_filters_leave_the_distribution_that_ours_leave(filters):
+def test_filters_give_the_same_distribution_as_ours(filters):
     model = tiny_model()
     theirs = BitTransformerForCausalLM.from_model(model).eval()
     settings = theirs.generation_config
@@ -100,7 +100,7 @@ def test_filters_leave_the_distribution_that_ours_leave(filters):
     torch.testing.assert_close(found, ours / ours.sum(-1, keepdim=True))
 
 
-def test_without_a_cache_the_same_is_said_within_the_context():
+def test_without_a_cache_the_output_is_the_same_within_the_context():
     model = tiny_model()
     theirs = BitTransformerForCausalLM.from_model(model).eval()
     ids = _ids(model, PROMPT)
@@ -129,7 +129,7 @@ def test_the_loss_is_the_mean_surprisal():
     torch.testing.assert_close(whole / torch.tensor(2.0).log(), -bits)
 
 
-def test_prompts_of_different_lengths_are_each_read_from_their_own_start():
+def test_prompts_of_different_lengths_each_start_at_their_own_position():
     model = tiny_model()
     theirs = BitTransformerForCausalLM.from_model(model).eval()
     start = theirs.config.start_token
@@ -143,14 +143,14 @@ def test_prompts_of_different_lengths_are_each_read_from_their_own_start():
         assert torch.equal(row[-alone.shape[1] :], alone[0])
     one_pass = theirs(both, attention_mask=mask).logits
     torch.testing.assert_close(one_pass[1:, -7:], theirs(short).logits)
-    # Masked with any token in its place, and padded behind, where nothing follows.
+    # The same with any token under the mask, and with padding at the end.
     masked = both.masked_fill(mask == 0, 65)
     torch.testing.assert_close(theirs(masked, attention_mask=mask).logits, one_pass)
     behind = torch.cat((short, padding), 1)
     torch.testing.assert_close(theirs(behind).logits[:, :7], theirs(short).logits)
 
 
-def test_from_nothing_it_starts_at_the_start():
+def test_without_a_prompt_generation_begins_at_the_start_token():
     model = tiny_model()
     theirs = BitTransformerForCausalLM.from_model(model).eval()
     out = theirs.generate(max_new_tokens=6, do_sample=False)
@@ -159,7 +159,7 @@ def test_from_nothing_it_starts_at_the_start():
     assert torch.equal(_bits(model, out[:, 1:]), ours)
 
 
-def test_beams_find_what_they_find_without_a_cache():
+def test_beam_search_gives_the_same_with_and_without_a_cache():
     model = tiny_model()
     theirs = BitTransformerForCausalLM.from_model(model).eval()
     settings = {"max_new_tokens": 6, "num_beams": 4, "do_sample": False}
@@ -172,10 +172,10 @@ def test_beams_find_what_they_find_without_a_cache():
         theirs.generate(ragged, attention_mask=(ragged != start).long(), **settings)
 
 
-def test_what_cannot_be_is_refused(tmp_path):
+def test_invalid_tokens_and_combinations_are_refused(tmp_path):
     theirs = BitTransformerForCausalLM.from_model(tiny_model()).eval()
     start = theirs.config.start_token
-    with pytest.raises(InvalidBitsError, match="tokens are patch values from 0 to 255, and 256"):
+    with pytest.raises(InvalidBitsError, match="tokens must be patch values from 0 to 255, or 256"):
         theirs(torch.tensor([[1, 300]]))
     with pytest.raises(InvalidBitsError, match="in the middle of a sequence"):
         theirs(torch.tensor([[1, start, 2]]))
@@ -241,7 +241,7 @@ def test_quantized_weights_stay_quantized(tmp_path):
         )
 
 
-def test_dtype_and_device_are_taken(folder):
+def test_dtype_and_device_are_accepted(folder):
     model, told = BitTransformerForCausalLM.from_pretrained(
         folder, dtype="auto", device_map={"": "cpu"}, output_loading_info=True
     )
@@ -254,7 +254,7 @@ def test_dtype_and_device_are_taken(folder):
             BitTransformerForCausalLM.from_pretrained(folder, **unheard)
 
 
-def test_damage_is_found_and_named(folder):
+def test_damage_is_detected_and_named(folder):
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)

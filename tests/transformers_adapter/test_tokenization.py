@@ -1,4 +1,4 @@
-"""Text is its bytes, and bytes are patches."""
+"""Text is encoded as bytes, and bytes as patches."""
 
 import json
 import os
@@ -23,7 +23,7 @@ TOKENIZERS[9] = BitTransformerTokenizer(9, parity=True)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(sorted(TOKENIZERS)))
-def test_any_text_comes_back(text, size):
+def test_text_round_trip(text, size):
     tokenizer = TOKENIZERS[size]
     ids = tokenizer(text).input_ids
     assert len(ids) == len(text.encode()) * (9 if size == 9 else 8) // size
@@ -40,9 +40,9 @@ def test_the_vocabulary_is_every_patch_and_one_special_token():
     assert tokenizer.decode([256, 104, 105], skip_special_tokens=True) == "hi"
 
 
-def test_what_is_no_text_is_shown_as_such():
+def test_invalid_utf8_decodes_to_replacement_characters():
     assert TOKENIZERS[8].decode([0xFF, 65, 0xC3]) == "�A�"
-    assert TOKENIZERS[4].decode([4]) == "", "half a byte is none"
+    assert TOKENIZERS[4].decode([4]) == "", "an incomplete byte is dropped"
     assert TOKENIZERS[9].decode([1]) == "�", "its parity is wrong"
 
 
@@ -75,7 +75,7 @@ print(json.dumps([out, text]))
 
 
 def test_a_hub_id_is_enough(hub, tmp_path):  # noqa: F811
-    """In a process of its own: transformers reads its environment once, at import."""
+    """Run in another process, because transformers reads its environment only at import."""
     push(tiny_model().save_pretrained(tmp_path / "m"), "user/net", private=False)
     done = subprocess.run(
         [sys.executable, "-c", BY_ID],
