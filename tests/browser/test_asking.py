@@ -10,7 +10,7 @@ from tests.browser.conftest import TEXT, Open, World, fill, shown, tab, until
 
 def generated(page: Any) -> Any:
     """The bytes of the glass box."""
-    return page.locator(".bt-glass [data-i]")
+    return page.locator(".bt-inspector [data-i]")
 
 
 def test_generate_in_a_glass_box(open_page: Open) -> None:
@@ -22,7 +22,7 @@ def test_generate_in_a_glass_box(open_page: Open) -> None:
     page.get_by_text("40 bytes in").wait_for()
     assert generated(page).count() == 40
     assert page.locator('svg[aria-label^="Bit tree"]').count() == 1
-    chosen = page.locator('.bt-glass [aria-pressed="true"]')
+    chosen = page.locator('.bt-inspector [aria-pressed="true"]')
     assert chosen.count() == 1
     generated(page).nth(3).click()
     page.get_by_role("heading", name="Byte 4:").wait_for()

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bit_transformer.server.dashboard.words import DASH
+from bit_transformer.server.dashboard.formatting import DASH
 from bit_transformer.training.config import RunConfig
 from tests.browser.conftest import TINY, Open, World, fill, shown, tab, until
 

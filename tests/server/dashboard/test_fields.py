@@ -7,7 +7,7 @@ import pytest
 from bit_transformer.model.config import preset
 from bit_transformer.server.dashboard import settings, train_panel
 from bit_transformer.server.dashboard.fields import FieldSpec, fields_of
-from bit_transformer.server.dashboard.run_facts import _SWITCHES
+from bit_transformer.server.dashboard.run_details import _SWITCHES
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.training.config import RunConfig
 

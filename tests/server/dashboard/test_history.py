@@ -13,7 +13,7 @@ from bit_transformer.server.dashboard.chart_options import (
     series_of,
     summary_of,
 )
-from bit_transformer.server.dashboard.history import MOST_POINTS, History, points, thinned
+from bit_transformer.server.dashboard.history import MAX_POINTS, History, points, thinned
 
 VALUES = st.lists(st.floats(-1e6, 1e6), max_size=3000)
 
@@ -22,7 +22,7 @@ VALUES = st.lists(st.floats(-1e6, 1e6), max_size=3000)
 def test_thinning_keeps_ends_extremes_and_order(values: list[float]) -> None:
     line = list(enumerate(values))
     found = thinned(line)
-    assert len(found) <= MOST_POINTS
+    assert len(found) <= MAX_POINTS
     assert found == sorted(found, key=lambda point: point[0])
     assert set(found) <= set(line)
     if values:

@@ -1,9 +1,9 @@
-"""Ends of jobs are told once, however short the job was."""
+"""FinishedJobs of jobs are told once, however short the job was."""
 
 from typing import Any
 
-from bit_transformer.server.dashboard.jobs_strip import Ends
-from bit_transformer.server.dashboard.pulse import Snapshot
+from bit_transformer.server.dashboard.jobs_bar import FinishedJobs
+from bit_transformer.server.dashboard.poller import Snapshot
 
 
 def _snapshot(**states: str) -> Snapshot:
@@ -11,13 +11,13 @@ def _snapshot(**states: str) -> Snapshot:
     return Snapshot(status={"features": {}}, jobs=jobs[::-1])
 
 
-def _told(ends: Ends, **states: str) -> list[str]:
-    return [job["id"] for job in ends.news(_snapshot(**states))]
+def _told(ends: FinishedJobs, **states: str) -> list[str]:
+    return [job["id"] for job in ends.newly_finished(_snapshot(**states))]
 
 
 def test_what_was_over_before_is_no_news():
-    ends = Ends()
-    assert ends.news(Snapshot()) == []
+    ends = FinishedJobs()
+    assert ends.newly_finished(Snapshot()) == []
     assert _told(ends, old="done", waits="queued") == []
     assert _told(ends, old="done", waits="running") == []
     assert _told(ends, old="done", waits="failed") == ["waits"]
@@ -25,7 +25,7 @@ def test_what_was_over_before_is_no_news():
 
 
 def test_a_job_that_was_never_seen_running_is_told():
-    ends = Ends()
+    ends = FinishedJobs()
     assert _told(ends) == []
     assert _told(ends, first="failed", second="done") == ["first", "second"]
     assert _told(ends, second="done") == []
