@@ -1,4 +1,4 @@
-"""FinishedJobs of jobs are told once, however short the job was."""
+"""The end of a job is reported once, even if the job was too short to be seen running."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ def _snapshot(**states: str) -> Snapshot:
     return Snapshot(status={"features": {}}, jobs=jobs[::-1])
 
 
-def _told(ends: FinishedJobs, **states: str) -> list[str]:
-    return [job["id"] for job in ends.newly_finished(_snapshot(**states))]
+def _reported(finished: FinishedJobs, **states: str) -> list[str]:
+    return [job["id"] for job in finished.newly_finished(_snapshot(**states))]
 
 
-def test_what_was_over_before_is_no_news():
-    ends = FinishedJobs()
-    assert ends.newly_finished(Snapshot()) == []
-    assert _told(ends, old="done", waits="queued") == []
-    assert _told(ends, old="done", waits="running") == []
-    assert _told(ends, old="done", waits="failed") == ["waits"]
-    assert _told(ends, old="done", waits="failed") == []
+def test_jobs_that_ended_before_are_not_reported():
+    finished = FinishedJobs()
+    assert finished.newly_finished(Snapshot()) == []
+    assert _reported(finished, old="done", waits="queued") == []
+    assert _reported(finished, old="done", waits="running") == []
+    assert _reported(finished, old="done", waits="failed") == ["waits"]
+    assert _reported(finished, old="done", waits="failed") == []
 
 
-def test_a_job_that_was_never_seen_running_is_told():
-    ends = FinishedJobs()
-    assert _told(ends) == []
-    assert _told(ends, first="failed", second="done") == ["first", "second"]
-    assert _told(ends, second="done") == []
+def test_a_job_that_was_never_seen_running_is_reported():
+    finished = FinishedJobs()
+    assert _reported(finished) == []
+    assert _reported(finished, first="failed", second="done") == ["first", "second"]
+    assert _reported(finished, second="done") == []
