@@ -8,7 +8,7 @@ from nicegui import ui
 
 from bit_transformer.bits.codec import patch_text
 from bit_transformer.server.dashboard.byte_display import heat, symbol_of
-from bit_transformer.server.dashboard.chart_options import DARK, LIGHT
+from bit_transformer.server.dashboard.chart_options import DARK, LIGHT, METRICS
 from bit_transformer.server.dashboard.components import button, card
 from bit_transformer.server.dashboard.form import Form
 from bit_transformer.server.dashboard.formatting import number
@@ -18,11 +18,6 @@ _MAX_BYTES = 128
 """Longest data whose attention can be shown."""
 _TOOLTIP = "p => `${p.data[4]} attends to ${p.data[5]}: ${(100 * p.data[3]).toFixed(1)} %`"
 """Colours show square roots of the weights, so that small ones are visible; this shows weights."""
-_METRICS = (
-    ("K", "negentropy_logits"),
-    ("C", "lz_complexity_logits"),
-    ("S", "symbiosis_score"),
-)
 
 
 def _draw_form(page: PageContext, operation: str, paths: tuple[str, ...]) -> Form:
@@ -76,7 +71,7 @@ def _draw_windows(page: PageContext, found: dict[str, Any]) -> None:
             "itemStyle": {"color": colour},
             "showSymbol": len(found["windows"]) < 40,
         }
-        for (name, metric), colour in zip(_METRICS, line_colours, strict=True)
+        for (name, metric, _), colour in zip(METRICS, line_colours, strict=True)
     ]
     axis = {
         "axisLabel": {"color": colours.text},
@@ -136,14 +131,12 @@ class AttentionView:
         self._labels = labels[: len(found["attention"][0])]
         with card(
             "Surprisal of each bit",
-            "Each byte has eight bits. A stronger colour means a more surprising bit; the number "
-            "is the surprisal of the byte, in bits.",
+            "A stronger colour means a more surprising bit. The number is the sum over the byte.",
         ):
             self._draw_bits()
         with card(
             "Attention",
-            "Each row is a position and shows which earlier positions it attends to. A darker "
-            "colour means a larger weight.",
+            "Each row shows what one position attends to. A stronger colour means a larger weight.",
         ):
             heads = {i: f"head {i + 1}" for i in range(len(found["attention"]))}
             with ui.row().classes("items-center"):
@@ -156,7 +149,7 @@ class AttentionView:
 
     def _draw_bits(self) -> None:
         with ui.row().style("gap:6px"):
-            for name, metric in _METRICS:
+            for name, metric, _ in METRICS:
                 ui.label(f"{name} {number(self._found['readings'][metric], 2)}").classes("bt-chip")
         rows = self._found["bit_surprisals"]
         # heat() is scaled for bytes: 8 bits give the strongest colour. A bit gets it at 2 bits.

@@ -93,8 +93,7 @@ class Generation:
         self._bar = ui.linear_progress(0, show_value=False, size="6px").props(
             'instant-feedback rounded aria-label="Generated so far"'
         )
-        self._status = ui.label("Nothing is generated yet.").classes("bt-muted")
-        self._status.props("role=status")
+        self._status = ui.label("No text yet.").classes("bt-muted").props("role=status")
         self._bar.set_visibility(False)
         self._gated_text = ui.label().classes("bt-mono").mark("answer")
         self._inspector = ByteInspector()

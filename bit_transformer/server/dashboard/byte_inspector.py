@@ -7,14 +7,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from bit_transformer.server.dashboard.byte_display import (
-    bit_tree,
-    description_of,
-    heat,
-    inline_html,
-    name_of,
-    text_of,
-)
+from bit_transformer.server.dashboard import byte_display
 from bit_transformer.server.dashboard.formatting import number
 
 _SELECT_BY_CLICK = "(e) => { const b = e.target.closest('[data-i]'); if (b) emit(b.dataset.i) }"
@@ -45,7 +38,7 @@ class ByteInspector:
     @property
     def text(self) -> str:
         """The text generated so far."""
-        return text_of(self._patches)
+        return byte_display.text_of(self._patches)
 
     def __len__(self) -> int:
         """Return the number of patches so far."""
@@ -65,11 +58,11 @@ class ByteInspector:
         with self._text:
             for patch in patches:
                 index = len(self._patches)
-                made = ui.html(inline_html(patch), sanitize=False, tag="span")
-                made.style(f"--h:{heat(patch['surprisal'])}")
+                made = ui.html(byte_display.inline_html(patch), sanitize=False, tag="span")
+                made.style(f"--h:{byte_display.heat(patch['surprisal'])}")
                 made.props(f"role=button data-i={index} aria-pressed=false")
-                made.props["aria-label"] = description_of(patch)
-                made.props["title"] = description_of(patch)
+                made.props["aria-label"] = byte_display.description_of(patch)
+                made.props["title"] = byte_display.description_of(patch)
                 made.props["tabindex"] = "0" if index == 0 else "-1"
                 self._patches.append(patch)
                 self._buttons.append(made)
@@ -99,13 +92,13 @@ class ByteInspector:
 def _draw_patch(patch: Mapping[str, Any], index: int) -> None:
     with ui.row().classes("items-center w-full").style("gap:6px 14px"):
         with ui.element("h3").classes("bt-title"):
-            ui.label(f"Byte {index + 1}: {name_of(patch)}")
+            ui.label(f"Byte {index + 1}: {byte_display.name_of(patch)}")
         ui.label(f"{patch['surprisal']:.2f} bits of surprisal").classes("bt-muted")
         for name in ("k", "c", "s"):
             if patch["readings"].get(name) is not None:
                 ui.label(f"{name.upper()} {number(patch['readings'][name], 2)}").classes("bt-chip")
     with ui.element("div").style("overflow-x:auto;width:100%"):
-        ui.html(bit_tree(patch), sanitize=False)
+        ui.html(byte_display.bit_tree(patch), sanitize=False)
     if patch["alternatives"]:
         ui.label("Most likely bytes at this position").classes("bt-help")
         for other in patch["alternatives"]:
@@ -114,7 +107,7 @@ def _draw_patch(patch: Mapping[str, Any], index: int) -> None:
 
 def _draw_alternative(other: Mapping[str, Any], *, drawn: bool) -> None:
     with ui.row().classes("w-full items-center no-wrap").style("gap:10px"):
-        ui.label(name_of(other)).classes("bt-mono").style("width:72px;flex:none")
+        ui.label(byte_display.name_of(other)).classes("bt-mono").style("width:72px;flex:none")
         ui.label(f"{other['probability']:.1%}").style(
             "width:52px;flex:none;text-align:right;font-variant-numeric:tabular-nums"
         )

@@ -64,6 +64,12 @@ CHARTS = (
         (("predictions", "symbiosis_score"),),
     ),
 )
+METRICS = (
+    ("K", "negentropy_logits", "k"),
+    ("C", "lz_complexity_logits", "c"),
+    ("S", "symbiosis_score", "s"),
+)
+"""(label, metric of the predictions, name of its floor)"""
 
 
 def line_of(history: History, metric: str) -> Mapping[int, float]:

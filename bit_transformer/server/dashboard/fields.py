@@ -58,12 +58,9 @@ class FieldSpec:
             return int(value)
         if self.kind == "list":
             items = [str(item).strip() for item in value if str(item).strip()]
-            return [int(item) if _is_integer(self, item) else item for item in items]
+            integers = self.items == "integer"
+            return [int(x) if integers and x.lstrip("-").isdigit() else x for x in items]
         return value
-
-
-def _is_integer(spec: FieldSpec, text: str) -> bool:
-    return spec.items == "integer" and text.lstrip("-").isdigit()
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Records of a training run, by step and as lines of a chart. Pure functions."""
+"""Records of a training run, by step and as lines of a chart. Does no I/O."""
 
 import math
 from collections.abc import Mapping, Sequence

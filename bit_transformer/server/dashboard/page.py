@@ -86,10 +86,7 @@ def _draw_header(page: PageContext, dark: ui.dark_mode) -> None:
             'flat round dense aria-label="Switch between light and dark"'
         )
 
-    def show_tab(name: Tab) -> None:
-        tabs.set_value(name)
-
-    page.show_tab = show_tab
+    page.show_tab = tabs.set_value
     with made["review"]:
         badge = ui.badge("0").props("floating color=negative")
 

@@ -29,7 +29,7 @@ class PageContext:
     """Listeners for a change of theme; the argument is whether it is dark."""
     on_run: list[Callable[[str], None]] = field(default_factory=list)
     """Listeners for a newly selected run."""
-    show_tab: Callable[[Tab], None] = lambda _: None
+    show_tab: Callable[[Tab], object] = lambda _: None
 
     @property
     def dark(self) -> bool:

@@ -59,7 +59,7 @@ async def load() -> Preferences:
 
 
 def save_changes(preferences: Preferences) -> None:
-    """Save the preferences whenever they have changed."""
+    """Start a timer that saves the preferences when they have changed."""
     last = preferences.model_dump_json()
 
     def save() -> None:

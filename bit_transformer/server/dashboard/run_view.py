@@ -5,13 +5,7 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
-from bit_transformer.server.dashboard.chart_options import (
-    CHARTS,
-    ChartSpec,
-    options_of,
-    series_of,
-    summary_of,
-)
+from bit_transformer.server.dashboard import chart_options
 from bit_transformer.server.dashboard.components import button, card, chip, empty
 from bit_transformer.server.dashboard.formatting import DASH, duration, number, size
 from bit_transformer.server.dashboard.history import History, latest
@@ -24,12 +18,6 @@ _MAX_SAMPLES = 12
 _LEGEND = (
     "Dashed lines are floors. A triangle is a drift warning: the metric has left its usual range."
 )
-_METRICS = (
-    ("K", "negentropy_logits", "k"),
-    ("C", "lz_complexity_logits", "c"),
-    ("S", "symbiosis_score", "s"),
-)
-"""(label, metric, name of its floor)"""
 
 
 class RunView:
@@ -131,7 +119,7 @@ class RunView:
         speed = DASH if history.speed is None else f"{size(history.speed)}/s"
         self._kpis["Speed"][1].set_text(speed)
         floors = floors_of(self._details)
-        for name, metric, floor in _METRICS:
+        for name, metric, floor in chart_options.METRICS:
             value = latest(history.metrics.get(metric, {}))
             box, label = self._kpis[name]
             label.set_text(number(value, 2))
@@ -193,14 +181,14 @@ class Charts:
 
     def __init__(self, page: PageContext) -> None:
         self._page = page
-        self._charts: list[tuple[ChartSpec, ui.echart]] = []
+        self._charts: list[tuple[chart_options.ChartSpec, ui.echart]] = []
         with ui.element("div").classes("bt-charts"):
-            for spec in CHARTS:
+            for spec in chart_options.CHARTS:
                 with ui.column().classes("bt-card").style("gap:4px"):
                     with ui.element("h3").classes("bt-title"):
                         ui.label(spec.title)
                     ui.label(spec.help).classes("bt-help")
-                    chart = ui.echart(options_of(spec, page.dark)).classes("bt-chart")
+                    chart = ui.echart(chart_options.options_of(spec, page.dark)).classes("bt-chart")
                     chart.props(f'role=img aria-label="{spec.title}"')
                 self._charts.append((spec, chart))
         ui.label(_LEGEND).classes("bt-help").style("margin-top:-8px")
@@ -213,11 +201,11 @@ class Charts:
         gets the options as soon as it is ready.
         """
         for spec, chart in self._charts:
-            options = options_of(spec, self._page.dark)
-            options["series"] = series_of(spec, history, floors, self._page.dark)
+            options = chart_options.options_of(spec, self._page.dark)
+            options["series"] = chart_options.series_of(spec, history, floors, self._page.dark)
             chart.options.clear()
             chart.options.update(options)
-            chart.props["aria-label"] = summary_of(spec, history)
+            chart.props["aria-label"] = chart_options.summary_of(spec, history)
             chart.update()
 
 

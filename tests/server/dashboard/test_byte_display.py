@@ -9,14 +9,8 @@ import pytest
 
 from bit_transformer.bits.codec import bytes_to_bits, patch_text
 from bit_transformer.inference.watch import WatchedStretch
+from bit_transformer.server.dashboard import byte_display
 from bit_transformer.server.dashboard.analysis_panel import _byte_labels
-from bit_transformer.server.dashboard.byte_display import (
-    bit_tree,
-    description_of,
-    heat,
-    inline_html,
-    text_of,
-)
 from bit_transformer.server.dashboard.formatting import duration, file_name, label_of, size
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.settings import NAME_PATTERN
@@ -29,7 +23,7 @@ def patch(char: str = "t") -> dict[str, object]:
 
 
 def test_tree_draws_both_branches_of_each_bit() -> None:
-    drawn = ElementTree.fromstring(bit_tree(patch()))
+    drawn = ElementTree.fromstring(byte_display.bit_tree(patch()))
     space = "{http://www.w3.org/2000/svg}" if drawn.tag.startswith("{") else ""
     texts = [text.text for text in drawn.iter(f"{space}text")]
     assert len(texts) == 16
@@ -38,16 +32,16 @@ def test_tree_draws_both_branches_of_each_bit() -> None:
 
 
 def test_heat_grows_and_stays_readable() -> None:
-    values = [heat(x) for x in (-1.0, 0.0, 1.0, 4.0, 8.0, 100.0)]
+    values = [byte_display.heat(x) for x in (-1.0, 0.0, 1.0, 4.0, 8.0, 100.0)]
     assert values == sorted(values)
     assert (values[0], values[-1]) == (0.0, 0.75)
 
 
 def test_text_is_that_of_the_bits() -> None:
-    assert text_of([patch(c) for c in "a\nb"]) == "a\nb"
-    assert text_of([{"bits": "011000011"}]) == "a"
-    assert text_of([{"bits": "0110"}, {"bits": "0001"}, {"bits": "01"}]) == "a"
-    assert text_of([{"bits": "11111111"}]) == "\ufffd"
+    assert byte_display.text_of([patch(c) for c in "a\nb"]) == "a\nb"
+    assert byte_display.text_of([{"bits": "011000011"}]) == "a"
+    assert byte_display.text_of([{"bits": "0110"}, {"bits": "0001"}, {"bits": "01"}]) == "a"
+    assert byte_display.text_of([{"bits": "11111111"}]) == "\ufffd"
 
 
 class Stretch(WatchedStretch):
@@ -78,8 +72,13 @@ def test_patches_of_other_sizes() -> None:
 def test_whitespace_has_names_and_symbols() -> None:
     names = {" ": "space", "\n": "newline", "\t": "tab", "\r": "carriage return"}
     for char, name in names.items():
-        assert description_of(patch(char)) == f"{name}, 2.00 bits"
-    assert [inline_html(patch(char)) for char in " \n\r<"] == [" ", "\u21b5\n", "\u240d", "&lt;"]
+        assert byte_display.description_of(patch(char)) == f"{name}, 2.00 bits"
+    assert [byte_display.inline_html(patch(char)) for char in " \n\r<"] == [
+        " ",
+        "\u21b5\n",
+        "\u240d",
+        "&lt;",
+    ]
     assert _byte_labels("a \r\n\x00", 5) == ["a", "\u2423", "\u240d", "\u21b5", "x00"]
 
 
