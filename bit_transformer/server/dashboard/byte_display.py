@@ -12,9 +12,9 @@ _WHITESPACE = {
     " ": ("space", "\u2423"),
     "\n": ("newline", "\u21b5"),
     "\t": ("tab", "\u2192"),
-    "\r": ("carriage return", "\u240d"),
+    "\r": ("carriage return", "\u2190"),
 }
-"""Name and visible symbol of characters that leave no mark in a text."""
+"""Name and symbol of invisible characters. The symbols are in every common font."""
 
 
 def heat(surprisal: float) -> float:

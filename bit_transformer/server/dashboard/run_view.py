@@ -134,7 +134,7 @@ class RunView:
         self._samples.clear()
         with self._samples:
             if not history.samples:
-                empty("notes", "The first sample appears with the first evaluation.")
+                empty("notes", "No samples yet. A training job writes one at each evaluation.")
             for step in sorted(history.samples, reverse=True)[:_MAX_SAMPLES]:
                 with ui.column().classes("bt-sample"):
                     ui.label(f"step {step}").classes("bt-help")

@@ -76,10 +76,10 @@ def test_whitespace_has_names_and_symbols() -> None:
     assert [byte_display.inline_html(patch(char)) for char in " \n\r<"] == [
         " ",
         "\u21b5\n",
-        "\u240d",
+        "\u2190",
         "&lt;",
     ]
-    assert _byte_labels("a \r\n\x00", 5) == ["a", "\u2423", "\u240d", "\u21b5", "x00"]
+    assert _byte_labels("a \r\n\x00", 5) == ["a", "\u2423", "\u2190", "\u21b5", "x00"]
 
 
 @pytest.mark.parametrize(
