@@ -11,10 +11,8 @@ from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.dashboard.analysis_panel import draw_attention, draw_long_sequence
 from bit_transformer.server.dashboard.byte_inspector import ByteInspector
 from bit_transformer.server.dashboard.components import button, card, collapsed
-from bit_transformer.server.dashboard.form import Form
 from bit_transformer.server.dashboard.formatting import duration
 from bit_transformer.server.dashboard.page_context import PageContext
-from bit_transformer.server.dashboard.poller import Snapshot
 
 _DRAW_SECONDS = 0.25
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "valid_utf8")
@@ -43,16 +41,6 @@ def draw_asking(page: PageContext) -> None:
     generation.look_inside = look_inside
 
 
-def offer_runs(page: PageContext, form: Form) -> None:
-    """Keep the runs of a form up to date and select the run that the page shows."""
-
-    def show(now: Snapshot) -> None:
-        form.set_options("run", now.run_names())
-
-    page.on_snapshot.append(show)
-    page.on_run.append(lambda name: form.set("run", name))
-
-
 class Generation:
     """Continues a prompt and shows the result, byte by byte or after the safety gate."""
 
@@ -68,7 +56,8 @@ class Generation:
                 self._draw_form()
             with card("Generated text"):
                 self._draw_result()
-        offer_runs(page, self._form)
+        page.on_snapshot.append(lambda now: self._form.set_options("run", now.run_names()))
+        page.on_run.append(lambda name: self._form.set("run", name))
 
     def _draw_form(self) -> None:
         form = self._form

@@ -18,23 +18,15 @@ from bit_transformer.server.dashboard.runs_panel import draw_runs
 from bit_transformer.server.dashboard.train_panel import draw_training
 
 _SNAPSHOT_SECONDS = 0.5
-_DRAW: dict[Tab, Callable[[PageContext], None]] = {
-    "runs": draw_runs,
-    "new": draw_training,
-    "ask": draw_asking,
-    "review": draw_review,
-    "files": draw_files,
-    "hub": draw_models,
-}
-_TABS: tuple[tuple[Tab, str, str], ...] = (
-    ("runs", "Runs", "show_chart"),
-    ("new", "Train", "model_training"),
-    ("ask", "Ask", "forum"),
-    ("review", "Review", "rule"),
-    ("files", "Files", "folder"),
-    ("hub", "Models", "hub"),
+_TABS: tuple[tuple[Tab, str, str, Callable[[PageContext], None]], ...] = (
+    ("runs", "Runs", "show_chart", draw_runs),
+    ("new", "Train", "model_training", draw_training),
+    ("ask", "Ask", "forum", draw_asking),
+    ("review", "Review", "rule", draw_review),
+    ("files", "Files", "folder", draw_files),
+    ("hub", "Models", "hub", draw_models),
 )
-"""(name, label, icon)"""
+"""(name, label, icon, function that draws the tab)"""
 
 
 async def draw_page(backend: Backend, poller: Poller) -> None:
@@ -78,7 +70,7 @@ def _draw_header(page: PageContext, dark: ui.dark_mode) -> None:
                 'dense no-caps inline-label mobile-arrows outside-arrows aria-label="Sections"'
             ) as tabs
         ):
-            made = {name: ui.tab(name, label, icon) for name, label, icon in _TABS}
+            made = {name: ui.tab(name, label, icon) for name, label, icon, _ in _TABS}
         tabs.bind_value(page.preferences, "tab")
         ui.space()
         state = ui.label("connecting").classes("bt-chip").props("role=status")
@@ -128,10 +120,10 @@ def _draw_panels(page: PageContext) -> None:
     with ui.tab_panels(value=page.preferences.tab, animated=False, keep_alive=True).classes(
         "w-full bg-transparent"
     ) as panels:
-        for name, label, _ in _TABS:
+        for name, label, _, draw in _TABS:
             panel = ui.tab_panel(name).props(f'aria-label="{label}"')
             with panel, ui.column().classes("bt-main"):
-                _DRAW[name](page)
+                draw(page)
     panels.bind_value(page.preferences, "tab")
 
 
