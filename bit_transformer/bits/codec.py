@@ -136,3 +136,18 @@ def as_bytes(data: bytes | bytearray | memoryview | npt.NDArray[Any]) -> UInt8[n
             f"bytes must be a one-dimensional uint8 array, got {data.dtype} of shape {data.shape}"
         )
     return data
+
+
+def patch_text(value: int, patch_size: int, *, quoted: bool = False) -> str:
+    """Return the value of a patch as text for people to read.
+
+    A patch of 8 or 9 bits is a byte; the ninth bit is its parity. Printable ASCII, tab, line feed
+    and carriage return are characters, in Python quotes if `quoted`. Other bytes are hexadecimal,
+    such as x00. Patches of other sizes are decimal numbers.
+    """
+    if patch_size not in (8, 9):
+        return str(value)
+    character = chr(value >> 1 if patch_size == 9 else value)
+    if not (" " <= character <= "~" or character in "\t\n\r"):
+        return f"x{ord(character):02x}"
+    return repr(character) if quoted else character

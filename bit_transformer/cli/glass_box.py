@@ -3,6 +3,7 @@
 from jaxtyping import Integer
 from torch import Tensor
 
+from bit_transformer.bits.codec import patch_text
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.watch import WatchedStretch, watch
@@ -40,18 +41,9 @@ def _line(stretch: WatchedStretch, patch_size: int) -> str:
         found = stretch.readings.at(-1)
         readings = "  ".join(f"{found[name]:.2f}" for name in ("k", "c", "s", "t"))
     others = "  ".join(
-        f"{_shown(other, patch_size)} {p:.0%}"
+        f"{patch_text(other, patch_size, quoted=True)} {p:.0%}"
         for other, p in stretch.alternatives(_ALTERNATIVES)[0]
         if other != value
     )
-    new = "" if value is None else _shown(value, patch_size)
+    new = "" if value is None else patch_text(value, patch_size, quoted=True)
     return f"{new:>5}  {bits:<{patch_size}}  {surprisal:4.1f} {bar}  {readings:<22}  {others}"
-
-
-def _shown(value: int, patch_size: int) -> str:
-    """A byte as its character, anything else as a number."""
-    if patch_size == 9:
-        value >>= 1
-    if patch_size in (8, 9):
-        return repr(chr(value)) if 32 <= value < 127 or value in (9, 10, 13) else f"x{value:02x}"
-    return str(value)

@@ -1,4 +1,4 @@
-"""A picture of readings over time, floors and drift alarms marked."""
+"""Plots metrics over time, with floors and drift alarms."""
 
 import importlib
 import importlib.util
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _INK, _COLORS = "#2b2b2b", ("#3b6ea5", "#c1440e", "#5c8a3a", "#8a5ca5")
 _PANELS = (
     (
-        "K, order",
+        "K, negentropy",
         {
             "negentropy_input": "data",
             "negentropy_logits": "predictions",
@@ -35,15 +35,16 @@ _PANELS = (
         "C, complexity",
         {"lz_complexity_input": "data", "lz_complexity_logits": "predictions", "c": "data"},
     ),
-    ("S, agreement with the reference", {"symbiosis_score": "S", "s": "S"}),
+    ("S, agreement with the universal code", {"symbiosis_score": "S", "s": "S"}),
     ("T, typicality", {"t": "T"}),
     ("attention entropy, bits", {"attention_entropy_mean": "mean over heads"}),
-    ("surprisal, bits a patch", {"surprisal": "surprisal"}),
+    ("surprisal, bits per patch", {"surprisal": "surprisal"}),
 )
-_FLOORED = {"k": 0, "c": 1, "s": 2, "t": 3}
-_SMOOTHED_FROM = 400
+_FLOOR_PANELS = {"k": 0, "c": 1, "s": 2, "t": 3}
+_MIN_SMOOTHED = 400
+"""Number of values from which on a line is drawn faint, with a running mean on top."""
 _ALARM_INTERVAL = 10_000.0
-"""Readings between false alarms: a picture of several hundred readings should show hardly any."""
+"""Average run length to a false alarm: a plot of several hundred values should show hardly any."""
 
 
 def plot_telemetry(
@@ -52,14 +53,14 @@ def plot_telemetry(
     *,
     floors: Mapping[str, float] | None = None,
 ) -> Path:
-    """Draw readings over `step` into a PNG, one panel a quantity; returns its path.
+    """Plot metrics over `step` into a PNG file and return its path.
 
-    Takes the names of a forward pass (`readings.py`) and of a stream (`stream.py`); others get a
-    panel each. `floors` are dashed lines in the panel of the reading they are named after; k, c, s
-    and t name those of K, C, S and T. Alarms of `detect_metric_drift` are dotted lines in the
-    colour of the reading, where river is installed. What is not finite is left out.
+    Metrics of a forward pass and of a stream share a panel by quantity; any other metric gets its
+    own panel. A floor is a dashed line in the panel of the metric it is named after; k, c, s and t
+    are the floors of K, C, S and T. If river is installed, alarms of `detect_metric_drift` are
+    dotted lines in the colour of the metric. Values that are not finite are left out.
 
-    Raises as `telemetry_picture`, and `StorageError` when the picture cannot be written.
+    Raises the errors of `telemetry_picture`, and `StorageError` if the file cannot be written.
     """
     _write(telemetry_picture(log, floors=floors), Path(path))
     return Path(path)
@@ -70,16 +71,16 @@ def telemetry_picture(
     *,
     floors: Mapping[str, float] | None = None,
 ) -> bytes:
-    """The PNG that `plot_telemetry` writes.
+    """Return the PNG that `plot_telemetry` writes.
 
-    Raises `ConfigError` when there is nothing to draw, `MissingExtraError` without matplotlib
-    (extra `plots`).
+    Raises `ConfigError` if no metric has a finite value, and `MissingExtraError` without
+    matplotlib (extra `plots`).
     """
     columns = log.columns() if isinstance(log, TelemetryLog) else log
     series = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
     steps = series.pop("step", None)
     if not any(np.isfinite(values).any() for values in series.values()):
-        raise ConfigError("there are no readings to draw: 0 given, at least 1 is needed")
+        raise ConfigError("there are no metrics to plot: at least 1 must have a finite value")
     if steps is None:
         steps = np.arange(len(next(iter(series.values()))), dtype=np.float64)
     panels = _panels(series)
@@ -100,12 +101,12 @@ Panel = tuple[str, Lines, set[str]]
 
 
 def _panels(series: Mapping[str, Float[np.ndarray, " n"]]) -> list[Panel]:
-    """Title, labelled lines, and the names whose floors are shown, of the panels there are."""
+    """Return the title, the labelled lines and the names of the floors of each panel."""
     found: list[Panel] = []
     for index, (title, names) in enumerate(_PANELS):
         lines = [(label, series[name]) for name, label in names.items() if name in series]
         if lines:
-            short = {name for name, place in _FLOORED.items() if place == index}
+            short = {name for name, panel in _FLOOR_PANELS.items() if panel == index}
             found.append((title, lines, short | set(names)))
     known = {name for _, names in _PANELS for name in names}
     return found + [(name, [(name, series[name])], {name}) for name in series if name not in known]
@@ -120,13 +121,13 @@ def _draw(
 ) -> None:
     known = np.isfinite(values)
     steps, values = steps[known], values[known]
-    if len(values) >= _SMOOTHED_FROM:
+    if len(values) >= _MIN_SMOOTHED:
         width = len(values) // 120 * 2 + 1
         mean = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.35)
         axes.plot(steps[width // 2 : -(width // 2)], mean, color=color, linewidth=1.6, label=label)
     else:
-        # A line through a single reading cannot be seen.
+        # A line through a single value would be invisible.
         marker = "o" if len(values) == 1 else None
         axes.plot(steps, values, color=color, linewidth=1.6, marker=marker, label=label)
     for alarm in _alarms(values):
@@ -153,7 +154,7 @@ def _finish(axes: "Axes", title: str, lines: Lines, floors: list[float]) -> None
 
 
 def _write(picture: bytes, path: Path) -> None:
-    """Whole or not at all."""
+    """Write the file atomically: it is complete or absent."""
     partial = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-picture")
     try:
         try:

@@ -36,34 +36,34 @@ KEY = "bit-transformer-dashboard"
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that the system does not hand out by itself."""
+    """Return a free port outside the range that the system hands out by itself."""
     for port in random.sample(range(20_000, 32_000), 100):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise AssertionError("a hundred ports are all taken")
+    raise AssertionError("none of 100 ports is free")
 
 
 @dataclass
 class World:
-    """The two processes."""
+    """A management server and a dashboard, each in its own process."""
 
     runs: Path
     server_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
     more: dict[str, str] = field(default_factory=dict)
-    """Environment of the server."""
+    """Additional environment variables."""
     words: tuple[str, ...] = ()
-    """More arguments of the dashboard."""
+    """Additional arguments of the dashboard."""
     _server: subprocess.Popen[bytes] | None = None
     _dashboard: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where the dashboard is."""
+        """Address of the dashboard."""
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        """Start both, wait for both."""
+        """Start both and wait until they answer."""
         self._dashboard = self._run("dashboard", "--port", str(self.port), *self.words)
         self.start_server()
         self._wait(self.url)
@@ -75,16 +75,16 @@ class World:
         self._wait(f"http://127.0.0.1:{self.server_port}/health")
 
     def stop_server(self) -> None:
-        """End the management server."""
+        """Stop the management server."""
         _end(self._server)
 
     def stop(self) -> None:
-        """End both."""
+        """Stop both."""
         _end(self._dashboard)
         _end(self._server)
 
     def _run(self, *words: str) -> subprocess.Popen[bytes]:
-        # With pytest's variables around, NiceGUI takes itself for a part of the test.
+        # With pytest's variables set, NiceGUI would start in its test mode.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
         environment |= {
             "BIT_TRANSFORMER_TOKEN": TOKEN,
@@ -128,7 +128,7 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs folder with a run of a few steps, a text, and two items to review."""
+    """Runs folder with a run of 12 steps, a text file, and two items to review."""
     root = tmp_path_factory.mktemp("browser") / "runs"
     files = root / ".server" / "files"
     files.mkdir(parents=True)
@@ -150,7 +150,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def world(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Both processes, for all tests here."""
+    """One server and dashboard for all tests of this folder."""
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium; scripts/install_chromium installs it")
     made = World(trained)
@@ -161,10 +161,10 @@ def world(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         made.stop()
 
 
-# Its event loop runs as long as it is open, and tests of other folders have loops of their own.
+# Playwright's event loop runs while the browser is open; tests of other folders need their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium."""
+    """The installed Chromium."""
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium; scripts/install_chromium installs it")
     with playwright.sync_playwright() as running:
@@ -176,7 +176,7 @@ def browser() -> Iterator[Any]:
 
 
 def new_context(browser: Any, **more: Any) -> Any:
-    """A browser without a past, that waits long enough for code compiled at its first use."""
+    """Return a context without stored data, with time for code that is compiled at first use."""
     context = browser.new_context(**more)
     context.set_default_timeout(150_000)
     return context
@@ -187,7 +187,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def open_page(world: World, browser: Any) -> Iterator[Open]:
-    """Opens the dashboard in a browser without a past; complains of errors of the page at last."""
+    """Open the dashboard in a new context; at the end, fail if a page raised a script error."""
     contexts, errors = [], []
 
     def opened(width: int = 1280, stored: object = None, **more: Any) -> Any:
@@ -210,35 +210,35 @@ def open_page(world: World, browser: Any) -> Iterator[Open]:
 
 
 def tab(page: Any, name: str) -> None:
-    """Go to one of the parts, and be there."""
+    """Open a tab and wait until it is shown."""
     page.get_by_role("tab", name=name, exact=True).click()
     page.locator(f'main > .q-tab-panels > div > .q-tab-panel[aria-label="{name}"]').wait_for()
 
 
 def fill(page: Any, label: str, value: str) -> None:
-    """Type into a field of the part that is shown, and leave it."""
+    """Type into a field of the visible tab, and leave it."""
     box = shown(page).get_by_label(label, exact=True)
     box.fill(value)
     box.press("Tab")
 
 
 def shown(page: Any) -> Any:
-    """The part that is shown."""
+    """Return the visible tab panel."""
     return page.locator("main > .q-tab-panels > div > .q-tab-panel:visible")
 
 
 def until(what: Callable[[], Any], seconds: float = 150) -> Any:
-    """What comes to be so."""
+    """Wait until `what` returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come to be so"
+        assert time.monotonic() < deadline, f"not true after {seconds} seconds"
         time.sleep(0.1)
     return found
 
 
 @pytest.fixture
 def elsewhere(trained: Path, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes a world of its own, with a copy of the trained run, not started."""
+    """Make a separate world with a copy of the trained run. It is not started."""
     made: list[World] = []
 
     def make(**more: Any) -> World:

@@ -1,4 +1,4 @@
-"""A browser without a past: nothing is lost while the code of the page is still on its way."""
+"""A first visit: charts are drawn even if their code arrives late."""
 
 import re
 import time
@@ -13,21 +13,21 @@ from tests.browser.conftest import World, new_context, tab, until
 POINTS = """() => [...document.querySelectorAll('.bt-charts [role=img]')].map(
 e => getElement(Number(e.id.slice(1))).chart).map(
 c => c ? c.getOption().series.reduce((sum, one) => sum + one.data.length, 0) : 0)"""
-"""How many points each chart has drawn."""
+"""Number of points that each chart has drawn."""
 
 
 def late(seconds: float) -> Callable[[Any], None]:
-    """Hands a request on after so many seconds."""
+    """Return a handler that delays a request."""
 
-    def hand_on(route: Any) -> None:
+    def delay(route: Any) -> None:
         time.sleep(seconds)
         route.continue_()
 
-    return hand_on
+    return delay
 
 
 def all_drawn(page: Any) -> bool:
-    """Whether each of the four charts shows a line."""
+    """Return whether all four charts show a line."""
     drawn = page.evaluate(POINTS)
     return len(drawn) == 4 and all(drawn)
 
@@ -46,14 +46,14 @@ def test_charts_are_drawn_however_late_their_code_comes(
     context.close()
 
 
-def test_charts_of_a_part_that_is_opened_later_are_drawn(world: World, browser: Any) -> None:
+def test_charts_of_a_tab_that_is_opened_later_are_drawn(world: World, browser: Any) -> None:
     context = new_context(browser)
     setting = """localStorage.setItem("bit-transformer-dashboard", '{"tab":"files"}')"""
     context.add_init_script(f"if (!localStorage.length) {setting}")
     page = context.new_page()
     page.goto(world.url)
     page.get_by_text("connected, ").wait_for()
-    # The run is read and drawn meanwhile, in a part that nobody sees.
+    # Meanwhile the run is drawn in a tab that is not visible.
     time.sleep(3)
     tab(page, "Runs")
     until(lambda: all_drawn(page), 10)
@@ -64,7 +64,7 @@ def test_charts_of_a_part_that_is_opened_later_are_drawn(world: World, browser: 
     context.close()
 
 
-def test_charts_are_whole_after_a_lost_connection(world: World, browser: Any) -> None:
+def test_charts_are_complete_after_a_lost_connection(world: World, browser: Any) -> None:
     context = new_context(browser)
     page = context.new_page()
     page.goto(world.url)

@@ -1,4 +1,4 @@
-"""Up to a hub and down from it, with the token of a form and with that of the server."""
+"""Upload to a hub and download, with the token of the form and with that of the server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +14,13 @@ fake_hub = pytest.importorskip("tests.hub.fake_hub")
 
 @pytest.fixture
 def hub() -> Iterator[Any]:
-    """A hub that is empty."""
+    """An empty hub."""
     with fake_hub.Running() as running:
         yield running.new_hub()
 
 
 def card(page: Any, heading: str) -> Any:
-    """The card of that heading."""
+    """Return the card with this heading."""
     found = page.get_by_role("heading", name=heading, exact=True)
     return shown(page).locator(".bt-card", has=found)
 
@@ -34,7 +34,7 @@ def test_upload_and_download(
     context = new_context(browser)
     page = context.new_page()
     page.goto(world.url)
-    # What is clicked before the page has its connection is lost.
+    # Clicks before the page is connected are lost.
     page.get_by_text("connected, ").wait_for()
     tab(page, "Models")
     up = card(page, "Upload to the hub")

@@ -1,4 +1,4 @@
-"""Runs that are being made, and trainings that are no job of the server."""
+"""Training processes that are not jobs of the server."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from tests.browser.test_training import step_of
 
 @pytest.fixture
 def train_elsewhere(world: World) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Starts a long training on the command line into the server's runs folder."""
+    """Return a function that starts a long training on the command line, in the runs folder."""
     started = []
 
     def start(name: str) -> subprocess.Popen[bytes]:

@@ -1,9 +1,9 @@
-"""The management server goes away and comes back."""
+"""The management server stops and starts again."""
 
 from tests.browser.conftest import Open, World, fill, shown, tab, until
 
 
-def test_banner_and_nothing_lost(open_page: Open, world: World) -> None:
+def test_a_banner_is_shown_and_input_is_kept(open_page: Open, world: World) -> None:
     page = open_page()
     tab(page, "Train")
     fill(page, "Run", "typed-before")

@@ -1,4 +1,4 @@
-"""The page opens, keeps its secrets, remembers, and fits phones and keyboards."""
+"""The page: secrets, stored preferences, phones, keyboards and requests of other sites."""
 
 import http.client
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.browser.conftest import KEY, TOKEN, Open, World, fill, new_context, s
 TABS = ("Runs", "Train", "Ask", "Review", "Files", "Models")
 
 
-def test_opens_and_asks_nobody_else(open_page: Open, world: World, browser: Any) -> None:
+def test_loads_nothing_from_other_hosts(open_page: Open, world: World, browser: Any) -> None:
     context = new_context(browser)
     page, asked, told = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -24,7 +24,7 @@ def test_opens_and_asks_nobody_else(open_page: Open, world: World, browser: Any)
         tab(page, name)
     here = urlsplit(world.url).netloc
     assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {here}
-    # What has come is counted while the page is asked something.
+    # Playwright delivers received frames only while it handles a call.
     until(lambda: page.title() and len(told) > 3)
     assert not any(TOKEN in text for text in [*told, page.content(), *asked])
     context.close()
@@ -38,7 +38,7 @@ NAMELESS = """() => [...document.querySelectorAll('button, [role=button], input,
 }).map(e => e.outerHTML.slice(0, 200))"""
 
 
-def test_controls_have_names_and_nothing_sticks_out(open_page: Open) -> None:
+def test_controls_have_names_and_nothing_overflows(open_page: Open) -> None:
     page = open_page()
     for width in (360, 1280):
         page.set_viewport_size({"width": width, "height": 900})
@@ -60,7 +60,7 @@ def test_can_be_used_by_keyboard(open_page: Open) -> None:
     until(lambda: switch.get_attribute("aria-checked") == "true")
 
 
-def test_settings_persist_without_secrets(open_page: Open) -> None:
+def test_preferences_persist_without_secrets(open_page: Open) -> None:
     page = open_page(color_scheme="light")
     tab(page, "Train")
     fill(page, "Steps", "77")
@@ -81,7 +81,7 @@ def test_settings_persist_without_secrets(open_page: Open) -> None:
     assert checked == "true"
 
 
-def test_settings_of_others_are_not_believed(open_page: Open) -> None:
+def test_invalid_stored_preferences_are_ignored(open_page: Open) -> None:
     forms = {"train": {"train.steps": "many", "no.such": 1, "model.d_model": True}}
     page = open_page(stored={"tab": "nowhere", "run": "../..", "forms": forms})
     tab(page, "Train")
@@ -135,11 +135,11 @@ def test_a_password_guards_page_and_websocket(
     context = new_context(browser)
     page = context.new_page()
     assert page.goto(world.url).status == 401
-    for word in ("guess", "open sesame"):
-        page.get_by_label("Password of this dashboard").fill(word)
-        page.get_by_role("button", name="Enter").click()
-        if word == "guess":
-            page.get_by_text("That is not the password.").wait_for()
+    for password in ("guess", "open sesame"):
+        page.get_by_label("Password of this dashboard").fill(password)
+        page.get_by_role("button", name="Log in").click()
+        if password == "guess":
+            page.get_by_text("The password is wrong.").wait_for()
     page.get_by_text("connected, ").wait_for()
     assert "sesame" not in page.content()
     context.close()

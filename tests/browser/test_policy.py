@@ -1,4 +1,4 @@
-"""What a browser lets the page do, and what it lets others do with the page."""
+"""The content security policy: for scripts of the page, and for other sites."""
 
 import http.client
 import threading
@@ -25,7 +25,9 @@ from tests.browser.conftest import Open, World, fill, new_context, shown, tab, u
         ("/_nicegui_ws/socket.io/?EIO=4&transport=nothing", 400),
     ],
 )
-def test_every_answer_forbids_frames_and_guesses(world: World, path: str, status: int) -> None:
+def test_every_response_forbids_frames_and_content_sniffing(
+    world: World, path: str, status: int
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()
@@ -46,7 +48,7 @@ def test_every_answer_forbids_frames_and_guesses(world: World, path: str, status
         assert found["content-disposition"].startswith("attachment")
 
 
-def test_the_page_breaks_no_rule_of_its_own_policy(
+def test_the_page_complies_with_its_own_policy(
     open_page: Open, world: World, tmp_path: Path
 ) -> None:
     page = open_page(stored={"tab": "runs"})

@@ -1,11 +1,11 @@
-"""Configure, train, watch, reload, cancel; every documented switch changes the run it starts."""
+"""Configure, train, reload and cancel; every documented switch changes the run."""
 
 import json
 from typing import Any
 
 import torch
 
-from bit_transformer.server.dashboard.words import DASH
+from bit_transformer.server.dashboard.formatting import DASH
 from bit_transformer.training.config import RunConfig
 from tests.browser.conftest import TINY, Open, World, fill, shown, tab, until
 
@@ -16,11 +16,11 @@ TINY_RUN = {
         | {"data.sources": ["text"], "train.batch_size": 4, "train.telemetry_every": 2}
     },
 }
-"""What a browser remembers of a tiny run on the uploaded text."""
+"""Stored preferences with the settings of a tiny run on the uploaded text."""
 
 
 def config_of(world: World, name: str) -> dict[str, Any]:
-    """The settings that a run was started with."""
+    """Return the settings that a run was started with."""
     path = world.runs / name / "config.json"
     until(path.exists)
     settings: dict[str, Any] = json.loads(path.read_text())
@@ -28,7 +28,7 @@ def config_of(world: World, name: str) -> dict[str, Any]:
 
 
 def changed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those that are not the defaults, the model's sizes left out."""
+    """Return the settings that differ from the defaults, without the sizes of the model."""
     defaults = RunConfig().to_dict()
     return {
         f"{section}.{name}": value
@@ -39,18 +39,18 @@ def changed(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def kpi(page: Any, name: str) -> str:
-    """A figure of the run that is looked at."""
+    """Return a number of the selected run."""
     box = page.locator(".bt-kpi", has=page.get_by_text(name, exact=True))
     return str(box.locator(".bt-kpi-value").inner_text())
 
 
 def step_of(page: Any) -> int:
-    """How far the page says the run is."""
+    """Return the step that the page shows."""
     return int(kpi(page, "Step").partition("/")[0].replace(DASH, "0"))
 
 
 def chart(page: Any, name: str) -> tuple[str, str]:
-    """What a chart says in words, and its picture."""
+    """Return the description and the picture of a chart."""
     found = page.locator(f'[role=img][aria-label^="{name}"]').first
     return found.get_attribute("aria-label"), found.locator("canvas").first.evaluate(
         "c => c.toDataURL()"
@@ -81,7 +81,7 @@ def test_train_watch_reload_cancel(open_page: Open, world: World) -> None:
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_text("Train: long was cancelled").wait_for()
     assert list((world.runs / "long" / "checkpoints").glob("step-*"))
-    page.get_by_role("button", name="Train on").wait_for()
+    page.get_by_role("button", name="Continue training").wait_for()
 
 
 def test_switches_change_the_run(open_page: Open, world: World) -> None:
@@ -117,7 +117,7 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
     assert shown(page).get_by_label("Device", exact=True).is_visible() == has_gpu
 
 
-def test_halting_and_what_excludes_it(open_page: Open, world: World) -> None:
+def test_act_and_what_excludes_it(open_page: Open, world: World) -> None:
     page = open_page(stored=TINY_RUN)
     fill(page, "Run", "halting")
     page.get_by_role("switch", name="Checkpointing").click()
@@ -126,7 +126,7 @@ def test_halting_and_what_excludes_it(open_page: Open, world: World) -> None:
     page.get_by_role("switch", name="Reversible").click()
     page.get_by_role("alert").get_by_text("use_act and reversible exclude each other").wait_for()
     page.get_by_role("switch", name="Reversible").click()
-    page.get_by_role("button", name="Make untrained").click()
+    page.get_by_role("button", name="Create untrained model").click()
     found = changed(config_of(world, "halting"))
     assert found["model.use_act"] is True
     assert found["train.use_checkpoint"] is True
@@ -134,7 +134,7 @@ def test_halting_and_what_excludes_it(open_page: Open, world: World) -> None:
     assert "model.reversible" not in found
 
 
-def test_bounds_are_named_where_they_are_met(open_page: Open, world: World) -> None:
+def test_bounds_are_shown_at_the_field(open_page: Open, world: World) -> None:
     page = open_page(stored={"tab": "new"})
     fill(page, "Steps", "0")
     page.get_by_text("steps must be at least 1, got 0").wait_for()

@@ -94,13 +94,13 @@ def test_gaps_negative_values_and_floors_are_drawn(tmp_path):
         for floors in ({}, {"negentropy_logits": 0.2})
     )
     assert bare != floored
-    with pytest.raises(ConfigError, match="no readings"):
+    with pytest.raises(ConfigError, match="no metrics"):
         plot_telemetry({"k": [float("nan")]}, tmp_path / "x.png")
 
 
 def test_a_log_can_be_drawn_and_nothing_cannot(tmp_path):
     log = TelemetryLog(tmp_path / "log.jsonl")
-    with pytest.raises(ConfigError, match="no readings"):
+    with pytest.raises(ConfigError, match="no metrics"):
         plot_telemetry(log, tmp_path / "x.png")
     log.append(1, symbiosis_score=0.5)
     assert plot_telemetry(log, tmp_path / "x.png").exists()

@@ -1,4 +1,4 @@
-"""Asks the management server. The token stays here: no browser ever sees it."""
+"""HTTP client of the management server. The token stays in this process; no browser sees it."""
 
 import json
 import urllib.parse
@@ -11,37 +11,40 @@ import httpx
 from bit_transformer.errors import RefusedError, UnreachableError
 from bit_transformer.server.operations import OPERATIONS
 
-_PATIENCE = httpx.Timeout(60.0, connect=3.0)
-"""Seconds; longer than the server takes to say that there is nothing to say."""
+_TIMEOUT = httpx.Timeout(60.0, connect=3.0)
+"""Seconds. Reads wait longer than the interval at which an idle event stream sends a ping."""
 
 
 class Backend:
     """One management server."""
 
     def __init__(self, address: str, token: Callable[[], str]) -> None:
-        """`token` is asked each time, for a server that was started anew may have another."""
+        """`token` is called for every request, because a restarted server may have a new token."""
         self.address, self._token = address, token
-        # No proxy of the environment is to see the token; each page that looks at a run under way
-        # holds a connection; an idle one is let go before the server does it, after 5 s, for
-        # what is asked in that moment fails.
+        # Proxies of the environment must not see the token. Each page that follows a run holds a
+        # connection, so their number is not limited. An idle connection is closed before the server
+        # closes it after 5 s: a request sent at that moment would fail.
         self._http = httpx.AsyncClient(
             base_url=address,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
             trust_env=False,
         )
 
     async def call(self, name: str, fields: Mapping[str, Any] = {}) -> Any:
-        """The answer of an operation that is no stream.
+        """Call an operation that does not stream, and return its response.
 
-        Raises `UnreachableError`, and `RefusedError` with the server's words.
+        Raises `UnreachableError`, and `RefusedError` with the server's message.
         """
-        async with self._ask(name, fields) as answer:
+        async with self._request(name, fields) as answer:
             return json.loads(await answer.aread())
 
     async def stream(self, name: str, fields: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """The parts of a stream, as they come; raises as `call`, and for problems on the way."""
-        async with self._ask(name, fields) as answer:
+        """Yield the parts of a streamed response.
+
+        Raises the errors of `call`, also for a problem in the middle of the stream.
+        """
+        async with self._request(name, fields) as answer:
             async for kind, data, _ in _events(answer):
                 if kind == "problem":
                     raise RefusedError(data["detail"])
@@ -49,13 +52,15 @@ class Backend:
                     yield data
 
     async def follow(self, job: str, after: int = 0) -> AsyncIterator[tuple[int, Any]]:
-        """(number, record) of what a job tells after that number; ends with the job."""
+        """Yield (number, record) for the records of a job after `after`, until the job ends."""
         async for found in self._follow(f"/jobs/{job}/events", after):
             yield found
 
     async def follow_run(self, run: str, after: int = 0) -> AsyncIterator[tuple[int, Any]]:
-        """(number, record) of what is written of a run after that number, whoever trains it; ends
-        with the training."""
+        """Yield (number, record) for the records of a run after `after`, until training ends.
+
+        The training process may be a job of the server or a command line.
+        """
         async for found in self._follow(f"/runs/{urllib.parse.quote(run, safe='')}/events", after):
             yield found
 
@@ -67,23 +72,23 @@ class Backend:
                     yield number, data
 
     async def upload(self, name: str, size: int, chunks: AsyncIterator[bytes]) -> Any:
-        """Send a file on; raises as `call`."""
+        """Upload a file in chunks. Raises the errors of `call`."""
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-        place = f"/files/{urllib.parse.quote(name, safe='')}"
-        async with self._open("PUT", place, content=chunks, headers=headers) as answer:
+        path = f"/files/{urllib.parse.quote(name, safe='')}"
+        async with self._open("PUT", path, content=chunks, headers=headers) as answer:
             return json.loads(await answer.aread())
 
     @asynccontextmanager
     async def download(self, name: str) -> AsyncIterator[httpx.Response]:
-        """The content of a file, to be read from what this gives; raises as `call`."""
+        """Open a file and give the response to read it from. Raises the errors of `call`."""
         async with self._open("GET", f"/files/{urllib.parse.quote(name, safe='')}") as answer:
             yield answer
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Close all connections."""
         await self._http.aclose()
 
-    def _ask(
+    def _request(
         self, name: str, fields: Mapping[str, Any]
     ) -> AbstractAsyncContextManager[httpx.Response]:
         operation, rest = OPERATIONS[name], dict(fields)
@@ -101,7 +106,7 @@ class Backend:
         try:
             async with self._http.stream(method, path, headers=headers, **more) as answer:
                 if answer.is_error:
-                    raise RefusedError(_words(answer, await answer.aread()))
+                    raise RefusedError(_error_detail(answer, await answer.aread()))
                 yield answer
         except httpx.HTTPError as error:
             raise UnreachableError(
@@ -110,8 +115,8 @@ class Backend:
             ) from error
 
 
-def _words(answer: httpx.Response, content: bytes) -> str:
-    """What the server said of its refusal."""
+def _error_detail(answer: httpx.Response, content: bytes) -> str:
+    """Return the message of an error response."""
     try:
         return str(json.loads(content)["detail"])
     except (ValueError, KeyError, TypeError):
@@ -119,7 +124,7 @@ def _words(answer: httpx.Response, content: bytes) -> str:
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any, int]]:
-    """(kind, data, number) of each server-sent event."""
+    """Yield (kind, data, number) for each server-sent event."""
     kind, number = "message", 0
     async for line in answer.aiter_lines():
         name, _, value = line.partition(": ")

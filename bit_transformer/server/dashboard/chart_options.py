@@ -1,4 +1,4 @@
-"""ECharts options of the charts of a run. Pure."""
+"""ECharts options of the charts of a run. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from bit_transformer.server.dashboard.history import History, latest, points
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one theme."""
+    """Chart colours of one theme."""
 
     text: str
     grid: str
@@ -26,57 +26,63 @@ DARK = Palette("#a8b3c4", "#273144", "#151c2b", "#8b93ff", "#2dd4bf", "#fbbf24",
 
 @dataclass(frozen=True)
 class ChartSpec:
-    """One chart: lines of a history by their names."""
+    """One chart, with the metrics of its lines."""
 
     title: str
     help: str
     floor: str
-    """Name of its floor among those of a run; empty: none."""
+    """Name of the floor, k, c or s. Empty if the chart has no floor."""
     lines: tuple[tuple[str, str], ...]
-    """(label, reading); `loss` and `bits_per_byte` are readings too."""
+    """(label, metric)"""
     unit: str = ""
 
 
 CHARTS = (
     ChartSpec(
         "Loss",
-        "Bits per byte: in training, and on held-out data. Lower is better.",
+        "Bits per byte on training data and on held-out data. Lower is better.",
         "",
-        (("training", "loss"), ("held out", "bits_per_byte")),
+        (("training", "loss"), ("held-out", "bits_per_byte")),
         "bits per byte",
     ),
     ChartSpec(
         "K: negentropy",
-        "How much order there is: 0 is noise, 1 is certainty.",
+        "How predictable the bits are: 0 means a coin flip, 1 means certain.",
         "k",
         (("predictions", "negentropy_logits"), ("data", "negentropy_input")),
     ),
     ChartSpec(
         "C: complexity",
-        "Lempel-Ziv complexity: near 0 is repetition, 1 is random.",
+        "Lempel-Ziv complexity: near 0 means repetition, 1 means random.",
         "c",
         (("predictions", "lz_complexity_logits"), ("data", "lz_complexity_input")),
     ),
     ChartSpec(
         "S: symbiosis",
-        "Agreement with an adaptive universal code: 1 is identical.",
+        "Agreement with an adaptive universal code: 1 means identical predictions.",
         "s",
         (("predictions", "symbiosis_score"),),
     ),
 )
+METRICS = (
+    ("K", "negentropy_logits", "k"),
+    ("C", "lz_complexity_logits", "c"),
+    ("S", "symbiosis_score", "s"),
+)
+"""(label, metric of the predictions, name of its floor)"""
 
 
-def line_of(history: History, reading: str) -> Mapping[int, float]:
-    """A line of a history by its name."""
-    if reading == "loss":
+def line_of(history: History, metric: str) -> Mapping[int, float]:
+    """Return the values of a metric, by step."""
+    if metric == "loss":
         return history.loss
-    if reading == "bits_per_byte":
+    if metric == "bits_per_byte":
         return history.bits_per_byte
-    return history.readings.get(reading, {})
+    return history.metrics.get(metric, {})
 
 
 def options_of(spec: ChartSpec, dark: bool) -> dict[str, Any]:
-    """Everything of a chart but its data."""
+    """Return the options of a chart without data."""
     colours = DARK if dark else LIGHT
     axis = {
         "axisLine": {"lineStyle": {"color": colours.grid}},
@@ -117,20 +123,20 @@ def _tooltip(colours: Palette) -> dict[str, Any]:
 def series_of(
     spec: ChartSpec, history: History, floors: Mapping[str, Mapping[str, float]], dark: bool
 ) -> list[dict[str, Any]]:
-    """Its lines, with floors and drift warnings drawn in.
+    """Return the lines of a chart, with floors and drift warnings.
 
-    `floors` are by reading, then by what they are the floor of.
+    `floors` maps k, c and s to floors by name, as `run_details.floors_of` returns them.
     """
     colours = DARK if dark else LIGHT
     made = [
-        _line(label, points(line_of(history, reading)), colour, sparse=reading == "bits_per_byte")
-        for (label, reading), colour in zip(
+        _line(label, points(line_of(history, metric)), colour, sparse=metric == "bits_per_byte")
+        for (label, metric), colour in zip(
             spec.lines, (colours.first, colours.second), strict=False
         )
     ]
     made[0]["markLine"] = _floor_lines(floors.get(spec.floor, {}), colours)
-    for one, (_, reading) in zip(made, spec.lines, strict=True):
-        one["markPoint"] = _drift_marks(history.drifts.get(reading, {}), colours)
+    for one, (_, metric) in zip(made, spec.lines, strict=True):
+        one["markPoint"] = _drift_marks(history.drifts.get(metric, {}), colours)
     return made
 
 
@@ -162,8 +168,8 @@ def _floor_lines(floors: Mapping[str, float], colours: Palette) -> dict[str, Any
             "fontSize": 11,
         },
         "data": [
-            {"yAxis": round(floor, 4), "name": f"{what} {floor:.2f}"}
-            for what, floor in floors.items()
+            {"yAxis": round(floor, 4), "name": f"{name} {floor:.2f}"}
+            for name, floor in floors.items()
         ],
     }
 
@@ -183,11 +189,11 @@ def _drift_marks(drifts: Mapping[int, float], colours: Palette) -> dict[str, Any
 
 
 def summary_of(spec: ChartSpec, history: History) -> str:
-    """The newest values in words, for who cannot see the chart."""
+    """Return the newest values as text, for screen readers."""
     values = [
         f"{label} {value:.3f}"
-        for label, reading in spec.lines
-        if (value := latest(line_of(history, reading))) is not None
+        for label, metric in spec.lines
+        if (value := latest(line_of(history, metric))) is not None
     ]
     alarms = sorted({step for _, name in spec.lines for step in history.drifts.get(name, {})})
     drift = f"; drift warnings at steps {', '.join(map(str, alarms[-5:]))}" if alarms else ""

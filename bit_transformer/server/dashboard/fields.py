@@ -1,4 +1,4 @@
-"""The fields of a request, read from its JSON schema. Pure."""
+"""The fields of a request, read from its JSON schema. Pure functions."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from bit_transformer.server.dashboard.words import help_of, label_of
+from bit_transformer.server.dashboard.formatting import help_of, label_of
 
 Kind = Literal["boolean", "integer", "number", "string", "choice", "list", "secret"]
-_PLAIN: dict[str, type | tuple[type, ...]] = {
+_TYPES: dict[str, type | tuple[type, ...]] = {
     "boolean": bool,
     "integer": int,
     "number": (int, float),
@@ -21,10 +21,10 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One field, however deep it lies."""
+    """One field of a request or of a section nested in it."""
 
     path: str
-    """Names joined by dots."""
+    """Names of the sections and of the field, joined by dots."""
     kind: Kind
     default: Any
     help: str
@@ -36,11 +36,11 @@ class FieldSpec:
 
     @property
     def label(self) -> str:
-        """What it is called on a page."""
+        """Label of the field on a page."""
         return label_of(self.path.rpartition(".")[2])
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is of the kind of this field; its bounds are the request's concern."""
+        """Return whether a value has the kind of the field. The request class checks the bounds."""
         if value is None:
             return self.nullable
         if self.kind == "choice":
@@ -48,27 +48,24 @@ class FieldSpec:
         if self.kind == "secret":
             return False
         is_bool = isinstance(value, bool)
-        return is_bool == (self.kind == "boolean") and isinstance(value, _PLAIN[self.kind])
+        return is_bool == (self.kind == "boolean") and isinstance(value, _TYPES[self.kind])
 
-    def taken(self, value: Any) -> Any:
-        """A widget's value as this field wants it."""
+    def from_widget(self, value: Any) -> Any:
+        """Convert the value of a widget to the value of this field."""
         if value in ("", None):
             return "" if self.kind == "string" and not self.nullable and value == "" else None
         if self.kind == "integer" and isinstance(value, float) and value.is_integer():
             return int(value)
         if self.kind == "list":
             items = [str(item).strip() for item in value if str(item).strip()]
-            return [int(item) if _is_integer(self, item) else item for item in items]
+            integers = self.items == "integer"
+            return [int(x) if integers and x.lstrip("-").isdigit() else x for x in items]
         return value
-
-
-def _is_integer(spec: FieldSpec, text: str) -> bool:
-    return spec.items == "integer" and text.lstrip("-").isdigit()
 
 
 @functools.cache
 def fields_of(request: type[BaseModel]) -> Mapping[str, FieldSpec]:
-    """All fields of a request by their paths, in their order."""
+    """Return all fields of a request by path, in the order of the class."""
     schema = request.model_json_schema()
     return {spec.path: spec for spec in _walk(schema, schema.get("$defs", {}), "", None)}
 
@@ -87,7 +84,7 @@ def _walk(
 
 
 def _resolved(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """A field with what it refers to, and with the one type it has beside null."""
+    """Return the schema of a field with references and `X | None` resolved."""
     if "$ref" in field:
         return {**_resolved(definitions[field["$ref"].rpartition("/")[2]], definitions), **field}
     for one in field.get("anyOf", ()):
@@ -108,7 +105,7 @@ def _spec(path: str, field: Mapping[str, Any], default: Any, required: bool) -> 
     elif field.get("format") == "password":
         kind = "secret"
     if kind == "list" and default is None and not field.get("nullable"):
-        # A list that is empty by default is made anew for each request, so no schema has it.
+        # Such a list has a default factory, which a JSON schema does not contain.
         default = []
     return FieldSpec(
         path=path,

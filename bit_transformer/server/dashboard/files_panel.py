@@ -1,77 +1,77 @@
-"""Files on the server: upload, download, remove, compress, decompress."""
+"""Tab "Files": upload, download, remove, compress and decompress files of the server."""
 
 from typing import Any
 
 from nicegui import events, ui
 
 from bit_transformer.compression.config import SUFFIX
-from bit_transformer.server.dashboard.desk import Desk, complain
+from bit_transformer.server.dashboard.components import button, card, collapsed, empty
 from bit_transformer.server.dashboard.form import Form
-from bit_transformer.server.dashboard.pieces import button, card, empty, folded
-from bit_transformer.server.dashboard.pulse import Snapshot
-from bit_transformer.server.dashboard.words import file_name, size
+from bit_transformer.server.dashboard.formatting import file_name, size
+from bit_transformer.server.dashboard.page_context import PageContext, show_error
+from bit_transformer.server.dashboard.poller import Snapshot
 
 
-def draw_files(desk: Desk) -> None:
-    """The files, and what can be done with them."""
+def draw_files(page: PageContext) -> None:
+    """Draw the tab."""
     with ui.element("div").classes("bt-split bt-halves"):
-        with card("Files", "Training data, texts to read, and what compression makes of them."):
-            _draw_upload(desk)
+        with card("Files", "Training data, texts to analyse, and compressed files."):
+            _draw_upload(page)
             entries = ui.column().classes("w-full").style("gap:0")
         with ui.column().classes("w-full").style("gap:16px"):
-            with card("Compress", "Losslessly; with a model smaller and slower."):
-                pack = _draw_form(desk, "compress", "Compress", "compress")
-            with card("Decompress"):
-                unpack = _draw_form(desk, "decompress", "Decompress", "unfold_more")
-    shown: list[Any] = []
+            with card("Compress", "Lossless. A model makes the file smaller but takes longer."):
+                compress = _draw_form(page, "compress", "Compress", "compress")
+            with card("Decompress", "Restores the original file."):
+                decompress = _draw_form(page, "decompress", "Decompress", "unfold_more")
+    drawn: list[Any] = []
 
     def show(now: Snapshot) -> None:
-        for form in (pack, unpack):
-            form.offer("file", now.file_names())
-            form.offer("run", now.run_names())
-        if now.status is not None and (now.files != shown or not shown):
-            shown[:] = now.files
+        for form in (compress, decompress):
+            form.set_options("file", now.file_names())
+            form.set_options("run", now.run_names())
+        if now.status is not None and (now.files != drawn or not drawn):
+            drawn[:] = now.files
             entries.clear()
             with entries:
-                _draw_list(desk, now.files)
+                _draw_list(page, now.files)
 
-    desk.listeners.append(show)
+    page.on_snapshot.append(show)
 
 
-def _draw_form(desk: Desk, operation: str, text: str, icon: str) -> Form:
-    form = desk.form(operation)
+def _draw_form(page: PageContext, operation: str, text: str, icon: str) -> Form:
+    form = page.form(operation)
 
     async def start() -> None:
-        if await desk.submit(operation, form):
-            # Its name is taken from now on.
+        if await page.submit(operation, form):
+            # The name is taken from now on, so the next file needs another one.
             form.set("out", None)
 
     file = form.field("file", choices=())
     form.field("out")
     form.field("run", choices=())
-    with folded("How"):
-        form.rest("")
-    form.alert()
+    with collapsed("Options"):
+        form.remaining_fields("")
+    form.error_area()
     with ui.row().classes("bt-actions"):
         button(text, icon, start, main=True)
-    file.on_value_change(lambda event: _suggest(form, operation, event.value))
+    file.on_value_change(lambda event: _suggest_name(form, operation, event.value))
     return form
 
 
-def _suggest(form: Form, operation: str, name: str | None) -> None:
-    """A name for what becomes of a file, where none was given."""
+def _suggest_name(form: Form, operation: str, name: str | None) -> None:
+    """Suggest a name for the new file if the user has not given one."""
     if name and not form.value("out"):
-        packed, unpacked = f"{name}{SUFFIX}", f"{name.removesuffix(SUFFIX)}.out"
-        form.set("out", packed if operation == "compress" else unpacked)
+        compressed, decompressed = f"{name}{SUFFIX}", f"{name.removesuffix(SUFFIX)}.out"
+        form.set("out", compressed if operation == "compress" else decompressed)
 
 
-def _draw_upload(desk: Desk) -> None:
-    limits = (desk.pulse.snapshot.status or {}).get("limits", {})
+def _draw_upload(page: PageContext) -> None:
+    limits = (page.poller.snapshot.status or {}).get("limits", {})
 
-    async def take(event: events.UploadEventArguments) -> None:
+    async def upload(event: events.UploadEventArguments) -> None:
         name = file_name(event.file.name)
-        asked = desk.backend.upload(name, event.file.size(), event.file.iterate())
-        if await desk.attempt(asked):
+        call = page.backend.upload(name, event.file.size(), event.file.iterate())
+        if await page.attempt(call):
             ui.notify(f"{name} is uploaded.", type="positive")
 
     ui.upload(
@@ -79,33 +79,35 @@ def _draw_upload(desk: Desk) -> None:
         multiple=True,
         auto_upload=True,
         max_file_size=int(limits["upload_bytes"]) if limits else None,
-        on_upload=take,
-        on_rejected=lambda: complain("That file is larger than the server takes (--upload-bytes)."),
+        on_upload=upload,
+        on_rejected=lambda: show_error(
+            "The file is larger than the server accepts. Raise --upload-bytes of the server."
+        ),
     ).props("flat bordered").classes("w-full")
 
 
-def _draw_list(desk: Desk, files: list[dict[str, Any]]) -> None:
+def _draw_list(page: PageContext, files: list[dict[str, Any]]) -> None:
     if not files:
-        empty("upload_file", "No files yet.")
+        empty("upload_file", "There are no files yet.")
     for file in files:
         name = file["name"]
         with ui.row().classes("w-full items-center no-wrap bt-file"):
             ui.label(name).style("overflow-wrap:anywhere;min-width:0;flex:1")
-            ui.label(size(file["bytes"])).classes("bt-soft").style("white-space:nowrap")
+            ui.label(size(file["bytes"])).classes("bt-muted").style("white-space:nowrap")
             ui.button(icon="download").props(
                 f'flat round dense type=a href="/download/{name}" aria-label="Download {name}"'
             )
-            ui.button(icon="delete", on_click=lambda name=name: _remove(desk, name)).props(
+            ui.button(icon="delete", on_click=lambda name=name: _remove(page, name)).props(
                 f'flat round dense aria-label="Remove {name}"'
             )
 
 
-async def _remove(desk: Desk, name: str) -> None:
+async def _remove(page: PageContext, name: str) -> None:
     with ui.dialog() as dialog, ui.column().classes("bt-card"):
         ui.label(f"Remove {name} from the server?").classes("bt-title")
         with ui.row().classes("bt-actions"):
             button("Remove", "delete", lambda: dialog.submit(True), main=True)
             button("Keep", "close", dialog.close)
     if await dialog:
-        await desk.attempt(desk.backend.call("delete_file", {"name": name}))
+        await page.attempt(page.backend.call("delete_file", {"name": name}))
     dialog.delete()

@@ -1,37 +1,39 @@
-"""What is known of a training: its records by step, and as lines of a chart. Pure."""
+"""Records of a training run, by step and as lines of a chart. Does no I/O."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_POINTS = 500
-"""Per line; a browser draws no more of them smoothly several times a second."""
+MAX_POINTS = 500
+"""Points per line. Browsers cannot redraw more of them smoothly several times a second."""
 Point = tuple[float, float]
 
 
 @dataclass
 class History:
-    """Records of one run, in whatever order and however often they come."""
+    """Records of one run. They may arrive in any order and more than once."""
 
     loss: dict[int, float] = field(default_factory=dict)
     bits_per_byte: dict[int, float] = field(default_factory=dict)
-    """Held-out."""
-    readings: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Bits per byte on held-out data, by step."""
+    metrics: dict[str, dict[int, float]] = field(default_factory=dict)
+    """By metric and step."""
     samples: dict[int, str] = field(default_factory=dict)
     drifts: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Alarms by reading."""
+    """Values that raised a drift alarm, by metric and step."""
     speed: float | None = None
-    """Bytes of data a second, over the newest steps."""
+    """Bytes of training data per second, over the newest 20 steps."""
     version: int = 0
-    """Grows with every change."""
+    """Increases with every change."""
     _clock: list[tuple[int, float]] = field(default_factory=list)
+    """(data bytes, seconds) of the newest steps."""
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take a record of `metrics.jsonl` or of a job in."""
-        taker = getattr(self, f"_add_{record.get('kind')}", None)
-        if taker is not None:
-            taker(record)
+        """Add a record of `metrics.jsonl` or of a job. Unknown kinds are ignored."""
+        add = getattr(self, f"_add_{record.get('kind')}", None)
+        if add is not None:
+            add(record)
             self.version += 1
 
     def _add_step(self, record: Mapping[str, Any]) -> None:
@@ -46,7 +48,7 @@ class History:
 
     def _add_telemetry(self, record: Mapping[str, Any]) -> None:
         for name, value in record["readings"].items():
-            _put(self.readings.setdefault(name, {}), record["step"], value)
+            _put(self.metrics.setdefault(name, {}), record["step"], value)
 
     def _add_sample(self, record: Mapping[str, Any]) -> None:
         if record["text"]:
@@ -56,9 +58,9 @@ class History:
         _put(self.drifts.setdefault(record["reading"], {}), record["step"], record["value"])
 
     def _add_recovery(self, record: Mapping[str, Any]) -> None:
-        """What came after the step that the run went back to is not of this run any more."""
+        """Drop what came after the checkpoint that the run was restored from."""
         lines: list[dict[int, Any]] = [self.loss, self.bits_per_byte, self.samples]
-        for line in [*lines, *self.readings.values(), *self.drifts.values()]:
+        for line in [*lines, *self.metrics.values(), *self.drifts.values()]:
             for step in [step for step in line if step > record["step"]]:
                 del line[step]
 
@@ -69,15 +71,15 @@ def _put(line: dict[int, float], step: int, value: float | None) -> None:
 
 
 def points(line: Mapping[int, float]) -> list[Point]:
-    """A line in the order of its steps, thinned out, four digits each."""
+    """Return a line as points, sorted by step, thinned out and rounded to four digits."""
     return [(step, float(f"{value:.4g}")) for step, value in thinned(sorted(line.items()))]
 
 
-def thinned(line: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most so many points that look the same: ends, and lowest and highest of each stretch."""
-    if len(line) <= most:
+def thinned(line: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
+    """Keep at most `limit` points: both ends, and the lowest and highest point of each stretch."""
+    if len(line) <= limit:
         return list(line)
-    inner, stretches = line[1:-1], (most - 2) // 2
+    inner, stretches = line[1:-1], (limit - 2) // 2
     kept = [line[0]]
     for i in range(stretches):
         part = inner[len(inner) * i // stretches : len(inner) * (i + 1) // stretches]
@@ -87,5 +89,5 @@ def thinned(line: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 
 
 def latest(line: Mapping[int, float]) -> float | None:
-    """The newest value."""
+    """Return the newest value of a line; None if it is empty."""
     return line[max(line)] if line else None

@@ -1,7 +1,7 @@
-"""A password in front of the dashboard, for addresses that others can reach.
+"""Password login in front of the dashboard, for addresses that other machines can reach.
 
-Whoever knows it is given a cookie that ends with the process; the token of the management server
-stays where it is.
+A correct password sets a session cookie that is valid until the process ends. The token of the
+management server is never sent to the browser.
 """
 
 import asyncio
@@ -17,32 +17,32 @@ from bit_transformer.server.access.answers import App, Receive, Scope, Send, hea
 
 _COOKIE = "bit_transformer_visit"
 _PATH = "/login"
-_MOST_BYTES = 4096
-_WAIT = 1.0
-"""Seconds before a wrong password is answered, one at a time."""
+_MAX_BYTES = 4096
+_WRONG_PASSWORD_SECONDS = 1.0
+"""Delay after a wrong password. The delays add up, because passwords are checked one at a time."""
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>BitTransformerLM</title>
 <style>:root{{color-scheme:light dark;font-family:system-ui,sans-serif}}body{{display:grid;
 place-items:center;min-height:90vh;margin:0}}form{{display:grid;gap:12px;width:min(320px,90vw)}}
 input,button{{font:inherit;padding:10px 12px;border-radius:8px;border:1px solid #8892a4}}
 button{{background:#5b54e8;color:#fff;border:0}}p{{margin:0}}</style>
-<form method="post" action="/login"><h1>BitTransformerLM</h1><p role="alert">{words}</p>
+<form method="post" action="/login"><h1>BitTransformerLM</h1><p role="alert">{message}</p>
 <label for="p">Password of this dashboard</label>
 <input id="p" name="password" type="password" autocomplete="current-password" autofocus required>
-<button>Enter</button></form></html>"""
+<button>Log in</button></form></html>"""
 
 
 class Login:
-    """Lets in who knows the password, over HTTP and websockets."""
+    """ASGI middleware that requires the password for HTTP requests and websockets."""
 
     def __init__(self, app: App, password: str) -> None:
         self._app, self._password = app, password
-        self._visit = secrets.token_urlsafe(32)
+        self._session = secrets.token_urlsafe(32)
         self._one_at_a_time = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] == "lifespan" or self._is_known(scope):
+        """Pass the request on if it has the session cookie; otherwise show the login form."""
+        if scope["type"] == "lifespan" or self._is_logged_in(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
@@ -51,40 +51,40 @@ class Login:
             answer = await self._answer(scope, receive)
             await answer(scope, receive, send)
 
-    def _is_known(self, scope: Scope) -> bool:
+    def _is_logged_in(self, scope: Scope) -> bool:
         try:
             cookies = SimpleCookie((header(scope, b"cookie") or b"").decode("latin-1"))
         except CookieError:
             return False
-        given = cookies[_COOKIE].value if _COOKIE in cookies else ""
-        return hmac.compare_digest(given.encode(), self._visit.encode())
+        session = cookies[_COOKIE].value if _COOKIE in cookies else ""
+        return hmac.compare_digest(session.encode(), self._session.encode())
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         if scope["path"] != _PATH or scope["method"] != "POST":
-            return _page("", 401)
-        given = await _password_of(receive)
+            return _login_form("", 401)
+        password = await _posted_password(receive)
         async with self._one_at_a_time:
-            if not hmac.compare_digest(given.encode(), self._password.encode()):
-                await asyncio.sleep(_WAIT)
-                return _page("That is not the password.", 401)
+            if not hmac.compare_digest(password.encode(), self._password.encode()):
+                await asyncio.sleep(_WRONG_PASSWORD_SECONDS)
+                return _login_form("The password is wrong.", 401)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(_COOKIE, self._visit, httponly=True, samesite="strict")
+        answer.set_cookie(_COOKIE, self._session, httponly=True, samesite="strict")
         return answer
 
 
-def _page(words: str, status: int) -> Response:
+def _login_form(message: str, status: int) -> Response:
     return HTMLResponse(
-        _PAGE.format(words=html.escape(words)), status, headers={"Cache-Control": "no-store"}
+        _PAGE.format(message=html.escape(message)), status, headers={"Cache-Control": "no-store"}
     )
 
 
-async def _password_of(receive: Receive) -> str:
-    """What the form holds; nothing of one that is too long."""
+async def _posted_password(receive: Receive) -> str:
+    """Return the password of the posted form; empty if the form is too long."""
     body, more = b"", True
-    while more and len(body) <= _MOST_BYTES:
+    while more and len(body) <= _MAX_BYTES:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    if len(body) > _MOST_BYTES:
+    if len(body) > _MAX_BYTES:
         return ""
     return urllib.parse.parse_qs(body.decode("latin-1")).get("password", [""])[0]

@@ -1,69 +1,62 @@
-"""The one page: header, banner, jobs under way, and a tab for each thing to do."""
+"""The dashboard's only page: header, banner, active jobs and one tab per task."""
 
 from collections.abc import Callable
 
 from nicegui import ui
 
-from bit_transformer.server.dashboard import settings as stored
-from bit_transformer.server.dashboard import theme
+from bit_transformer.server.dashboard import preferences, theme
 from bit_transformer.server.dashboard.ask_panel import draw_asking
 from bit_transformer.server.dashboard.backend import Backend
-from bit_transformer.server.dashboard.desk import Desk
 from bit_transformer.server.dashboard.files_panel import draw_files
-from bit_transformer.server.dashboard.jobs_strip import draw_jobs
+from bit_transformer.server.dashboard.jobs_bar import draw_jobs
 from bit_transformer.server.dashboard.models_panel import draw_models
-from bit_transformer.server.dashboard.pulse import Pulse, Snapshot
+from bit_transformer.server.dashboard.page_context import PageContext
+from bit_transformer.server.dashboard.poller import Poller, Snapshot
+from bit_transformer.server.dashboard.preferences import Tab
 from bit_transformer.server.dashboard.review_panel import draw_review
 from bit_transformer.server.dashboard.runs_panel import draw_runs
-from bit_transformer.server.dashboard.settings import Tab
 from bit_transformer.server.dashboard.train_panel import draw_training
 
-_EVERY = 0.5
-_DRAW: dict[Tab, Callable[[Desk], None]] = {
-    "runs": draw_runs,
-    "new": draw_training,
-    "ask": draw_asking,
-    "review": draw_review,
-    "files": draw_files,
-    "hub": draw_models,
-}
-_TABS: tuple[tuple[Tab, str, str], ...] = (
-    ("runs", "Runs", "show_chart"),
-    ("new", "Train", "model_training"),
-    ("ask", "Ask", "forum"),
-    ("review", "Review", "rule"),
-    ("files", "Files", "folder"),
-    ("hub", "Models", "hub"),
+_SNAPSHOT_SECONDS = 0.5
+_TABS: tuple[tuple[Tab, str, str, Callable[[PageContext], None]], ...] = (
+    ("runs", "Runs", "show_chart", draw_runs),
+    ("new", "Train", "model_training", draw_training),
+    ("ask", "Ask", "forum", draw_asking),
+    ("review", "Review", "rule", draw_review),
+    ("files", "Files", "folder", draw_files),
+    ("hub", "Models", "hub", draw_models),
 )
+"""(name, label, icon, function that draws the tab)"""
 
 
-async def draw_page(backend: Backend, pulse: Pulse) -> None:
-    """Build the page of a visitor."""
+async def draw_page(backend: Backend, poller: Poller) -> None:
+    """Build the page for one visitor."""
     theme.apply()
     dark = ui.dark_mode(value=None)
-    with ui.column().classes("w-full items-center q-pa-xl") as waiting:
+    with ui.column().classes("w-full items-center q-pa-xl") as loading:
         ui.spinner(size="lg").props('aria-label="loading"')
+    # The preferences can be read only once the browser is connected.
     await ui.context.client.connected(timeout=60)
-    desk = Desk(backend, pulse, await stored.load())
-    dark.value = desk.settings.dark
-    pulse.hurry()
-    waiting.delete()
+    page = PageContext(backend, poller, await preferences.load())
+    dark.value = page.preferences.dark
+    poller.poll_now()
+    loading.delete()
     with ui.column().classes("w-full no-wrap").style("gap:0"):
-        _header(desk, dark)
-        _banner(desk)
+        _draw_header(page, dark)
+        _draw_banner(page)
         with ui.element("main").props("id=main").classes("w-full"):
-            draw_jobs(desk)
-            _panels(desk)
-    stored.keep(desk.settings)
-    _listen(desk)
+            draw_jobs(page)
+            _draw_panels(page)
+    preferences.save_changes(page.preferences)
+    _pass_on_snapshots(page)
 
 
-def _header(desk: Desk, dark: ui.dark_mode) -> None:
-    def turn() -> None:
-        desk.settings.dark = not desk.dark
-        dark.value = desk.dark
-        for listener in desk.on_theme:
-            listener(desk.dark)
+def _draw_header(page: PageContext, dark: ui.dark_mode) -> None:
+    def switch_theme() -> None:
+        page.preferences.dark = not page.dark
+        dark.value = page.dark
+        for listener in page.on_theme:
+            listener(page.dark)
 
     ui.link("Skip to content", "#main").classes("bt-skip")
     with ui.element("header").classes("bt-header w-full"):
@@ -74,34 +67,31 @@ def _header(desk: Desk, dark: ui.dark_mode) -> None:
             ui.tabs()
             .classes("bt-tabs")
             .props(
-                'dense no-caps inline-label mobile-arrows outside-arrows aria-label="Parts"'
+                'dense no-caps inline-label mobile-arrows outside-arrows aria-label="Sections"'
             ) as tabs
         ):
-            made = {name: ui.tab(name, label, icon) for name, label, icon in _TABS}
-        tabs.bind_value(desk.settings, "tab")
+            made = {name: ui.tab(name, label, icon) for name, label, icon, _ in _TABS}
+        tabs.bind_value(page.preferences, "tab")
         ui.space()
         state = ui.label("connecting").classes("bt-chip").props("role=status")
-        ui.button(icon="contrast", on_click=turn).props(
+        ui.button(icon="contrast", on_click=switch_theme).props(
             'flat round dense aria-label="Switch between light and dark"'
         )
 
-    def go(name: Tab) -> None:
-        tabs.set_value(name)
-
-    desk.show_tab = go
+    page.show_tab = tabs.set_value
     with made["review"]:
         badge = ui.badge("0").props("floating color=negative")
 
     def show(now: Snapshot) -> None:
-        badge.set_text(str(now.held))
-        badge.set_visibility(now.held > 0)
-        state.set_text(_state_words(now))
+        badge.set_text(str(now.pending_reviews))
+        badge.set_visibility(now.pending_reviews > 0)
+        state.set_text(_connection_text(now))
         state.classes(add="bad" if now.problem else "good", remove="good" if now.problem else "bad")
 
-    desk.listeners.append(show)
+    page.on_snapshot.append(show)
 
 
-def _state_words(now: Snapshot) -> str:
+def _connection_text(now: Snapshot) -> str:
     if now.problem:
         return "server unreachable"
     if now.status is None:
@@ -109,42 +99,43 @@ def _state_words(now: Snapshot) -> str:
     return f"connected, {now.status['gpu'] or 'CPU'}"
 
 
-def _banner(desk: Desk) -> None:
+def _draw_banner(page: PageContext) -> None:
     with ui.row().classes("bt-banner").props("role=alert") as banner:
         ui.icon("cloud_off", size="sm").props("aria-hidden=true")
-        words = ui.label()
+        message = ui.label()
         ui.space()
-        ui.button("Try now", on_click=desk.pulse.hurry).props("flat no-caps dense color=white")
+        ui.button("Try now", on_click=page.poller.poll_now).props("flat no-caps dense color=white")
     banner.set_visibility(False)
 
     def show(now: Snapshot) -> None:
-        words.set_text(
-            f"{now.problem}. What is typed here stays; the dashboard tries again by itself."
+        message.set_text(
+            f"{now.problem}. What you have typed is kept. The dashboard keeps trying to connect."
         )
         banner.set_visibility(now.problem is not None)
 
-    desk.listeners.append(show)
+    page.on_snapshot.append(show)
 
 
-def _panels(desk: Desk) -> None:
-    with ui.tab_panels(value=desk.settings.tab, animated=False, keep_alive=True).classes(
+def _draw_panels(page: PageContext) -> None:
+    with ui.tab_panels(value=page.preferences.tab, animated=False, keep_alive=True).classes(
         "w-full bg-transparent"
     ) as panels:
-        for name, label, _ in _TABS:
+        for name, label, _, draw in _TABS:
             panel = ui.tab_panel(name).props(f'aria-label="{label}"')
             with panel, ui.column().classes("bt-main"):
-                _DRAW[name](desk)
-    panels.bind_value(desk.settings, "tab")
+                draw(page)
+    panels.bind_value(page.preferences, "tab")
 
 
-def _listen(desk: Desk) -> None:
+def _pass_on_snapshots(page: PageContext) -> None:
+    """Call the listeners of the page whenever the poller has a new snapshot."""
     last: Snapshot | None = None
 
-    def look() -> None:
+    def check() -> None:
         nonlocal last
-        if desk.pulse.snapshot is not last:
-            last = desk.pulse.snapshot
-            for listener in desk.listeners:
+        if page.poller.snapshot is not last:
+            last = page.poller.snapshot
+            for listener in page.on_snapshot:
                 listener(last)
 
-    ui.timer(_EVERY, look)
+    ui.timer(_SNAPSHOT_SECONDS, check)

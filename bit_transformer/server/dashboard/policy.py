@@ -1,4 +1,4 @@
-"""The content security policy of the page, and of everything else that the dashboard serves."""
+"""Content security policies: one for the page, one for everything else the dashboard serves."""
 
 import re
 import secrets
@@ -10,25 +10,25 @@ _SCRIPT = re.compile(rb"<script(?=[\s>])")
 
 
 class PagePolicy:
-    """Has a browser run only the scripts that were on the page when it was made.
+    """ASGI middleware that lets the browser run only the scripts that a page is sent with.
 
-    Each page has a nonce of its own, which its scripts carry. What a model or a visitor writes
-    comes later and cannot know it.
+    The scripts of each page carry a fresh nonce. Text of a model or a user reaches the page later
+    and cannot contain the nonce, so a script in it does not run.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Add the policy to the response."""
         if scope["type"] == "http":
-            await self._app(scope, receive, _Answer(send).send)
+            await self._app(scope, receive, _Response(send).send)
         else:
             await self._app(scope, receive, send)
 
 
-class _Answer:
-    """One answer; a page is held back until it is whole."""
+class _Response:
+    """One response. An HTML page is buffered until it is complete, to add the nonce."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -36,9 +36,9 @@ class _Answer:
         self._body = b""
 
     async def send(self, message: Message) -> None:
-        """A part of the answer."""
+        """Send a message of the response."""
         if message["type"] == "http.response.start":
-            if not _is_page(message):
+            if not _is_html(message):
                 await self._send(_with(message, data_policy()))
                 return
             self._head = message
@@ -58,7 +58,7 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body})
 
 
-def _is_page(message: Message) -> bool:
+def _is_html(message: Message) -> bool:
     kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
     return any(kind.startswith(b"text/html") for kind in kinds)
 

@@ -1,81 +1,80 @@
-"""The review queue: what the gate held back, to be approved or rejected, once."""
+"""Tab "Review": output that the safety gate held back. A reviewer approves or rejects it, once."""
 
 from typing import Any
 
 from nicegui import background_tasks, ui
 
-from bit_transformer.server.dashboard.desk import Desk
-from bit_transformer.server.dashboard.pieces import button, card, chip, empty
-from bit_transformer.server.dashboard.pulse import Snapshot
-from bit_transformer.server.dashboard.words import number, size
+from bit_transformer.server.dashboard.components import button, card, chip, empty
+from bit_transformer.server.dashboard.formatting import number, size
+from bit_transformer.server.dashboard.page_context import PageContext
+from bit_transformer.server.dashboard.poller import Snapshot
 
 _STATES = {"pending": "Waiting", "approved": "Approved", "rejected": "Rejected"}
 _TONES = {"pending": "warn", "approved": "good", "rejected": "bad"}
 
 
-def draw_review(desk: Desk) -> None:
-    """A list by state, and beside it one item."""
+def draw_review(page: PageContext) -> None:
+    """Draw the tab: a list of items by state, and the selected item."""
     with ui.element("div").classes("bt-split"):
-        with card("Review queue", "Output that the safety gate held back."):
+        with card("Review queue", "Generated output that the safety gate held back."):
             states = ui.toggle(_STATES, value="pending").props("no-caps dense unelevated spread")
             states.classes("w-full")
             entries = ui.column().classes("bt-scroll")
-        place = ui.column().classes("w-full")
-    panel = ReviewPanel(desk, states, entries, place)
+        detail = ui.column().classes("w-full")
+    panel = ReviewPanel(page, states, entries, detail)
     states.on_value_change(panel.fetch)
-    desk.listeners.append(panel.show)
+    page.on_snapshot.append(panel.show)
 
 
 class ReviewPanel:
-    """Keeps list and item up to date."""
+    """Keeps the list and the selected item up to date."""
 
-    def __init__(self, desk: Desk, states: ui.toggle, entries: ui.column, place: ui.column) -> None:
-        self._desk, self._states, self._entries, self._place = desk, states, entries, place
-        self._held: int | None = None
+    def __init__(
+        self, page: PageContext, states: ui.toggle, entries: ui.column, detail: ui.column
+    ) -> None:
+        self._page, self._states, self._entries, self._detail = page, states, entries, detail
+        self._pending: int | None = None
         self._drawn: Any = None
         self._client = ui.context.client
-        self._invite()
+        with self._detail, card():
+            empty("rule", "Select an item to see what was held back, and why.")
 
     def show(self, now: Snapshot) -> None:
-        """Fetch the list once something was held back or decided."""
-        if now.status is not None and now.held != self._held:
-            self._held = now.held
+        """Fetch the list again if the number of waiting items has changed."""
+        if now.status is not None and now.pending_reviews != self._pending:
+            self._pending = now.pending_reviews
             background_tasks.create(self.fetch(), context=self._client)
 
     async def fetch(self) -> None:
-        """Draw the list of the state that is chosen."""
-        asked = self._desk.backend.call("list_review", {"state": self._states.value})
-        found = await self._desk.attempt(asked)
-        # What is drawn again for no reason loses the click that is on its way to it.
+        """Fetch and draw the items of the selected state."""
+        call = self._page.backend.call("list_review", {"state": self._states.value})
+        found = await self._page.attempt(call)
+        # Redrawing an unchanged list would lose a click that is on its way to it.
         if found is None or found == self._drawn:
             return
         self._drawn = found
         self._entries.clear()
         with self._entries:
             if not found["items"]:
-                empty("task_alt", f"Nothing {_STATES[found['state']].lower()}.")
+                empty("task_alt", f"No output is {found['state']}.")
             for item in found["items"]:
-                self._line(item)
+                self._draw_entry(item)
 
-    def _line(self, item: dict[str, Any]) -> None:
-        with ui.element("button").classes("bt-run").props("type=button") as line:
+    def _draw_entry(self, item: dict[str, Any]) -> None:
+        with ui.element("button").classes("bt-run").props("type=button") as entry:
             ui.label(item["item"]).classes("bt-run-name")
             ui.label(f"{size(item['bytes'])}: {'; '.join(item['reasons'])}").classes("bt-help")
-        line.on("click", lambda: self._look_at(item["item"]))
+        entry.on("click", lambda: self._select(item["item"]))
 
-    async def _look_at(self, identity: str) -> None:
-        asked = self._desk.backend.call("show_review", {"item": identity})
-        self._draw(await self._desk.attempt(asked))
+    async def _select(self, identity: str) -> None:
+        call = self._page.backend.call("show_review", {"item": identity})
+        self._draw_item(await self._page.attempt(call))
 
-    def _invite(self) -> None:
-        with self._place, card():
-            empty("rule", "Choose an item to see what was held back, and why.")
-
-    def _draw(self, item: dict[str, Any] | None) -> None:
+    def _draw_item(self, item: dict[str, Any] | None) -> None:
         if item is None:
             return
-        self._place.clear()
-        with self._place, card():
+        self._detail.clear()
+        with self._detail, card():
             with ui.row().classes("items-center"):
                 with ui.element("h2").classes("bt-title"):
                     ui.label(item["item"])
@@ -89,8 +88,8 @@ class ReviewPanel:
                     button("Reject", "block", lambda: self._decide("reject", item))
 
     async def _decide(self, decision: str, item: dict[str, Any]) -> None:
-        asked = self._desk.backend.call(decision, {"item": item["item"]})
-        self._draw(await self._desk.attempt(asked))
+        call = self._page.backend.call(decision, {"item": item["item"]})
+        self._draw_item(await self._page.attempt(call))
         await self.fetch()
 
 

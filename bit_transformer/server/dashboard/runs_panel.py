@@ -1,14 +1,14 @@
-"""The runs there are, and the one that is looked at."""
+"""Tab "Runs": the list of runs, and the selected run."""
 
 from typing import Any
 
 from nicegui import ui
 
-from bit_transformer.server.dashboard.desk import Desk
-from bit_transformer.server.dashboard.pieces import button, card, empty
-from bit_transformer.server.dashboard.pulse import Snapshot
+from bit_transformer.server.dashboard.components import button, card, empty
+from bit_transformer.server.dashboard.formatting import number
+from bit_transformer.server.dashboard.page_context import PageContext
+from bit_transformer.server.dashboard.poller import Snapshot
 from bit_transformer.server.dashboard.run_view import RunView
-from bit_transformer.server.dashboard.words import number
 
 _STATES = {
     "starting": "starting",
@@ -19,96 +19,96 @@ _STATES = {
 }
 
 
-def draw_runs(desk: Desk) -> None:
-    """A list of runs, and beside it one of them."""
+def draw_runs(page: PageContext) -> None:
+    """Draw the tab."""
     with ui.element("div").classes("bt-split"):
-        with card("Runs") as listed:
+        with card("Runs") as runs:
             entries = ui.column().classes("bt-scroll")
-        place = ui.column().classes("w-full")
-    panel = RunsPanel(desk, entries, place)
-    with listed:
-        button("New run", "add", lambda: desk.show_tab("new"))
-    desk.listeners.append(panel.show)
-    desk.on_run.append(panel.look_at)
+        detail = ui.column().classes("w-full")
+    panel = RunsPanel(page, entries, detail)
+    with runs:
+        button("New run", "add", lambda: page.show_tab("new"))
+    page.on_snapshot.append(panel.show)
+    page.on_run.append(panel.select)
 
 
 class RunsPanel:
-    """Keeps list and view up to date."""
+    """Keeps the list and the view of the selected run up to date."""
 
-    def __init__(self, desk: Desk, entries: ui.column, place: ui.column) -> None:
-        self._desk, self._entries, self._place = desk, entries, place
-        self._lines: dict[str, RunLine] = {}
+    def __init__(self, page: PageContext, entries: ui.column, detail: ui.column) -> None:
+        self._page, self._entries, self._detail = page, entries, detail
+        self._rows: dict[str, RunRow] = {}
         self._view: RunView | None = None
-        self._viewed: str | None = None
+        self._selected: str | None = None
 
     def show(self, now: Snapshot) -> None:
-        """Draw the list as it is now; with nothing chosen look at what is under way, or newest."""
+        """Update the list. If no run is selected, select an active one or else the newest."""
         if now.status is None:
             return
-        if list(self._lines) != now.run_names() or not now.runs:
+        if list(self._rows) != now.run_names() or not now.runs:
             self._draw_list(now)
         for run in now.runs:
-            self._lines[run["name"]].show(run, chosen=run["name"] == self._viewed)
-        if self._viewed is None and now.runs:
+            self._rows[run["name"]].show(run, selected=run["name"] == self._selected)
+        if self._selected is None and now.runs:
             names = now.run_names()
-            under_way = next((job["run"] for job in now.active if job["run"] in names), None)
-            kept = self._desk.settings.run
-            self._desk.choose_run(kept if kept in names else under_way or names[0])
+            active = next((job["run"] for job in now.active if job["run"] in names), None)
+            stored = self._page.preferences.run
+            self._page.select_run(stored if stored in names else active or names[0])
 
-    def look_at(self, name: str) -> None:
+    def select(self, name: str) -> None:
         """Show another run."""
-        if name == self._viewed:
+        if name == self._selected:
             return
         if self._view is not None:
             self._view.close()
-        self._viewed = name
-        self._place.clear()
-        with self._place:
-            self._view = RunView(self._desk, name)
-        for line in self._lines.values():
-            line.mark(line.name == name)
+        self._selected = name
+        self._detail.clear()
+        with self._detail:
+            self._view = RunView(self._page, name)
+        for row in self._rows.values():
+            row.mark(row.name == name)
 
     def _draw_list(self, now: Snapshot) -> None:
         self._entries.clear()
-        self._lines = {}
+        self._rows = {}
         with self._entries:
             for run in now.runs:
-                self._lines[run["name"]] = RunLine(self._desk, run["name"])
+                self._rows[run["name"]] = RunRow(self._page, run["name"])
             if not now.runs:
                 empty("hourglass_empty", "There are no runs yet.")
-        if not now.runs and self._viewed is None:
-            self._place.clear()
-            with self._place, card():
-                empty("rocket_launch", "Train a first model: it takes about two minutes.")
+        if not now.runs and self._selected is None:
+            self._detail.clear()
+            with self._detail, card():
+                empty("rocket_launch", "Train your first model. It takes about two minutes.")
                 with ui.row().classes("w-full justify-center"):
-                    button("New run", "add", lambda: self._desk.show_tab("new"), main=True)
+                    button("New run", "add", lambda: self._page.show_tab("new"), main=True)
 
 
-class RunLine:
-    """One run in the list."""
+class RunRow:
+    """Row of one run in the list."""
 
-    def __init__(self, desk: Desk, name: str) -> None:
+    def __init__(self, page: PageContext, name: str) -> None:
         self.name = name
-        with ui.element("button").classes("bt-run").props("type=button") as self._line:
+        with ui.element("button").classes("bt-run").props("type=button") as self._row:
             ui.label(name).classes("bt-run-name")
-            self._words = ui.label().classes("bt-help")
+            self._summary = ui.label().classes("bt-help")
             with ui.element("div").classes("bt-bar"):
                 self._bar = ui.element("div")
-        self._line.on("click", lambda: desk.choose_run(name))
+        self._row.on("click", lambda: page.select_run(name))
 
-    def show(self, run: dict[str, Any], *, chosen: bool) -> None:
-        """Draw it as it is now."""
-        self._words.set_text(_words(run))
+    def show(self, run: dict[str, Any], *, selected: bool) -> None:
+        """Show the current state of the run."""
+        self._summary.set_text(_summary_of(run))
         done = run["step"] / run["steps"] if run["steps"] else float(run["ended"])
         self._bar.style(f"width:{min(done, 1):.1%}")
-        self.mark(chosen)
+        self.mark(selected)
 
-    def mark(self, chosen: bool) -> None:
-        """Whether it is the one that is looked at."""
-        self._line.props(f"aria-pressed={'true' if chosen else 'false'}")
+    def mark(self, selected: bool) -> None:
+        """Mark the row as selected or not."""
+        self._row.props(f"aria-pressed={'true' if selected else 'false'}")
 
 
-def _words(run: dict[str, Any]) -> str:
+def _summary_of(run: dict[str, Any]) -> str:
     if run["problem"]:
         return str(run["problem"])
     state = _STATES[run["state"]]

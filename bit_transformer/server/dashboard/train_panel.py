@@ -1,4 +1,4 @@
-"""The form of a new run: the documented switches first, then everything else there is."""
+"""Tab "Train": the form of a new run. The main settings come first, then all others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from nicegui import ui
 
 from bit_transformer.model.config import preset
-from bit_transformer.server.dashboard.desk import Desk
+from bit_transformer.server.dashboard.components import button, card, collapsed
 from bit_transformer.server.dashboard.form import Form
-from bit_transformer.server.dashboard.pieces import button, card, folded
-from bit_transformer.server.dashboard.pulse import Snapshot
-from bit_transformer.server.dashboard.words import help_of, label_of
+from bit_transformer.server.dashboard.formatting import help_of, label_of
+from bit_transformer.server.dashboard.page_context import PageContext
+from bit_transformer.server.dashboard.poller import Snapshot
 from bit_transformer.server.training_request import RunSettings
 from bit_transformer.training.config import SECTIONS
 
-_FIRST = ("run", "preset", "data.sources", "train.steps", "train.batch_size", "train.device")
+_MAIN = ("run", "preset", "data.sources", "train.steps", "train.batch_size", "train.device")
 _GROUPS = {
     "Memory and depth": (
         "model.reversible",
@@ -30,17 +30,17 @@ _GROUPS = {
     ),
 }
 _NEEDS = {"train.qat": "int4", "train.tensorboard": "tensorboard", "train.trackio": "trackio"}
-"""Fields that mean something only where the server has a library."""
+"""Features of the server without which a field is hidden."""
 
 
-def draw_training(desk: Desk) -> None:
-    """Configure a run and start it."""
-    form = desk.form("train", base=_base)
-    hint = "Left as it is, this trains a small model on the Python standard library."
+def draw_training(page: PageContext) -> None:
+    """Draw the tab."""
+    form = page.form("train", base=_preset_defaults)
+    hint = "The default settings train a small model on the Python standard library."
     with card("New run", hint), ui.element("div").classes("bt-grid"):
-        for path in _FIRST:
+        for path in _MAIN:
             if path == "data.sources":
-                form.field(path, help=_what("data"), choices=())
+                form.field(path, help=_section_help("data"), choices=())
             else:
                 form.field(path)
     for title, paths in _GROUPS.items():
@@ -48,47 +48,47 @@ def draw_training(desk: Desk) -> None:
         with card(title), ui.element("div").classes(f"bt-grid {wide}"):
             for path in paths:
                 form.field(path)
-    with card("Everything else"):
+    with card("All other settings"):
         for section in SECTIONS:
-            with folded(label_of(section)):
-                form.rest(f"{section}.")
+            with collapsed(label_of(section)):
+                form.remaining_fields(f"{section}.")
     with ui.column().classes("bt-card bt-sticky"):
-        form.alert()
+        form.error_area()
         with ui.row().classes("bt-actions"):
-            button("Start training", "play_arrow", lambda: _start(desk, form, "train"), main=True)
-            button("Make untrained", "fiber_new", lambda: _start(desk, form, "init"))
-            button("Reset form", "restart_alt", form.forget)
-    desk.listeners.append(lambda now: _fit(form, now))
+            button("Start training", "play_arrow", lambda: _start(page, form, "train"), main=True)
+            button("Create untrained model", "fiber_new", lambda: _start(page, form, "init"))
+            button("Reset form", "restart_alt", form.reset)
+    page.on_snapshot.append(lambda now: _update(form, now))
 
 
-def _what(section: str) -> str:
-    """What a section is, in the words of the request."""
+def _section_help(section: str) -> str:
+    """Return the help text of a section of the request."""
     return help_of(RunSettings.model_fields[section].description or "")
 
 
-def _base(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults of a model are those of its preset."""
-    chosen = preset(str(kept.get("preset", "tiny"))).to_dict()
-    return {f"model.{name}": value for name, value in chosen.items()}
+def _preset_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of the model settings: those of the selected preset."""
+    selected = preset(str(values.get("preset", "tiny"))).to_dict()
+    return {f"model.{name}": value for name, value in selected.items()}
 
 
-def _fit(form: Form, now: Snapshot) -> None:
-    """Show what this server can do."""
+def _update(form: Form, now: Snapshot) -> None:
+    """Offer the files of the server and hide what the server does not support."""
     if now.status is None:
         return
-    form.offer("data.sources", now.file_names())
+    form.set_options("data.sources", now.file_names())
     for path, feature in _NEEDS.items():
-        form.show(path, bool(now.features.get(feature)))
-    form.show("train.device", now.status["gpu"] is not None)
+        form.set_visible(path, bool(now.features.get(feature)))
+    form.set_visible("train.device", now.status["gpu"] is not None)
 
 
-async def _start(desk: Desk, form: Form, operation: str) -> None:
-    made = await desk.submit(operation, form)
+async def _start(page: PageContext, form: Form, operation: str) -> None:
+    made = await page.submit(operation, form)
     if made is None:
         return
     run = made["run"] if operation == "train" else made["summary"]["name"]
     if "run" in form.request():
-        # The next run needs another name.
+        # The name is taken from now on, so the next run needs another one.
         form.set("run", None)
-    desk.choose_run(run)
-    desk.show_tab("runs")
+    page.select_run(run)
+    page.show_tab("runs")

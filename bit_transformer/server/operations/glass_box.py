@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bit_transformer.bits.codec import patch_text
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.watch import WatchedStretch, watch
 from bit_transformer.server.operations.inference import bits_of
@@ -91,25 +92,16 @@ def _patch(
         total=total,
         bits=bits,
         value=value,
-        shown="" if value is None else shown(value, patch_size),
+        shown="" if value is None else patch_text(value, patch_size),
         surprisal=float(surprisals.sum()),
         bit_surprisals=[_number(float(one)) for one in surprisals],
         p_ones=stretch.p_ones.tolist(),
         readings=readings,
         alternatives=[
-            Alternative(value=other, shown=shown(other, patch_size), probability=p)
+            Alternative(value=other, shown=patch_text(other, patch_size), probability=p)
             for other, p in others
         ],
     )
-
-
-def shown(value: int, patch_size: int) -> str:
-    """A byte as its character, anything else as a number."""
-    if patch_size == 9:
-        value >>= 1
-    if patch_size not in (8, 9):
-        return str(value)
-    return chr(value) if 32 <= value < 127 or value in (9, 10) else f"x{value:02x}"
 
 
 def _number(value: float) -> float | None:

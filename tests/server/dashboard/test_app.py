@@ -1,4 +1,4 @@
-"""Where a dashboard may listen."""
+"""Addresses that the dashboard may use."""
 
 import socket
 
@@ -7,7 +7,7 @@ import pytest
 from bit_transformer.cli.main import main
 
 
-def test_others_reach_it_only_with_a_password(
+def test_a_public_address_requires_a_password(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BIT_TRANSFORMER_PASSWORD", raising=False)
@@ -15,7 +15,7 @@ def test_others_reach_it_only_with_a_password(
     assert "0.0.0.0 can be reached by others: give a password" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["dashboard", "--port", port]) == 2

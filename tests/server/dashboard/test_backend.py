@@ -1,4 +1,4 @@
-"""The dashboard's client against a real server; what it says when there is none."""
+"""The dashboard's client with a real server, and without one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,7 +17,7 @@ Ask = Callable[[Backend], Coroutine[Any, Any, Any]]
 
 
 def asked(served: Served, question: Ask) -> Any:
-    """The answer to a question."""
+    """Return the result of `question`, with a backend of the server."""
 
     async def ask() -> Any:
         backend = Backend(served.url, lambda: TOKEN)
@@ -36,7 +36,7 @@ def test_calls_of_each_kind(served: Served) -> None:
     assert score["bytes"] == 5
 
 
-def test_refusals_are_the_servers_sentence(served: Served) -> None:
+def test_errors_have_the_message_of_the_server(served: Served) -> None:
     with pytest.raises(RefusedError, match="there is no run 'none'; the newest are one"):
         asked(served, lambda b: b.call("get_run", {"run": "none"}))
 
@@ -68,7 +68,7 @@ def test_files(served: Served) -> None:
     assert asked(served, ask) == b"abcdef"
 
 
-def test_a_wrong_token_is_told(served: Served) -> None:
+def test_a_wrong_token_is_reported(served: Served) -> None:
     async def ask() -> None:
         backend = Backend(served.url, lambda: "wrong")
         try:
@@ -80,14 +80,14 @@ def test_a_wrong_token_is_told(served: Served) -> None:
         asyncio.run(ask())
 
 
-def test_no_server_is_told(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     with serving(tmp_path / "runs", Limits(), launch_done) as gone:
         pass
     with pytest.raises(UnreachableError, match="no management server answers at http"):
         asked(gone, lambda b: b.call("status"))
 
 
-def test_a_password_lets_in_once_it_is_known() -> None:
+def test_login_requires_the_password() -> None:
     import httpx
 
     async def inside(scope: Any, receive: Any, send: Any) -> None:

@@ -1,13 +1,13 @@
-"""Every field of every request can be drawn, and nothing is typed twice."""
+"""Every field of every request can be drawn, and stored preferences are validated."""
 
 import dataclasses
 
 import pytest
 
 from bit_transformer.model.config import preset
-from bit_transformer.server.dashboard import settings, train_panel
+from bit_transformer.server.dashboard import preferences, train_panel
 from bit_transformer.server.dashboard.fields import FieldSpec, fields_of
-from bit_transformer.server.dashboard.run_facts import _SWITCHES
+from bit_transformer.server.dashboard.run_details import _SWITCHES
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.training.config import RunConfig
 
@@ -21,9 +21,9 @@ def test_training_has_a_field_for_each_setting() -> None:
     assert paths <= set(fields_of(OPERATIONS["train"].request))
 
 
-def test_what_the_form_places_exists() -> None:
+def test_the_fields_of_the_training_form_exist() -> None:
     known = fields_of(OPERATIONS["train"].request)
-    placed = [*train_panel._FIRST, *train_panel._NEEDS, *_SWITCHES]
+    placed = [*train_panel._MAIN, *train_panel._NEEDS, *_SWITCHES]
     for group in train_panel._GROUPS.values():
         placed += group
     assert [path for path in placed if path not in known] == []
@@ -33,7 +33,10 @@ def test_defaults_are_those_of_the_preset() -> None:
     known = fields_of(OPERATIONS["train"].request)
     for name, value in preset("tiny").to_dict().items():
         assert known[f"model.{name}"].default == value
-    assert train_panel._base({"preset": "small"})["model.d_model"] == preset("small").d_model
+    assert (
+        train_panel._preset_defaults({"preset": "small"})["model.d_model"]
+        == preset("small").d_model
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -65,8 +68,8 @@ def test_the_token_of_the_hub_is_a_secret() -> None:
     assert fields_of(OPERATIONS["push"].request)["token"].kind == "secret"
 
 
-def test_settings_that_are_no_settings_count_as_none() -> None:
+def test_invalid_stored_preferences_are_ignored() -> None:
     for text in (None, "", "no JSON", "[]", "7", "x" * (2 << 20), '{"tab":"nowhere","run":"../x"}'):
-        assert settings.parse(text) == settings.Settings()
-    kept = settings.parse('{"tab":"ask","dark":true,"run":"..","forms":{"train":{"a":1}}}')
+        assert preferences.parse(text) == preferences.Preferences()
+    kept = preferences.parse('{"tab":"ask","dark":true,"run":"..","forms":{"train":{"a":1}}}')
     assert (kept.tab, kept.dark, kept.run, kept.forms) == ("ask", True, None, {"train": {"a": 1}})

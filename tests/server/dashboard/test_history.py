@@ -1,4 +1,4 @@
-"""Records become lines of a chart: thinned out without losing what can be seen."""
+"""Records become lines of a chart. Thinning them out keeps ends and extremes."""
 
 import math
 
@@ -13,7 +13,7 @@ from bit_transformer.server.dashboard.chart_options import (
     series_of,
     summary_of,
 )
-from bit_transformer.server.dashboard.history import MOST_POINTS, History, points, thinned
+from bit_transformer.server.dashboard.history import MAX_POINTS, History, points, thinned
 
 VALUES = st.lists(st.floats(-1e6, 1e6), max_size=3000)
 
@@ -22,7 +22,7 @@ VALUES = st.lists(st.floats(-1e6, 1e6), max_size=3000)
 def test_thinning_keeps_ends_extremes_and_order(values: list[float]) -> None:
     line = list(enumerate(values))
     found = thinned(line)
-    assert len(found) <= MOST_POINTS
+    assert len(found) <= MAX_POINTS
     assert found == sorted(found, key=lambda point: point[0])
     assert set(found) <= set(line)
     if values:
@@ -41,7 +41,7 @@ def step(number: int, loss: float = 1.0) -> dict[str, object]:
     }
 
 
-def test_records_may_come_twice_and_in_any_order() -> None:
+def test_records_may_arrive_twice_and_in_any_order() -> None:
     history = History()
     for number in (2, 1, 2):
         history.add(step(number, float(number)))
@@ -65,10 +65,10 @@ def test_a_recovery_drops_what_came_after_its_step() -> None:
     history.add({"kind": "recovery", "step": 1})
     assert list(history.loss) == [1]
     assert not history.samples
-    assert not history.readings["symbiosis_score"]
+    assert not history.metrics["symbiosis_score"]
 
 
-def test_what_is_no_number_is_left_out_and_unknown_records_are_nothing() -> None:
+def test_nan_values_and_unknown_records_are_ignored() -> None:
     history = History()
     history.add(step(1, math.nan))
     history.add({"kind": "telemetry", "step": 1, "readings": {"a": None}})
@@ -77,7 +77,7 @@ def test_what_is_no_number_is_left_out_and_unknown_records_are_nothing() -> None
     history.add({"kind": "__class__", "step": 1})
     assert history.version == version
     assert not history.loss
-    assert not history.readings["a"]
+    assert not history.metrics["a"]
 
 
 def test_floors_and_drift_warnings_are_drawn_in() -> None:
@@ -93,7 +93,7 @@ def test_floors_and_drift_warnings_are_drawn_in() -> None:
     assert words.endswith("predictions 0.200; drift warnings at steps 4")
 
 
-def test_themes_differ_and_both_can_be_read() -> None:
+def test_both_themes_have_enough_contrast() -> None:
     for colours in (LIGHT, DARK):
         for colour in (colours.text, colours.first, colours.second, colours.warning, colours.floor):
             assert _contrast(colour, colours.surface) >= 3.0

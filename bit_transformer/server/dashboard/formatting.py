@@ -1,11 +1,11 @@
-"""Numbers and names as people read them. Pure."""
+"""Numbers and names as text for people. Pure functions."""
 
 import re
 
 DASH = "\u2013"
-"""Where there is no value yet."""
+"""Shown instead of a missing value."""
 _UPPER = {"act", "qat", "lr", "k", "c", "s", "p", "utf8"}
-_WHOLE = {
+_LABELS = {
     "lr": "learning rate",
     "nhead": "attention heads",
     "d_model": "width (d_model)",
@@ -17,8 +17,8 @@ _WHOLE = {
     "qat": "4-bit QAT",
     "out": "new name",
     "to": "weights",
-    "gate": "under the safety gate",
-    "queue": "refused output to the review queue",
+    "gate": "use the safety gate",
+    "queue": "send refused output to review",
     "private": "private repository",
     "run": "run",
     "repo": "repository",
@@ -27,20 +27,20 @@ _WHOLE = {
 
 
 def label_of(name: str) -> str:
-    """A field's name as its label."""
-    text = _WHOLE.get(name) or " ".join(
+    """Return the label of a field name."""
+    text = _LABELS.get(name) or " ".join(
         word.upper() if word in _UPPER else word for word in name.split("_")
     )
     return text[:1].upper() + text[1:]
 
 
 def help_of(text: str) -> str:
-    """A docstring as one paragraph."""
+    """Return a docstring as one line."""
     return re.sub(r"\s+", " ", text.replace("`", "")).strip()
 
 
 def size(count: float) -> str:
-    """Bytes with a unit of 1024."""
+    """Return a number of bytes with its binary unit, such as "2.0 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024 or unit == "GiB":
             break
@@ -49,7 +49,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as two units at most."""
+    """Return seconds in at most two units, such as "1 min 01 s"."""
     left = max(0, round(seconds))
     if left < 60:
         return f"{left} s"
@@ -59,11 +59,11 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A reading, or a dash where there is none."""
+    """Return a metric with fixed decimals, or a dash if it is missing."""
     return DASH if value is None else f"{value:.{digits}f}"
 
 
 def file_name(given: str) -> str:
-    """The nearest name that the server takes for an uploaded file."""
+    """Return the nearest file name that the server accepts for an upload."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", given).lstrip("._-")[:100]
     return name or "file"

@@ -1,4 +1,4 @@
-"""Small parts that many panels use."""
+"""Small elements that several panels use."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from typing import Any
 
 from nicegui import ui
 
-from bit_transformer.server.dashboard.words import duration, size
+from bit_transformer.server.dashboard.formatting import duration, size
 
 
 @contextmanager
 def card(title: str = "", help: str = "") -> Iterator[ui.column]:
-    """A card with a heading."""
+    """Draw a card with a heading; elements of the `with` block go into it."""
     with ui.column().classes("bt-card") as made:
         if title:
             with ui.element("h2").classes("bt-title"):
@@ -22,55 +22,55 @@ def card(title: str = "", help: str = "") -> Iterator[ui.column]:
 
 
 @contextmanager
-def folded(title: str) -> Iterator[None]:
-    """A grid of fields that unfolds."""
+def collapsed(title: str) -> Iterator[None]:
+    """Draw a collapsed section; elements of the `with` block go into its grid."""
     with ui.expansion(title).classes("w-full"), ui.element("div").classes("bt-grid q-pa-sm"):
         yield
 
 
 def button(text: str, icon: str, action: Callable[..., Any], *, main: bool = False) -> ui.button:
-    """A button that does something; the main one of its card stands out."""
+    """Draw a button. The main button of a card is filled, the others are outlined."""
     look = "unelevated" if main else "outline"
     return ui.button(text, icon=icon, on_click=action).props(f"no-caps {look}")
 
 
 def empty(icon: str, text: str) -> None:
-    """What is shown where there is nothing yet."""
+    """Draw the placeholder of an empty list."""
     with ui.column().classes("bt-empty"):
         ui.icon(icon, size="2rem").props("aria-hidden=true")
         ui.label(text)
 
 
 def chip(text: str, tone: str = "") -> ui.label:
-    """A small label."""
+    """Draw a small rounded label."""
     return ui.label(text).classes(f"bt-chip {tone}")
 
 
-def progress_words(job: dict[str, Any]) -> str:
-    """How far a job is and how long the rest takes."""
+def progress_text(job: dict[str, Any]) -> str:
+    """Return the progress of a job and the estimated time left, as text."""
     if job["state"] == "queued":
         ahead = job["ahead"] or 0
-        return "waits for its turn" + (f", {ahead} before it" if ahead else "")
+        return "waiting" + (f" for {ahead} other {'jobs' if ahead > 1 else 'job'}" if ahead else "")
     progress = job["progress"]
     if progress is None:
-        return "begins"
-    words = [amount(progress["done"], progress["total"], progress["unit"])]
+        return "starting"
+    parts = [amount(progress["done"], progress["total"], progress["unit"])]
     if progress["seconds_left"] is not None:
-        words.append(f"{duration(progress['seconds_left'])} left")
+        parts.append(f"{duration(progress['seconds_left'])} left")
     if job["cancel_requested"]:
-        words.append("ends after what it is at")
-    return ", ".join(words)
+        parts.append("stopping after the current step")
+    return ", ".join(parts)
 
 
 def amount(done: float, total: float | None, unit: str) -> str:
-    """So much of so much."""
+    """Return done and total amounts as text, such as "3 of 10 steps"."""
     if unit == "bytes":
         return size(done) + (f" of {size(total)}" if total else "")
     return f"{done:,.0f}" + (f" of {total:,.0f} {unit}" if total else f" {unit}")
 
 
-def share(job: dict[str, Any]) -> float:
-    """The part of a job that is done, in [0, 1]."""
+def done_fraction(job: dict[str, Any]) -> float:
+    """Return the completed fraction of a job, in [0, 1]."""
     progress = job["progress"]
     if progress is None or not progress["total"]:
         return 0.0

@@ -1,11 +1,11 @@
-"""What is known of a run beside its records: floors, settings, checkpoints, result."""
+"""Details of a run besides its records: floors, settings and checkpoints."""
 
 from typing import Any
 
 from nicegui import ui
 
 from bit_transformer.server.dashboard.fields import fields_of
-from bit_transformer.server.dashboard.words import help_of, label_of, number, size
+from bit_transformer.server.dashboard.formatting import help_of, label_of, number, size
 from bit_transformer.server.operations import OPERATIONS
 
 _SWITCHES = {
@@ -18,7 +18,7 @@ _SWITCHES = {
 
 
 def floors_of(details: dict[str, Any] | None) -> dict[str, dict[str, float]]:
-    """By reading: the floors of the penalties in training, and of the gate made with the model."""
+    """Return the floors of k, c and s: "floor" of the training penalty, "gate" of the gate."""
     floors: dict[str, dict[str, float]] = {}
     if details is None:
         return floors
@@ -30,14 +30,14 @@ def floors_of(details: dict[str, Any] | None) -> dict[str, dict[str, float]]:
     return floors
 
 
-def notable(details: dict[str, Any] | None) -> list[str]:
-    """What is switched on in a run, in a few words each."""
+def enabled_features(details: dict[str, Any] | None) -> list[str]:
+    """Return a short label for each optional feature that a run uses."""
     settings = (details or {}).get("settings")
     if not settings:
-        return [] if details is None else ["model by itself"]
+        return [] if details is None else ["model without training state"]
     found = [
-        words
-        for path, words in _SWITCHES.items()
+        label
+        for path, label in _SWITCHES.items()
         if settings[path.split(".")[0]].get(path.split(".")[1])
     ]
     model, objective = settings["model"], settings["objective"]
@@ -52,12 +52,12 @@ def notable(details: dict[str, Any] | None) -> list[str]:
 
 
 def draw_settings(details: dict[str, Any] | None) -> None:
-    """Checkpoints and all settings, folded."""
+    """Draw tables of the checkpoints and of all settings, collapsed."""
     if details is None:
         return
     if details["checkpoints"]:
         with ui.expansion("Checkpoints", icon="save").classes("w-full"):
-            _table(
+            _draw_table(
                 ("name", "step", "held-out bits per byte", "size"),
                 [
                     (one["name"], one["step"], number(one["bits_per_byte"]), size(one["bytes"]))
@@ -66,10 +66,10 @@ def draw_settings(details: dict[str, Any] | None) -> None:
             )
     if details["settings"]:
         with ui.expansion("All settings", icon="tune").classes("w-full"):
-            _table(("setting", "value", "default"), _rows(details["settings"]))
+            _draw_table(("setting", "value", "default"), _setting_rows(details["settings"]))
 
 
-def _rows(settings: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _setting_rows(settings: dict[str, Any]) -> list[tuple[Any, ...]]:
     known = fields_of(OPERATIONS["train"].request)
     return [
         (
@@ -84,20 +84,16 @@ def _rows(settings: dict[str, Any]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    around = ui.element("div").style("overflow-x:auto;width:100%")
-    with around, ui.element("table").classes("bt-table"):
+def _draw_table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    frame = ui.element("div").style("overflow-x:auto;width:100%")
+    with frame, ui.element("table").classes("bt-table"):
         with ui.element("thead"), ui.element("tr"):
-            for words in head:
+            for title in head:
                 with ui.element("th").props("scope=col"):
-                    ui.label(words)
+                    ui.label(title)
         with ui.element("tbody"):
             for row in rows:
-                _row(row)
-
-
-def _row(row: tuple[Any, ...]) -> None:
-    with ui.element("tr"):
-        for value in row:
-            with ui.element("td"):
-                ui.label(str(value))
+                with ui.element("tr"):
+                    for value in row:
+                        with ui.element("td"):
+                            ui.label(str(value))
