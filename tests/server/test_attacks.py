@@ -187,18 +187,18 @@ def test_the_token_is_in_no_log_and_no_answer(runs, caplog, capfd):
 
 def test_a_token_is_made_once_and_kept_from_others(tmp_path, monkeypatch):
     path = tmp_path / "token"
-    made = serve.settle_token(path, None)
+    made = serve.resolve_token(path, None)
     assert len(made) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert serve.settle_token(path, None) == made
-    assert serve.settle_token(path, "another-token-of-mine") == "another-token-of-mine"
+    assert serve.resolve_token(path, None) == made
+    assert serve.resolve_token(path, "another-token-of-mine") == "another-token-of-mine"
     assert path.read_text() == "another-token-of-mine\n"
     for weak in ("short", "has spaces in it, this one", "é" * 20):
         with pytest.raises(serve.ConfigError, match="visible ASCII characters"):
-            serve.settle_token(path, weak)
+            serve.resolve_token(path, weak)
     path.chmod(0o644)
     with pytest.raises(serve.ConfigError, match="can be read by others"):
-        serve.settle_token(path, None)
+        serve.resolve_token(path, None)
 
 
 def test_others_are_served_only_with_a_token_that_was_given(tmp_path, capsys, monkeypatch):

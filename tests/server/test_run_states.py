@@ -81,7 +81,8 @@ def test_the_second_job_for_one_file_is_refused_when_it_is_asked_for(slow):
     ]:
         status, _, problem = slow.ask("POST", path, other)
         assert (status, problem["owner"]) == (409, job), path
-        assert f"'text.btz' is what job {job} (compress, " in problem["detail"]
+        assert f"job {job} (compress, " in problem["detail"]
+        assert "is making the file 'text.btz'" in problem["detail"]
     assert slow.ask("PUT", "/files/text.btz", b"x")[0] == 409
     assert slow.ask("POST", "/compress", body | {"out": "other.btz"})[0] == 202
     slow.ask("POST", f"/jobs/{job}/cancel")

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from bit_transformer.server.access.body_limits import BoundedRequest
 from bit_transformer.server.access.origins import SameSite, is_loopback, own_hosts
-from bit_transformer.server.access.patience import BoundedRequest
 from bit_transformer.server.access.rate import RateLimit
 from bit_transformer.server.access.token import BearerToken
 

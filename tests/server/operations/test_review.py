@@ -74,4 +74,4 @@ def test_unknown_items_and_damaged_ones(strict):
 def test_a_run_without_a_gate_says_so(served):
     status, _, problem = served.ask("POST", "/infer", {"run": "one", "gate": True})
     assert status == 422
-    assert "holds no calibrated gate" in problem["detail"]
+    assert "has no calibrated gate" in problem["detail"]
