@@ -27,9 +27,7 @@ def find_address(given: str | None) -> str:
     """Return the given address, else the one in the environment, else the default."""
     address = (given or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS).rstrip("/")
     if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-        raise ConfigError(
-            f"the server address must begin with http:// or https://, got {address!r}"
-        )
+        raise ConfigError(f"the address must begin with http:// or https://, got {address!r}")
     return address
 
 
@@ -56,18 +54,12 @@ class Client:
     token: str
 
     def call(self, operation: "Operation", arguments: Mapping[str, Any]) -> Any:
-        """Return the answer of a direct operation, or the job of a job operation, as JSON values.
-
-        Raises `UnreachableError`, and `RefusedError` with the message of the server.
-        """
+        """Return the answer as JSON values; raises `UnreachableError` and `RefusedError`."""
         with self._open(operation, arguments) as answer:
             return json.load(answer)
 
     def stream(self, operation: "Operation", arguments: Mapping[str, Any]) -> Iterator[Any]:
-        """Yield the parts of a stream as they arrive.
-
-        Raises as `call` does, and `RefusedError` if the server reports a problem midway.
-        """
+        """Yield the parts of a stream as they arrive; raises as `call` does, also midway."""
         with self._open(operation, arguments) as answer:
             for kind, data in _events(answer):
                 if kind == "problem":

@@ -30,10 +30,7 @@ class DataRequest(Request):
         return self
 
     def read(self, workspace: Workspace, max_bytes: int) -> bytes:
-        """Return the bytes.
-
-        Raises `TooLargeError` for more than `max_bytes`, and `ConfigError` for 0 bytes.
-        """
+        """Return the bytes; raises `TooLargeError` above the limit, `ConfigError` for 0 bytes."""
         content = encode(self.text) if self.base64 is None else decode(self.base64)
         if self.file is not None:
             path = workspace.file(self.file)
@@ -48,16 +45,12 @@ class DataRequest(Request):
 
 
 def encode(text: str | None) -> bytes:
-    """Return the UTF-8 bytes of a text.
-
-    Raises `ConfigError` for half of a surrogate pair, which JSON can carry and UTF-8 cannot.
-    """
+    """Return the UTF-8 bytes of a text; raises `ConfigError` if it has half a surrogate pair."""
     try:
         return (text or "").encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"the text holds half of a surrogate pair at character {error.start}, which UTF-8 "
-            "cannot encode; send bytes in base64"
+            f"the text has half a surrogate pair at character {error.start}; send bytes in base64"
         ) from error
 
 

@@ -28,10 +28,7 @@ def event(data: str, *, kind: str | None = None, number: int | None = None) -> b
 
 
 async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator[bytes]:
-    """Yield the records of a job after line `after`, old and new, and at the end the job itself.
-
-    The last event is called `end`.
-    """
+    """Yield the records of a job after line `after`, and at the end the job as event `end`."""
     job = engine.jobs.job(identity)
 
     def is_over() -> bool:
@@ -48,10 +45,7 @@ async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator
 
 
 async def run_events(engine: Engine, name: str, after: int) -> AsyncIterator[bytes]:
-    """Yield the records of a run after line `after`, old and new, and at the end the run itself.
-
-    The run may be trained by a job or by a command line. The last event is called `end`.
-    """
+    """Yield the records of a run after line `after`, and at the end its summary as event `end`."""
     metrics = RunFolder(engine.workspace.root / name).metrics
 
     def is_over() -> bool:
@@ -71,10 +65,7 @@ async def run_events(engine: Engine, name: str, after: int) -> AsyncIterator[byt
 
 
 async def _lines(path: Path, after: int, is_over: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """Yield the lines of a file as events, and a comment every 15 s while there are none.
-
-    The comment keeps proxies and clients from closing an idle connection.
-    """
+    """Yield lines as events, and comments meanwhile, so that no proxy closes an idle connection."""
     last_sent = time.monotonic()
     async for batch in follow(path, after, is_over):
         if batch:

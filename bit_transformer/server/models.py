@@ -48,10 +48,9 @@ class ModelStore:
 
     @contextmanager
     def request_slot(self) -> Iterator[None]:
-        """Context that counts a request which computes or waits to compute, without waiting here.
+        """Context that counts a request which computes or waits for it; raises `QueueFullError`.
 
-        Each of these requests holds a thread, so their number is limited. Raises `QueueFullError`
-        if the limit is reached.
+        Each of these requests holds a thread, so their number is limited.
         """
         if not self._request_slots.acquire(blocking=False):
             raise QueueFullError(
@@ -159,10 +158,7 @@ def _untrained(run: RunFolder) -> BitTransformerLM:
 
 
 def check_model_size(model: ModelConfig, limits: Limits) -> int:
-    """Return the bytes of a model's weights without creating them.
-
-    Raises `ConfigError` if the model is larger than the server allows.
-    """
+    """Return the bytes of a model's weights; raises `ConfigError` above the limits."""
     for names, limit in (
         (("num_layers",), _MAX_LAYERS),
         (("d_model", "dim_feedforward", "memory_width"), _MAX_WIDTH),

@@ -210,21 +210,15 @@ def _add_events(app: FastAPI, engine: Engine) -> None:
         await anyio.to_thread.run_sync(require_run, limiter=engine.lanes["control"])
         return StreamingResponse(run_events(engine, run, last_event_id), media_type=EVENTS)
 
-    app.add_api_route(
-        "/runs/{run}/events",
-        follow_run,
-        operation_id="run_events",
-        dependencies=[Depends(_BEARER)],
-        **_events_settings(),
-    )
-
-    app.add_api_route(
-        "/jobs/{job}/events",
-        follow_job,
-        operation_id="job_events",
-        dependencies=[Depends(_BEARER)],
-        **_events_settings(),
-    )
+    routes: dict[str, Endpoint] = {"run": follow_run, "job": follow_job}
+    for kind, endpoint in routes.items():
+        app.add_api_route(
+            f"/{kind}s/{{{kind}}}/events",
+            endpoint,
+            operation_id=f"{kind}_events",
+            dependencies=[Depends(_BEARER)],
+            **_events_settings(),
+        )
 
 
 def _add_files(app: FastAPI, engine: Engine) -> None:
@@ -291,10 +285,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """Return the methods of all routes at an address, for the `Allow` header.
-
-    Each method of an address is a route of its own, so the error of one names only its own method.
-    """
+    """Return the methods of all routes at an address; each route has only one of them."""
     routes = [
         route
         for route in request.app.routes

@@ -122,10 +122,7 @@ def _settings(app: App, limits: Limits) -> uvicorn.Config:
 
 
 class _TimeoutProtocol(H11Protocol):
-    """Closes connections that do not send the head of a request in time.
-
-    Uvicorn has no such timeout of its own, and the application only sees complete heads.
-    """
+    """Closes connections that do not send a request's head in time, which uvicorn does not do."""
 
     _deadline: asyncio.TimerHandle | None = None
 

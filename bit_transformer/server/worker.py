@@ -45,10 +45,7 @@ class _Redacted(io.TextIOBase):
 
 
 def main(root: Path, path: Path) -> int:
-    """Run the job in folder `path` and return the exit code.
-
-    A job that another process runs, or that is over, is left alone.
-    """
+    """Run the job in folder `path`, unless it is over or already running; return the exit code."""
     job, secrets = JobFolder(path), json.loads(sys.stdin.buffer.read() or b"{}")
     output: Any = _Redacted(sys.stderr, secrets.values())
     with redirect_stdout(output), redirect_stderr(output), job.locked(_PATIENCE) as held:

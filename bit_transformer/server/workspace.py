@@ -84,15 +84,8 @@ class Workspace:
             raise UnknownNameError("there are no runs yet; make one with init, train or pull")
         return runs[-1]
 
-    def run_or_newest(self, name: str | None) -> RunFolder:
-        """Return the run of that name, or the newest one for None."""
-        return self.newest_run() if name is None else self.run(name)
-
     def new_run(self, name: str) -> RunFolder:
-        """Return a run that does not exist yet.
-
-        Raises `ConflictError` if the name is taken, and `BusyError` while the run is being made.
-        """
+        """Return a new run; raises `ConflictError` if taken, `BusyError` while it is being made."""
         path = self._inside(self.root, name)
         if path.exists():
             self.require_unwritten(name)
@@ -141,10 +134,7 @@ class Workspace:
 
     @contextmanager
     def create_file(self, name: str) -> Iterator[BinaryIO]:
-        """Context in which a new file is written; it gets its name once it is complete.
-
-        Raises `ConflictError` if a file of that name exists, now or at the end.
-        """
+        """Context with a new file, which gets its name at the end; raises `ConflictError`."""
         target = self.new_file(name)
         partial = temporary_sibling(target)
         try:
@@ -203,10 +193,7 @@ def _changed(path: Path) -> float:
 
 
 def open_workspace(root: Path) -> Workspace:
-    """Return the workspace of a folder, which is created if needed.
-
-    Raises `ConfigError` if the path is not a folder.
-    """
+    """Return the workspace of a folder, which is created if needed; raises `ConfigError`."""
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is not a folder; name the folder that holds the runs")
     workspace = Workspace(root.resolve())

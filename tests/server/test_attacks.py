@@ -1,4 +1,4 @@
-"""The attack list, each against a server that listens."""
+"""Known attacks, each against a running server."""
 
 import logging
 import os
@@ -21,13 +21,13 @@ _CLOSE = "\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def small(runs):
-    """A server of little room."""
+    """A server with small limits."""
     with serving(runs, Limits(body_bytes=2000, upload_bytes=4000), launch_done) as found:
         yield found
 
 
 def _raw(served, content: bytes) -> bytes:
-    """What a server answers to bytes of any kind, until it hangs up."""
+    """Send raw bytes and return the response of the server until it closes the connection."""
     place = urlsplit(served.url)
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(content)

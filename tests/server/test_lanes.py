@@ -1,4 +1,4 @@
-"""Who asks for a state, or ends a job, does not wait behind those who compute."""
+"""Requests for a state, and cancellations, do not wait behind requests that compute."""
 
 import http.client
 import threading
@@ -14,15 +14,10 @@ from tests.server.conftest import EndedChild, launch_done, serving, wait_for
 _LIMITS = Limits(computing=2, waiting=40, wait_seconds=60)
 
 
-class _Idle(EndedChild):
-    def poll(self):
-        return None
-
-
 @pytest.fixture
 def crowded(runs):
-    """A server all of whose turns are taken, and a function that asks it to compute."""
-    with serving(runs, _LIMITS, lambda *_: _Idle()) as served, ExitStack() as turns:
+    """A server whose compute slots are all taken, and a function that sends it requests."""
+    with serving(runs, _LIMITS, lambda *_: EndedChild(None)) as served, ExitStack() as turns:
         for _ in range(_LIMITS.computing):
             turns.enter_context(served.engine.models.compute_slot())
         with ThreadPoolExecutor(60) as asking:

@@ -1,4 +1,4 @@
-"""Bodies made to keep the server busy are refused in no time, with a short answer."""
+"""Bodies that are made to keep the server busy are refused quickly, with a short answer."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ _POSTS = [one.path for one in OPERATIONS.values() if one.method == "POST" and "{
 
 @pytest.fixture(scope="module")
 def served(trained, tmp_path_factory):
-    """One server for all of them: none of them changes anything."""
+    """One server for all tests of this file, which do not change anything."""
     root = tmp_path_factory.mktemp("shape") / "runs"
     shutil.copytree(trained, root / "one")
     (root / ".server" / "files").mkdir(parents=True)

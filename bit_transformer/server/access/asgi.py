@@ -54,10 +54,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """Return the value of a header, or None if it is absent or repeated.
-
-    A repeated `Authorization` or `Host` is ambiguous: a proxy may have checked the other value.
-    """
+    """Return the value of a header, or None if it is absent, or repeated and thus ambiguous."""
     found = [value for key, value in scope["headers"] if key == name]
     return found[0] if len(found) == 1 else None
 

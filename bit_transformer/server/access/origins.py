@@ -25,10 +25,7 @@ class SameSite:
     """Accepts requests to known hosts that come from no page or from a page of a known origin."""
 
     def __init__(self, app: App, hosts: Iterable[str], origins: Iterable[str] = ()) -> None:
-        """Accept `hosts`, written as in a Host header with port, and their http and https origins.
-
-        `origins` are accepted as well.
-        """
+        """Accept `hosts`, as in a Host header with port, and their origins besides `origins`."""
         self._app = app
         self._hosts = {host.lower() for host in hosts}
         self._origins = {origin.lower() for origin in origins}

@@ -23,8 +23,7 @@ _MAX_INLINE_BYTES = 16 << 10
 class BoundedShape:
     """Refuses requests with too many parameters, and JSON with too many values or levels.
 
-    `has_route` tells whether the application has a route for this method and address. Without one,
-    nothing reads the body, and the application answers 404 or 405.
+    Requests without a route pass: nothing reads their body, and the application answers 404 or 405.
     """
 
     def __init__(self, app: App, has_route: Callable[[Scope], bool]) -> None:

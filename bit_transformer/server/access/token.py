@@ -38,10 +38,9 @@ class BearerToken:
 
 
 def resolve_token(path: Path, given: str | None) -> str:
-    """Return the given token, else the token in the file, else a new one, and store it in the file.
+    """Return the given token, else the token in the file, else a new one, and store it there.
 
-    Only its owner can read the file. Raises `ConfigError` if the token is weak or if other users
-    can read the file.
+    Raises `ConfigError` if the token is weak or if other users can read the file.
     """
     if given is None and path.exists():
         if path.stat().st_mode & 0o077:

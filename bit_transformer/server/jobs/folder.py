@@ -101,10 +101,7 @@ class JobFolder:
 
     @contextmanager
     def locked(self, patience: float = 0.0) -> Iterator[bool]:
-        """Context that tries to hold the lock; the value says whether it was free in time.
-
-        `patience` is in seconds.
-        """
+        """Context whose value says whether it got the lock, within `patience` seconds."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             yield _acquire(descriptor, patience)

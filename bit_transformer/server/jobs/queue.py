@@ -1,7 +1,4 @@
-"""Starts and cancels jobs, and finds them again after a restart of the server.
-
-The queue only reads files and starts processes. A job does its work in a process of its own.
-"""
+"""Starts and cancels jobs, and finds them again after a restart. The work is done by the jobs."""
 
 import contextlib
 import fcntl
@@ -104,8 +101,7 @@ class JobQueue:
     ) -> JobState:
         """Put a job in the queue.
 
-        Raises `BusyError` while another job writes to the same run or makes the same file, and
-        `QueueFullError` if too many jobs wait.
+        Raises `BusyError` while another job has the run or the file, and `QueueFullError`.
         """
         with self._guard:
             unfinished = self._unfinished()

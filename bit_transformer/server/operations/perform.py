@@ -24,10 +24,7 @@ async def answer(
     request: BaseModel,
     finish: Callable[[BaseModel], Answer],
 ) -> Answer:
-    """Call `perform` and then `finish` on its result, both in the lane of the operation.
-
-    Raises `QueueFullError` if the lane is full.
-    """
+    """Call `perform` and `finish`, both in the operation's lane; raises `QueueFullError`."""
 
     def whole() -> Answer:
         return finish(perform(engine, operation, request))

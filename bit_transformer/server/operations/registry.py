@@ -64,10 +64,7 @@ class Engine:
     """Number of threads of each lane."""
 
     def run(self, name: str) -> RunFolder:
-        """Return an existing run.
-
-        Raises `BusyError` if a job is still to make it, and `UnknownNameError` if there is none.
-        """
+        """Return an existing run; raises `BusyError` before its job made it, `UnknownNameError`."""
         try:
             return self.workspace.run(name)
         except UnknownNameError:

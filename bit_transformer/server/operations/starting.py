@@ -26,10 +26,7 @@ class StartingRun:
 
 
 def starting_run(engine: Engine, name: str) -> StartingRun | None:
-    """Return the run if it is being made, or None if it exists.
-
-    Raises `UnknownNameError` if it is neither.
-    """
+    """Return the run if it is being made, or None if it exists; raises `UnknownNameError`."""
     try:
         run = engine.workspace.run(name)
     except UnknownNameError:

@@ -1,4 +1,4 @@
-"""The layers by themselves, websockets included."""
+"""Each layer by itself, for requests and websockets."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ async def _welcome(scope, receive, send):
 
 
 def _ask(app, headers, kind="http", **more):
-    """The messages that an application answers with."""
+    """Return the messages that an application sends."""
     sent = []
 
     async def receive():

@@ -1,4 +1,4 @@
-"""Jobs in the queue: order, limits, one writer, and what becomes of dead processes."""
+"""Jobs in the queue: order, limits, one writer, and jobs whose process has died."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ time.sleep(600)
 
 
 class Worker:
-    """Stands in for processes: they hold the locks of their jobs until they are killed."""
+    """Starts processes that hold the locks of their jobs until they are killed."""
 
     def __init__(self):
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -126,7 +126,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_never_starts(workspace, worker):
 def test_jobs_are_found_again_with_their_processes(workspace, worker):
     before = JobQueue(workspace, Limits(running=2), worker)
     running, killed, waiting = (_submit(before) for _ in range(3))
-    before.look()
+    before.poll()
     worker.children[killed].kill()
     worker.children[killed].wait()
     after = JobQueue(workspace, Limits(running=2), worker)
@@ -177,7 +177,7 @@ def test_of_the_jobs_that_are_over_the_newest_are_kept(workspace, worker):
         queue.cancel(job)
     shutil.rmtree(queue.job(over[1]).path)
     with queue.job(over[0]).locked():
-        # Its process still has it.
+        # The process of this job still holds its lock.
         queue.poll()
         assert [state.id for state in queue.states()] == [over[3], over[2], over[0], running]
     queue.poll()

@@ -24,7 +24,7 @@ def _do(engine, work, name, **fields):
 
 
 def _without_codec(monkeypatch):
-    """A codec that repeats its input, told in two portions."""
+    """Replace the codec by a copy of the input, with two progress reports."""
 
     def copy(source, sink, *, progress, **_):
         content = source.read()

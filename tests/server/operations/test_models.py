@@ -1,4 +1,4 @@
-"""Models that are made smaller, brought in, and kept in memory."""
+"""Models that are quantized, imported, kept in memory and shared."""
 
 import base64
 import json
