@@ -1,4 +1,4 @@
-"""The management server: every operation once, for REST, MCP and the command line.
+"""The management server. It offers each operation over REST, MCP and the command line.
 
 settings          limits of a server, and constants that clients share
 workspace         the runs folder, the only place that the server reads from and writes to

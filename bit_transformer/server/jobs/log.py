@@ -25,7 +25,7 @@ class JobLog:
         self._path = path
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first: tuple[float, float] | None = None
-        # Compression reports progress from two threads, one encodes and one verifies.
+        # Compression reports progress from two threads: one encodes, the other verifies.
         self._guard = threading.Lock()
 
     def close(self) -> None:

@@ -127,7 +127,7 @@ class Inferred(Response):
     ended: Ended
     """Why the output ended: at the requested length, at a stop string, or at the gate."""
     samples: list[Continuation]
-    """All continuations. The first one is the one above."""
+    """All continuations. The fields above describe the first one."""
     passed: bool | None
     """Whether the gate passed all of the output; None without a gate."""
     reasons: list[str]
