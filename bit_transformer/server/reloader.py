@@ -19,10 +19,7 @@ class Watcher:
     """A server process, and the test command that must pass before a restart."""
 
     def __init__(
-        self,
-        tests: Sequence[str],
-        server: Sequence[str],
-        report: Callable[[str], None] = print,
+        self, tests: Sequence[str], server: Sequence[str], report: Callable[[str], None] = print
     ) -> None:
         self._tests, self._server, self._report = tuple(tests), tuple(server), report
         self._process: subprocess.Popen[bytes] | None = None

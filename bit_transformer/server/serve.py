@@ -55,10 +55,7 @@ def make_engine(runs: Path, limits: Limits, launch: Launch = launch_worker) -> E
 
 
 def run_server(
-    engine: Engine,
-    address: Address,
-    token: str | None,
-    announce: Callable[[str, Path], None],
+    engine: Engine, address: Address, token: str | None, announce: Callable[[str, Path], None]
 ) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP; first call `announce` with the URL and token file.
 

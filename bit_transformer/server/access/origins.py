@@ -7,15 +7,7 @@ check of Origin stops pages of other sites that send requests or open websockets
 import ipaddress
 from collections.abc import Iterable
 
-from bit_transformer.server.access.asgi import (
-    App,
-    Receive,
-    Scope,
-    Send,
-    has_header,
-    header,
-    refuse,
-)
+from bit_transformer.server.access.asgi import App, Receive, Scope, Send, has_header, header, refuse
 from bit_transformer.server.problems import problem
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")

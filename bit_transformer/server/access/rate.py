@@ -14,11 +14,7 @@ class RateLimit:
     """Answers 429 when the bucket of an address is empty."""
 
     def __init__(
-        self,
-        app: App,
-        per_second: float,
-        burst: int,
-        clock: Callable[[], float] = time.monotonic,
+        self, app: App, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app, self._rate, self._burst, self._clock = app, per_second, burst, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()

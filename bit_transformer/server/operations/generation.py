@@ -215,10 +215,7 @@ def infer(engine: Engine, request: InferRequest) -> Inferred:
 
 
 def _guarded(
-    engine: Engine,
-    run: RunFolder,
-    model: BitTransformerLM,
-    request: InferRequest,
+    engine: Engine, run: RunFolder, model: BitTransformerLM, request: InferRequest
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Return the sample that the gate passed, and the fields of the answer about the gate."""
     prompt = bits_of(model, request.prompt_bytes())

@@ -19,10 +19,7 @@ Answer = TypeVar("Answer")
 
 
 async def answer(
-    engine: Engine,
-    operation: Operation,
-    request: BaseModel,
-    finish: Callable[[BaseModel], Answer],
+    engine: Engine, operation: Operation, request: BaseModel, finish: Callable[[BaseModel], Answer]
 ) -> Answer:
     """Call `perform` and `finish`, both in the operation's lane; raises `QueueFullError`."""
 
@@ -84,9 +81,7 @@ async def stream_parts(
 
 
 def _produce(
-    parts: Iterator[BaseModel],
-    put: Callable[[BaseModel], None],
-    closed: threading.Event,
+    parts: Iterator[BaseModel], put: Callable[[BaseModel], None], closed: threading.Event
 ) -> Exception | None:
     """Put the parts into the queue until the reader has gone, and return an error or None."""
     try:
