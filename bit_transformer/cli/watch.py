@@ -29,7 +29,7 @@ class WatchArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(WatchArguments, words, command="watch")
-    from bit_transformer.server.watcher import (
+    from bit_transformer.server.reloader import (
         Watcher,
         pytest_command,
         python_changes,

@@ -1,4 +1,4 @@
-"""The whole server as one ASGI application."""
+"""REST and MCP as one ASGI application, behind token, allow-lists and limits."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.routing import Match
 
-from bit_transformer.server.access.answers import App, FreshAnswers, Scope
+from bit_transformer.server.access.asgi import App, NoStore, Scope
+from bit_transformer.server.access.body_limits import BoundedRequest
 from bit_transformer.server.access.origins import SameSite
-from bit_transformer.server.access.patience import BoundedRequest
 from bit_transformer.server.access.rate import RateLimit
 from bit_transformer.server.access.shape import BoundedShape
 from bit_transformer.server.access.token import BearerToken
@@ -19,26 +19,26 @@ from bit_transformer.server.operations.registry import Engine
 from bit_transformer.server.operations.status import package_version
 from bit_transformer.server.rest import add_operations, add_problems
 
-_DESCRIPTION = """Trains, asks and inspects language models over bits. Long work is a job: a process
-of its own, followed with `/jobs/{job}/events`, cancelled with `/jobs/{job}/cancel`. The same
-operations are tools of the Model Context Protocol at `/mcp`."""
+_DESCRIPTION = """Trains, queries and inspects language models over bits. Long work is a job, which
+runs in its own process. Follow it with `/jobs/{job}/events`, and cancel it with
+`/jobs/{job}/cancel`. The same operations are tools of the Model Context Protocol at `/mcp`."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask."""
+    """The token, and the hosts and origins that are accepted."""
 
     token: str
     hosts: tuple[str, ...]
-    """Host headers that are let in, with port."""
+    """Accepted Host headers, with port."""
     origins: tuple[str, ...] = ()
-    """Origins that are let in beside those of the hosts."""
+    """Accepted origins besides those of the hosts."""
 
 
 def create_app(engine: Engine, access: Access) -> App:
-    """REST and MCP behind token, allow-lists and limits."""
+    """Return the application with all of its layers."""
     mcp = make_mcp(engine)
-    # Hosts and origins are checked before anything else here, for /mcp as for all.
+    # The library's own check is off: `SameSite` checks hosts and origins of every request.
     mcp_app = mcp.streamable_http_app(
         streamable_http_path="/mcp",
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
@@ -60,8 +60,8 @@ def create_app(engine: Engine, access: Access) -> App:
     add_operations(app, engine)
     add_problems(app)
     app.router.routes.extend(mcp_app.routes)
-    # Made once, here: schemas read docstrings from source, which Python 3.11 cannot do in two
-    # threads at a time (cpython issue 106905).
+    # The document is built here and cached. Schemas read docstrings from source code, which Python
+    # 3.11 cannot do in two threads at once (cpython issue 106905).
     app.openapi()
     return _guarded(app, engine, access)
 
@@ -69,14 +69,15 @@ def create_app(engine: Engine, access: Access) -> App:
 def _guarded(app: FastAPI, engine: Engine, access: Access) -> App:
     limits = engine.limits
 
-    def most_bytes(scope: Scope) -> int:
+    def max_bytes(scope: Scope) -> int:
         uploads = scope["method"] == "PUT" and scope["path"].startswith("/files/")
         return limits.upload_bytes if uploads else limits.body_bytes
 
-    def is_answered(scope: Scope) -> bool:
+    def has_route(scope: Scope) -> bool:
         return any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
 
-    bounded = BoundedRequest(BoundedShape(app, is_answered), most_bytes, limits.silence_seconds)
-    known = BearerToken(bounded, access.token)
-    limited = RateLimit(known, limits.requests_per_second, limits.burst)
-    return FreshAnswers(SameSite(limited, access.hosts, access.origins))
+    # The outermost layer is the last one here: foreign pages are refused first, bodies read last.
+    bounded = BoundedRequest(BoundedShape(app, has_route), max_bytes, limits.silence_seconds)
+    authorized = BearerToken(bounded, access.token)
+    limited = RateLimit(authorized, limits.requests_per_second, limits.burst)
+    return NoStore(SameSite(limited, access.hosts, access.origins))

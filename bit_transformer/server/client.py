@@ -1,4 +1,4 @@
-"""Asks a running server, for the command line and for scripts; needs no library."""
+"""Calls a running server, for the command line and for scripts, without an HTTP library."""
 
 import json
 import os
@@ -9,28 +9,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bit_transformer.errors import ConfigError, RefusedError, SourceError, UnreachableError
-from bit_transformer.server.operations.registry import Operation
 from bit_transformer.server.settings import TOKEN_VARIABLE
+
+if TYPE_CHECKING:
+    from bit_transformer.server.operations.registry import Operation
 
 ADDRESS_VARIABLE = "MCP_SERVER_ADDR"
 DEFAULT_ADDRESS = "http://127.0.0.1:7000"
-_QUIET_SECONDS = 60.0
-"""Longer than the server takes to say that there is nothing to say."""
+_READ_TIMEOUT_SECONDS = 60.0
+"""The server sends a comment every 15 s on an idle event stream."""
 
 
 def find_address(given: str | None) -> str:
-    """The address that was given, else that of the environment, else the default one."""
+    """Return the given address, else the one in the environment, else the default."""
     address = (given or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS).rstrip("/")
     if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-        raise ConfigError(f"a server's address begins with http:// or https://, got {address!r}")
+        raise ConfigError(f"the address must begin with http:// or https://, got {address!r}")
     return address
 
 
 def find_token(runs: Path) -> str:
-    """The token of the environment, else that of the server of a runs folder."""
+    """Return the token in the environment, else the one that a server keeps in the runs folder."""
     given = os.environ.get(TOKEN_VARIABLE)
     if given:
         return given
@@ -46,21 +48,18 @@ def find_token(runs: Path) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """One server and the token for it."""
+    """One server and its token."""
 
     address: str
     token: str
 
-    def call(self, operation: Operation, arguments: Mapping[str, Any]) -> Any:
-        """The answer of an operation that is no stream, as JSON values.
-
-        Raises `UnreachableError`, and `RefusedError` with the server's words.
-        """
+    def call(self, operation: "Operation", arguments: Mapping[str, Any]) -> Any:
+        """Return the answer as JSON values; raises `UnreachableError` and `RefusedError`."""
         with self._open(operation, arguments) as answer:
             return json.load(answer)
 
-    def stream(self, operation: Operation, arguments: Mapping[str, Any]) -> Iterator[Any]:
-        """The parts of a stream, as they come; raises as `call`, and for problems on the way."""
+    def stream(self, operation: "Operation", arguments: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the parts of a stream as they arrive; raises as `call` does, also midway."""
         with self._open(operation, arguments) as answer:
             for kind, data in _events(answer):
                 if kind == "problem":
@@ -69,7 +68,7 @@ class Client:
                     yield data
 
     def follow(self, job: str) -> Iterator[Any]:
-        """What a job tells, and at last the job."""
+        """Yield the records of a job as they arrive, and at the end the job itself."""
         with self._request("GET", f"/jobs/{job}/events") as answer:
             for _, data in _events(answer):
                 yield data
@@ -85,7 +84,7 @@ class Client:
         except FileNotFoundError as error:
             raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
-    def _open(self, operation: Operation, arguments: Mapping[str, Any]) -> HTTPResponse:
+    def _open(self, operation: "Operation", arguments: Mapping[str, Any]) -> HTTPResponse:
         rest = dict(arguments)
         path = operation.path
         for name in operation.path_fields:
@@ -93,7 +92,7 @@ class Client:
         if operation.method == "POST" and not operation.path_fields:
             content = json.dumps(rest).encode()
             return self._request("POST", path, content)
-        query = urllib.parse.urlencode({key: value for key, value in rest.items()})
+        query = urllib.parse.urlencode(rest)
         return self._request(operation.method, path + (f"?{query}" if query else ""))
 
     def _request(
@@ -107,9 +106,9 @@ class Client:
             self.address + path, data=content, headers=headers, method=method
         )
         try:
-            answer: HTTPResponse = urllib.request.urlopen(request, timeout=_QUIET_SECONDS)
+            answer: HTTPResponse = urllib.request.urlopen(request, timeout=_READ_TIMEOUT_SECONDS)
         except urllib.error.HTTPError as error:
-            raise RefusedError(_words(error)) from error
+            raise RefusedError(_detail(error)) from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise UnreachableError(
@@ -119,8 +118,8 @@ class Client:
         return answer
 
 
-def _words(error: urllib.error.HTTPError) -> str:
-    """What the server said of its refusal."""
+def _detail(error: urllib.error.HTTPError) -> str:
+    """Return the detail of the server's problem document."""
     with error:
         try:
             return str(json.load(error)["detail"])
@@ -129,7 +128,7 @@ def _words(error: urllib.error.HTTPError) -> str:
 
 
 def _events(answer: HTTPResponse) -> Iterator[tuple[str, Any]]:
-    """(kind, data) of each server-sent event."""
+    """Yield (kind, data) of each server-sent event."""
     kind = "message"
     for raw in answer:
         name, _, value = raw.decode().rstrip("\n").partition(": ")

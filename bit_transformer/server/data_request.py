@@ -1,4 +1,4 @@
-"""Bytes in a request: as text, in base64, or as an uploaded file."""
+"""Bytes in a request: text, base64 or an uploaded file."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ from bit_transformer.server.workspace import Workspace
 
 
 class DataRequest(Request):
-    """Bytes to look at: exactly one of `text`, `base64` and `file`."""
+    """Bytes to read: exactly one of `text`, `base64` and `file`."""
 
     text: Text | None = None
-    """Taken as UTF-8."""
+    """Text, read as its UTF-8 bytes."""
     base64: Text | None = None
-    """Bytes that are no text."""
+    """Any bytes, in base64."""
     file: Name | None = None
     """Name of an uploaded file."""
 
@@ -29,46 +29,46 @@ class DataRequest(Request):
         encode(self.text)
         return self
 
-    def read(self, workspace: Workspace, most: int) -> bytes:
-        """The bytes; raises `TooLargeError` for more than `most`, `ConfigError` for none."""
+    def read(self, workspace: Workspace, max_bytes: int) -> bytes:
+        """Return the bytes; raises `TooLargeError` above the limit, `ConfigError` for 0 bytes."""
         content = encode(self.text) if self.base64 is None else decode(self.base64)
         if self.file is not None:
             path = workspace.file(self.file)
-            if path.stat().st_size > most:
-                raise _too_large(path.stat().st_size, most)
+            if path.stat().st_size > max_bytes:
+                raise _too_large(path.stat().st_size, max_bytes)
             content = path.read_bytes()
-        if len(content) > most:
-            raise _too_large(len(content), most)
+        if len(content) > max_bytes:
+            raise _too_large(len(content), max_bytes)
         if not content:
-            raise ConfigError("there is nothing to read: 0 bytes given, at least 1 is needed")
+            raise ConfigError("the data must have at least 1 byte, got 0")
         return content
 
 
 def encode(text: str | None) -> bytes:
-    """UTF-8; raises `ConfigError` for half a surrogate pair, which JSON can carry."""
+    """Return the UTF-8 bytes of a text; raises `ConfigError` if it has half a surrogate pair."""
     try:
         return (text or "").encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"the text is no Unicode at character {error.start}: half of a surrogate pair"
+            f"the text has half a surrogate pair at character {error.start}; send bytes in base64"
         ) from error
 
 
 def decode(text: str | None) -> bytes:
-    """The bytes; raises `ConfigError` for what is no base64."""
+    """Return the bytes of a base64 text; raises `ConfigError` if it is not base64."""
     try:
         return base64.b64decode(text or "", validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ConfigError(f"this is no base64: {error}") from error
+        raise ConfigError(f"the value is not base64: {error}") from error
 
 
 def to_base64(content: bytes) -> str:
-    """Bytes as JSON can hold them."""
+    """Return bytes as base64 text, for JSON."""
     return base64.b64encode(content).decode()
 
 
-def _too_large(size: int, most: int) -> TooLargeError:
+def _too_large(size: int, max_bytes: int) -> TooLargeError:
     return TooLargeError(
-        f"{size:,} bytes are more than the {most:,} that are read while a request waits; use the "
+        f"the data of a request must have at most {max_bytes:,} bytes, got {size:,}; use the "
         "command line for larger files"
     )

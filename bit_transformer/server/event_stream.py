@@ -1,4 +1,4 @@
-"""Server-sent events: what a job tells and what a stream makes, as it comes."""
+"""Server-sent events: records of a job or a run, and parts of a stream, as they are made."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,14 +21,14 @@ _PING_SECONDS = 15.0
 
 
 def event(data: str, *, kind: str | None = None, number: int | None = None) -> bytes:
-    """One event; `data` has no line breaks, as JSON has none."""
+    """Return one event. `data` must be a single line, such as JSON."""
     lines = [] if number is None else [f"id: {number}"]
     lines += [] if kind is None else [f"event: {kind}"]
     return "\n".join([*lines, f"data: {data}", "", ""]).encode()
 
 
 async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator[bytes]:
-    """What a job told after that line, then what it tells; at last, as `end`, the job."""
+    """Yield the records of a job after line `after`, and at the end the job as event `end`."""
     job = engine.jobs.job(identity)
 
     def is_over() -> bool:
@@ -45,8 +45,7 @@ async def job_events(engine: Engine, identity: str, after: int) -> AsyncIterator
 
 
 async def run_events(engine: Engine, name: str, after: int) -> AsyncIterator[bytes]:
-    """The records of a run after that line, then those that are written, whoever trains it; at
-    last, as `end`, the run."""
+    """Yield the records of a run after line `after`, and at the end its summary as event `end`."""
     metrics = RunFolder(engine.workspace.root / name).metrics
 
     def is_over() -> bool:
@@ -66,22 +65,22 @@ async def run_events(engine: Engine, name: str, after: int) -> AsyncIterator[byt
 
 
 async def _lines(path: Path, after: int, is_over: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The lines of a file as events, and a comment now and then while none come."""
-    spoke = time.monotonic()
+    """Yield lines as events, and comments meanwhile, so that no proxy closes an idle connection."""
+    last_sent = time.monotonic()
     async for batch in follow(path, after, is_over):
         if batch:
             yield b"".join(event(line, number=number) for number, line in batch)
-        elif time.monotonic() - spoke < _PING_SECONDS:
+        elif time.monotonic() - last_sent < _PING_SECONDS:
             continue
         else:
             yield b": waiting\n\n"
-        spoke = time.monotonic()
+        last_sent = time.monotonic()
 
 
 async def part_events(
     first: BaseModel | None, rest: AsyncIterator[BaseModel]
 ) -> AsyncIterator[bytes]:
-    """Each part of a stream; at last `end`, or `problem` for what went wrong on the way."""
+    """Yield an event for each part of a stream, and at the end `end`, or `problem` on an error."""
     try:
         if first is not None:
             yield event(first.model_dump_json())

@@ -1,4 +1,4 @@
-"""The operations as tools of the Model Context Protocol, and runs as resources."""
+"""The operations as tools of the Model Context Protocol (MCP), and the runs as resources."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,20 +15,20 @@ from bit_transformer.errors import BitTransformerError
 from bit_transformer.server.jobs.log import follow
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.operations.jobs import JobRequest, job_document
-from bit_transformer.server.operations.perform import answer, stream
+from bit_transformer.server.operations.perform import answer, stream_parts
 from bit_transformer.server.operations.registry import Engine, Operation
 from bit_transformer.server.operations.status import package_version
 from bit_transformer.server.problems import problem_of, problem_of_fields
 from bit_transformer.server.schemas import Job
 
-_INSTRUCTIONS = """Train, ask and inspect language models over bits. `train` and other long work
-answer with a job at once: call `wait_job` to follow it with progress, `cancel_job` to end it saved.
-`init` then `step` trains in small portions. Data is uploaded with `put_file` and named in
-data.sources."""
+_INSTRUCTIONS = """Train, query and inspect language models over bits. `train` and other long
+operations return a job at once. Call `wait_job` to follow it with progress, and `cancel_job` to
+save and end it. `init`, then `step`, trains in small portions. Upload data with `put_file` and name
+it in data.sources."""
 
 
-class _Raw(ArgModelBase):
-    """Arguments as they came: the operation's own request type judges them."""
+class _RawArguments(ArgModelBase):
+    """Arguments without validation. The request type of the operation validates them."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -37,7 +37,7 @@ class _Raw(ArgModelBase):
 
 
 def make_mcp(engine: Engine) -> MCPServer:
-    """A server with a tool for every operation, `wait_job`, and resources for every run."""
+    """Return a server with a tool for each operation, `wait_job`, and resources for each run."""
     tools = [_tool(engine, operation) for operation in OPERATIONS.values()]
     server: MCPServer = MCPServer(
         "bit-transformer",
@@ -58,7 +58,7 @@ def _tool(engine: Engine, operation: Operation) -> Tool:
         async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
             parts = []
             request = operation.request.model_validate(arguments)
-            async for part in stream(engine, operation, request):
+            async for part in stream_parts(engine, operation, request):
                 parts.append(part)
                 done, total = (getattr(part, name, None) for name in ("done", "total"))
                 await context.report_progress(done or len(parts), total)
@@ -68,13 +68,11 @@ def _tool(engine: Engine, operation: Operation) -> Tool:
 
         async def call(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
             request = operation.request.model_validate(arguments)
-            return await answer(engine, operation, request, _as_it_is)
+            return await answer(engine, operation, request, lambda response: response)
 
-    return _made(call, operation.name, operation.description, operation.request, kind, operation)
-
-
-def _as_it_is(answered: BaseModel) -> BaseModel:
-    return answered
+    return _make_tool(
+        call, operation.name, operation.description, operation.request, kind, operation
+    )
 
 
 def _wait_tool(engine: Engine) -> Tool:
@@ -88,11 +86,11 @@ def _wait_tool(engine: Engine) -> Tool:
                 await context.report_progress(progress.done, progress.total, progress.unit)
         return job_document(engine.jobs, engine.jobs.state(identity))
 
-    text = "Wait until a job is over, with progress notifications; answers with the job."
-    return _made(call, "wait_job", text, JobRequest, Job, None)
+    text = "Wait until a job is over, with progress notifications. Returns the job."
+    return _make_tool(call, "wait_job", text, JobRequest, Job, None)
 
 
-def _made(
+def _make_tool(
     call: Callable[..., Awaitable[BaseModel]],
     name: str,
     description: str,
@@ -102,12 +100,12 @@ def _made(
 ) -> Tool:
     reads_only = operation is None or operation.reads_only
     return Tool(
-        fn=_told(call),
+        fn=_with_tool_errors(call),
         name=name,
         title=None,
         description=description,
         parameters=request.model_json_schema(),
-        fn_metadata=FuncMetadata(arg_model=_Raw, output_model=answer),
+        fn_metadata=FuncMetadata(arg_model=_RawArguments, output_model=answer),
         is_async=True,
         context_kwarg="context",
         annotations=ToolAnnotations(
@@ -117,10 +115,12 @@ def _made(
     )
 
 
-def _told(call: Callable[..., Awaitable[BaseModel]]) -> Callable[..., Awaitable[BaseModel]]:
-    """The same, its errors in words that reach the client."""
+def _with_tool_errors(
+    call: Callable[..., Awaitable[BaseModel]],
+) -> Callable[..., Awaitable[BaseModel]]:
+    """Return the same function with its errors as `ToolError`, whose message the client sees."""
 
-    async def telling(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
+    async def call_with_errors(arguments: dict[str, Any], context: Context[Any, Any]) -> BaseModel:
         try:
             return await call(arguments, context)
         except BitTransformerError as error:
@@ -129,30 +129,30 @@ def _told(call: Callable[..., Awaitable[BaseModel]]) -> Callable[..., Awaitable[
         except ValidationError as error:
             raise ToolError(problem_of_fields(error.errors()).detail) from error
 
-    return telling
+    return call_with_errors
 
 
 def _add_resources(server: MCPServer, engine: Engine) -> None:
-    shown = {
+    resources = {
         "metrics": ("metrics", "Records of a run's steps, evaluations and telemetry."),
         "model_config": ("model_config", "Settings of a run's model and of its training."),
         "run": ("get_run", "Everything about a run."),
     }
-    for what, (name, description) in shown.items():
-        _add_resource(server, engine, what, OPERATIONS[name], description)
+    for resource, (name, description) in resources.items():
+        _add_resource(server, engine, resource, OPERATIONS[name], description)
 
     @server.resource("bit-transformer://runs", mime_type="application/json")
     async def runs() -> str:
-        """The runs and models there are."""
+        """All runs and models."""
         return await _read(engine, OPERATIONS["list_runs"], {})
 
 
 def _add_resource(
-    server: MCPServer, engine: Engine, what: str, operation: Operation, description: str
+    server: MCPServer, engine: Engine, name: str, operation: Operation, description: str
 ) -> None:
     @server.resource(
-        f"bit-transformer://runs/{{run}}/{what}",
-        name=what,
+        f"bit-transformer://runs/{{run}}/{name}",
+        name=name,
         description=description,
         mime_type="application/json",
     )

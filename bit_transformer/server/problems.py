@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): a status, a title and a sentence; never a stack trace."""
+"""Errors as problem documents (RFC 9457): a status, a title and a sentence, never a stack trace."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,16 +22,16 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (errors.CodecError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (errors.BitTransformerError, HTTPStatus.CONFLICT),
 )
-"""The first class that fits decides."""
+"""Status of each class of errors. The first class that matches decides."""
 RETRY_SECONDS = 5
-_MOST_FIELDS = 10
-"""Fields that are told; of a request with thousands of wrong ones nobody reads more."""
-_MOST_CHARACTERS = 1000
-"""Of a sentence or a place. What was sent may be a part of it, and be as long as a body."""
+_MAX_FIELDS = 10
+"""Wrong fields that a problem lists. A request may have thousands of them."""
+_MAX_CHARACTERS = 1000
+"""Characters of a message or of a field's name. Both can quote the request, which may be long."""
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of a request."""
+    """One wrong field of a request."""
 
     where: str
     message: str
@@ -47,17 +47,17 @@ class Problem(BaseModel):
     status: int
     detail: str
     fields: list[FieldProblem] | None = None
-    """The first ten that are wrong."""
+    """The first ten wrong fields."""
     wrong_fields: int | None = None
-    """How many are wrong in all."""
+    """Number of all wrong fields."""
     owner: str | None = None
-    """Job that has what was asked for."""
+    """Job or process that holds the run or file."""
 
     def headers(self) -> dict[str, str]:
-        """Headers that go with it."""
+        """Return the HTTP headers of the response."""
         found = {}
         if self.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
-            # The rest of such a request is not waited for.
+            # The server does not read the rest of such a request.
             found["connection"] = "close"
         if self.status == HTTPStatus.UNAUTHORIZED:
             found["www-authenticate"] = 'Bearer realm="bit-transformer"'
@@ -66,55 +66,55 @@ class Problem(BaseModel):
         return found
 
     def body(self) -> bytes:
-        """The document."""
+        """Return the document as JSON."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 def problem(status: int, detail: str, *, kind: str | None = None, **more: Any) -> Problem:
-    """A problem of that status; `kind` names it where the status does not say enough."""
+    """Return a problem with this status. `kind` names it if the status is not specific enough."""
     title = HTTPStatus(status).phrase
     slug = kind or re.sub(r"[^a-z]+", "-", title.lower())
-    address = f"urn:bit-transformer:problem:{slug}"
-    return Problem(type=address, title=title, status=status, detail=shortened(detail), **more)
+    urn = f"urn:bit-transformer:problem:{slug}"
+    return Problem(type=urn, title=title, status=status, detail=shorten(detail), **more)
 
 
 def problem_of(error: Exception) -> Problem:
-    """What is told of an error; of one that nobody foresaw only that it happened."""
+    """Return the problem for an error. The text of an unexpected error stays in the log."""
     for kind, status in _STATUS:
         if isinstance(error, kind):
             name = type(error).__name__.removesuffix("Error")
             slug = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
             return problem(status, str(error), kind=slug, owner=getattr(error, "owner", None))
-    return problem(500, "something went wrong in the server; its log says what")
+    return problem(500, "an internal error occurred; the log of the server describes it")
 
 
 def problem_of_fields(found: Sequence[Mapping[str, Any]]) -> Problem:
-    """What is told of a request that does not fit its schema."""
+    """Return the problem for a request that violates its schema, from the errors of pydantic."""
     if any(one["type"] == "json_invalid" for one in found):
-        return problem(400, f"the body is no JSON: {found[0].get('ctx', {}).get('error', '')}")
+        return problem(400, f"the body is not JSON: {found[0].get('ctx', {}).get('error', '')}")
     fields = [
         FieldProblem(
-            where=shortened(_place(one["loc"])),
-            message=shortened(one["msg"].removeprefix("Value error, ")),
+            where=shorten(_field_path(one["loc"])),
+            message=shorten(one["msg"].removeprefix("Value error, ")),
         )
-        for one in found[:_MOST_FIELDS]
+        for one in found[:_MAX_FIELDS]
     ]
     first = fields[0]
     more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
-    detail = shortened(f"{first.where}: {first.message}") + more
+    detail = shorten(f"{first.where}: {first.message}") + more
     return problem(422, detail, kind="invalid", fields=fields, wrong_fields=len(found))
 
 
-def shortened(text: str) -> str:
-    """A text with its middle left out where it is too long to be read."""
-    if len(text) <= _MOST_CHARACTERS:
+def shorten(text: str) -> str:
+    """Return a text with its middle left out if it is longer than the limit."""
+    if len(text) <= _MAX_CHARACTERS:
         return text
-    half = _MOST_CHARACTERS // 2
+    half = _MAX_CHARACTERS // 2
     left_out = len(text) - 2 * half
     return f"{text[:half]} ... ({left_out:,} characters left out) ... {text[-half:]}"
 
 
-def _place(location: Iterable[Any]) -> str:
+def _field_path(location: Iterable[Any]) -> str:
     parts = [str(part) for part in location]
     if len(parts) > 1 and parts[0] in ("body", "query", "path"):
         parts = parts[1:]

@@ -1,4 +1,4 @@
-"""The operations as a REST interface with an OpenAPI document, made of their registry."""
+"""The operations as a REST interface with an OpenAPI document, built from their registry."""
 
 import functools
 import inspect
@@ -20,10 +20,10 @@ from bit_transformer.server.event_stream import MEDIA_TYPE as EVENTS
 from bit_transformer.server.event_stream import job_events, part_events, run_events
 from bit_transformer.server.jobs.log import count_lines
 from bit_transformer.server.operations import OPERATIONS
-from bit_transformer.server.operations.beginning import beginning
 from bit_transformer.server.operations.files import File, describe_file
-from bit_transformer.server.operations.perform import answer, stream
+from bit_transformer.server.operations.perform import answer, stream_parts
 from bit_transformer.server.operations.registry import Engine, Operation
+from bit_transformer.server.operations.starting import starting_run
 from bit_transformer.server.problems import (
     MEDIA_TYPE,
     Problem,
@@ -32,21 +32,21 @@ from bit_transformer.server.problems import (
     problem_of_fields,
 )
 from bit_transformer.server.schemas import JobIdentity, Name
-from bit_transformer.server.uploads import receive_file
 
 _BEARER = HTTPBearer(auto_error=False, description="The token in .server/token of the runs folder.")
 _ALWAYS = (400, 401, 403, 408, 413, 422, 429, 500, 507)
-_WHAT = {
-    400: "a foreign Host header, or a body that cannot be parsed",
-    401: "no token, or a wrong one",
-    403: "a page of a foreign origin asks",
-    404: "nothing of that name",
+"""Problems that every route can answer with."""
+_PROBLEMS = {
+    400: "the Host header is unknown, or the body cannot be parsed",
+    401: "the token is missing or wrong",
+    403: "the request comes from a page of an unknown origin",
+    404: "nothing has this name",
     408: "the request came too slowly",
-    409: "the name is taken, or what it names is busy or in a state that forbids this",
-    413: "more bytes than the server takes",
-    422: "a field outside its bounds; the bound is named",
-    429: "too many requests, or too many jobs wait",
-    500: "a fault of the server",
+    409: "the name is taken, or the named object is busy or in a state that forbids this",
+    413: "the request has more bytes than the server accepts",
+    422: "a field is outside its limits; the problem names the limit",
+    429: "there are too many requests, or too many jobs wait",
+    500: "an internal error occurred",
     501: "an optional library is not installed",
     507: "the disk is full",
 }
@@ -54,7 +54,7 @@ Endpoint = Callable[..., Awaitable[Any]]
 
 
 def add_operations(app: FastAPI, engine: Engine) -> None:
-    """Give every operation a route, and files and events theirs."""
+    """Add a route for each operation, and the routes of events and files."""
     for operation in OPERATIONS.values():
         if operation.kind == "stream":
             endpoint, settings = _streaming(engine, operation), _events_settings()
@@ -75,7 +75,7 @@ def add_operations(app: FastAPI, engine: Engine) -> None:
 
 
 def add_problems(app: FastAPI) -> None:
-    """Tell every error as a problem document."""
+    """Answer every error with a problem document."""
     app.add_exception_handler(BitTransformerError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -95,7 +95,7 @@ def _status_of(operation: Operation) -> int:
 
 
 def _events_settings() -> dict[str, Any]:
-    """Of a route that answers with events."""
+    """Return the settings of a route that answers with server-sent events."""
     content: dict[str, Any] = {EVENTS: {}}
     return {
         "response_class": StreamingResponse,
@@ -105,10 +105,10 @@ def _events_settings() -> dict[str, Any]:
 
 
 def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Problems as an OpenAPI document describes them."""
+    """Return the OpenAPI descriptions of these problem statuses."""
     return {
         code: {
-            "description": _WHAT[code],
+            "description": _PROBLEMS[code],
             "model": Problem,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
@@ -120,10 +120,10 @@ def _description(operation: Operation) -> str:
     text = operation.description
     if operation.kind == "job":
         fields = ", ".join(operation.response.model_fields)
-        text += f"\n\nAnswers with a job at once; its `result` then has {fields}."
+        text += f"\n\nReturns a job at once. Its `result` has these fields at the end: {fields}."
     if operation.kind == "stream":
         fields = ", ".join(operation.response.model_fields)
-        text += f"\n\nEach event is a JSON document with {fields}; the last one is called `end`."
+        text += f"\n\nEach event is a JSON document with {fields}. The last one is called `end`."
     return text
 
 
@@ -132,7 +132,7 @@ def _answering(engine: Engine, operation: Operation) -> Endpoint:
 
     async def endpoint(**given: Any) -> Response:
         request = _request(operation, given)
-        # Written down where it was made: a large answer must not keep the event loop.
+        # Serialised in the thread that computed it: a large answer would block the event loop.
         content = await answer(engine, operation, request, BaseModel.model_dump_json)
         return Response(content, status, media_type="application/json")
 
@@ -141,8 +141,8 @@ def _answering(engine: Engine, operation: Operation) -> Endpoint:
 
 def _streaming(engine: Engine, operation: Operation) -> Endpoint:
     async def endpoint(**given: Any) -> Response:
-        parts = stream(engine, operation, _request(operation, given))
-        # What is refused is refused with a status, which is sent before the first part.
+        parts = stream_parts(engine, operation, _request(operation, given))
+        # The status is sent before the first part. So an error in the first part must be seen now.
         first = await anext(parts, None)
         return StreamingResponse(part_events(first, parts), media_type=EVENTS)
 
@@ -150,7 +150,7 @@ def _streaming(engine: Engine, operation: Operation) -> Endpoint:
 
 
 def _request(operation: Operation, given: dict[str, Any]) -> BaseModel:
-    """What was asked for, from the body, the query or the path."""
+    """Return the request from the body, the query or the path."""
     if "request" in given:
         return cast(BaseModel, given["request"])
     try:
@@ -160,16 +160,16 @@ def _request(operation: Operation, given: dict[str, Any]) -> BaseModel:
 
 
 def _with_parameters(endpoint: Endpoint, operation: Operation, answer: Any) -> Endpoint:
-    """The same endpoint, with a signature that tells FastAPI where the fields come from."""
+    """Give an endpoint a signature that tells FastAPI where the fields come from."""
     fields = operation.request.model_fields
     parameters = []
     if operation.path_fields:
         for name in operation.path_fields:
             field = fields[name]
-            told = Path(description=field.description)
-            # What is put together here is a type only when it runs.
-            kind = cast(Any, Annotated)[(field.annotation, *field.metadata, told)]
-            parameters.append(_parameter(name, kind))
+            in_path = Path(description=field.description)
+            # The type is composed at run time, which a type checker cannot follow.
+            annotation = cast(Any, Annotated)[(field.annotation, *field.metadata, in_path)]
+            parameters.append(_parameter(name, annotation))
     elif fields and operation.reads_only:
         parameters.append(_parameter("request", Annotated[operation.request, Query()]))
     elif fields:
@@ -183,57 +183,55 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _add_events(app: FastAPI, engine: Engine) -> None:
-    async def events(
+    async def follow_job(
         job: JobIdentity,
         last_event_id: Annotated[int, Header(ge=0, le=1 << 53)] = 0,
         newest: Annotated[int, Query(ge=0, le=1 << 53)] = 1 << 53,
     ) -> Response:
-        """Follow a job: each line it writes is an event, numbered so that `Last-Event-ID` goes on
-        where a connection broke; of the lines before, only so many of the `newest` are told. The
-        last event is called `end` and holds the job."""
+        """Follow a job. Each record that it writes is an event. Events are numbered, so that
+        `Last-Event-ID` resumes after a broken connection. Of the older records, only the `newest`
+        ones are sent. The last event is called `end` and holds the job."""
         metrics = engine.jobs.job(job).metrics
-        there = await anyio.to_thread.run_sync(
+        lines = await anyio.to_thread.run_sync(
             count_lines, metrics, limiter=engine.lanes["control"]
         )
-        content = job_events(engine, job, max(last_event_id, there - newest))
+        content = job_events(engine, job, max(last_event_id, lines - newest))
         return StreamingResponse(content, media_type=EVENTS)
 
-    async def of_run(
+    async def follow_run(
         run: Name, last_event_id: Annotated[int, Header(ge=0, le=1 << 53)] = 0
     ) -> Response:
-        """Follow a run, whoever trains it: each record of its metrics is an event, numbered so that
-        `Last-Event-ID` goes on where a connection broke. A record of the kind `restart` says that
-        all records follow once more. The last event is called `end` and holds the run's line."""
-        there = functools.partial(beginning, engine, run)
-        await anyio.to_thread.run_sync(there, limiter=engine.lanes["control"])
+        """Follow a run, trained by a job or by a command line. Each record of its metrics is an
+        event. Events are numbered, so that `Last-Event-ID` resumes after a broken connection. After
+        a record of the kind `restart`, all records are sent again. The last event is called `end`
+        and holds the summary of the run."""
+        # Raises if there is no such run, before the response starts.
+        require_run = functools.partial(starting_run, engine, run)
+        await anyio.to_thread.run_sync(require_run, limiter=engine.lanes["control"])
         return StreamingResponse(run_events(engine, run, last_event_id), media_type=EVENTS)
 
-    app.add_api_route(
-        "/runs/{run}/events",
-        of_run,
-        operation_id="run_events",
-        dependencies=[Depends(_BEARER)],
-        **_events_settings(),
-    )
-
-    app.add_api_route(
-        "/jobs/{job}/events",
-        events,
-        operation_id="job_events",
-        dependencies=[Depends(_BEARER)],
-        **_events_settings(),
-    )
+    routes: dict[str, Endpoint] = {"run": follow_run, "job": follow_job}
+    for kind, endpoint in routes.items():
+        app.add_api_route(
+            f"/{kind}s/{{{kind}}}/events",
+            endpoint,
+            operation_id=f"{kind}_events",
+            dependencies=[Depends(_BEARER)],
+            **_events_settings(),
+        )
 
 
 def _add_files(app: FastAPI, engine: Engine) -> None:
     async def upload(name: Name, request: Request) -> File:
-        """Upload a file of any content, as the body of the request."""
+        """Upload a file with any content, as the body of the request."""
         engine.jobs.require_unclaimed(name)
-        await receive_file(engine.workspace, name, request.stream())
+        with engine.workspace.create_file(name) as file:
+            async for chunk in request.stream():
+                file.write(chunk)
         return describe_file(engine.workspace, name)
 
     async def download(name: Name) -> FileResponse:
-        """The content of a file."""
+        """Download the content of a file."""
         path = engine.workspace.file(name)
         return FileResponse(path, media_type="application/octet-stream", filename=name)
 
@@ -277,8 +275,8 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     details = {
-        HTTPStatus.NOT_FOUND: "there is nothing at this address; /openapi.json lists what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this address does not know that method; see /openapi.json",
+        HTTPStatus.NOT_FOUND: "there is nothing at this address; /openapi.json lists all addresses",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take this method; see /openapi.json",
     }
     detail = details.get(HTTPStatus(error.status_code), str(error.detail))
     allowed = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and _methods_at(request)
@@ -287,7 +285,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """What the routes of an address know together; each by itself only knows its own."""
+    """Return the methods of all routes at an address; each route has only one of them."""
     routes = [
         route
         for route in request.app.routes

@@ -1,18 +1,18 @@
-"""What several operations take and give: names, runs, jobs."""
+"""Request and response types that several operations share: names, runs, jobs.
+
+Docstrings of fields become descriptions in the JSON schemas. The settings classes of other packages
+are plain dataclasses without a pydantic configuration, so pydantic applies the one of the model
+that holds them: the `model_config` of `Request`.
+"""
 
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bit_transformer.compression.config import CodecConfig
-from bit_transformer.inference.sampling_config import MOST_SEED, SamplingConfig
+from bit_transformer.inference.sampling_config import MOST_SEED
 from bit_transformer.server.jobs.folder import State
-from bit_transformer.server.settings import MOST_TEXT, NAME_PATTERN
-
-# Their fields explain themselves in JSON schemas too, and unknown ones are refused.
-for _settings in (SamplingConfig, CodecConfig):
-    with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))(_settings)
+from bit_transformer.server.settings import MAX_TEXT, NAME_PATTERN
 
 
 def _finite(value: float) -> float:
@@ -22,7 +22,7 @@ def _finite(value: float) -> float:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Text = Annotated[str, Field(max_length=MOST_TEXT)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Seconds = Annotated[float, AfterValidator(_finite)]
 JobIdentity = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{12}-[0-9a-f]{6}$")]
@@ -30,19 +30,19 @@ ItemIdentity = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{6}$")]
 
 
 class Request(BaseModel):
-    """Base of what operations take: unknown fields are refused."""
+    """Base class of requests. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Response(BaseModel):
-    """Base of what operations give."""
+    """Base class of responses."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class Nothing(Request):
-    """An operation that takes nothing."""
+    """A request without fields."""
 
 
 class RunName(Request):
@@ -56,17 +56,17 @@ class NewestRun(Request):
     """One run, by default the newest."""
 
     run: Name | None = None
-    """Name of a run; left out, the newest one."""
+    """Name of a run; by default the newest one."""
 
 
 class Progress(Response):
-    """How far a job is."""
+    """Progress of a job."""
 
     done: float
     total: float | None
-    """None while nobody knows."""
+    """None while the total is unknown."""
     unit: str
-    """What is counted: steps, bytes."""
+    """Unit of `done` and `total`: steps or bytes."""
     seconds_left: float | None
     """Estimated from the speed so far."""
 
@@ -76,25 +76,25 @@ class Job(Response):
 
     id: str
     operation: str
-    """Name of the operation it carries out."""
+    """Name of the operation that the job carries out."""
     state: State
-    """A cancelled job has ended what it was at and saved."""
+    """State of the job. A cancelled training has finished its step and saved."""
     run: str | None
     """Run that only this job may write to until it is over."""
     created: float
-    """Unix time, as all times here."""
+    """Unix time in seconds, like all times here."""
     started: float | None
     ended: float | None
     cancel_requested: bool
     ahead: int | None
-    """Jobs that come before it in the queue; None once it has begun."""
+    """Number of jobs before it in the queue. None once it has started."""
     progress: Progress | None
     error: str | None
-    """Why it failed, in one sentence."""
+    """Why the job failed, in one sentence."""
     log: list[str]
-    """The last lines its process printed, when it failed."""
+    """The last lines that its process printed, if the job failed."""
     result: dict[str, Any] | None
-    """What came of it, once it is over; for each operation the schema is in its description."""
+    """Result, once the job is over. Its fields are listed in the description of the operation."""
 
 
 class Jobs(Response):
@@ -102,7 +102,7 @@ class Jobs(Response):
 
     jobs: list[Job]
     total: int
-    """How many there are in all."""
+    """Number of all jobs that match, also those beyond `limit`."""
 
 
 RunState = Literal["starting", "training", "interrupted", "ended", "untrained"]
@@ -119,15 +119,15 @@ class RunSummary(Response):
     bits_per_byte: float | None
     """Newest held-out result."""
     ended: bool
-    """Whether it came to its end at least once."""
+    """Whether the run has completed at least once."""
     problem: str | None = None
-    """Why nothing can be said of it, where that is so."""
+    """Why the run cannot be read, if it cannot."""
     state: RunState
-    """Starting: its first records are still to come. Interrupted: it has records, no result, and
-    nobody writes to it. A model by itself has ended."""
+    """A starting run has no records yet. An interrupted run has records but no result, and nobody
+    writes to it. A model without a run counts as ended."""
     job: str | None
-    """Job that writes to it now."""
+    """Job that writes to the run now."""
     writer: str | None = None
-    """Who writes to it now, where that is no job of this server."""
+    """Process that writes to the run now, if it is not a job of this server."""
     created: float
-    """Unix time."""
+    """Unix time in seconds."""

@@ -14,36 +14,36 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bit_transformer.errors import ConfigError
-from bit_transformer.server.access.answers import App
-from bit_transformer.server.access.headers import COMMON, DOCUMENTS_ARE_DATA
+from bit_transformer.server.access.asgi import App
+from bit_transformer.server.access.headers import COMMON, DATA_POLICY
 from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
-from bit_transformer.server.access.token import settle_token
+from bit_transformer.server.access.token import resolve_token
 from bit_transformer.server.app import Access, create_app
-from bit_transformer.server.ending import ends_in_order
 from bit_transformer.server.jobs.queue import JobQueue, Launch, launch_worker
 from bit_transformer.server.models import ModelStore
 from bit_transformer.server.operations.registry import Engine
 from bit_transformer.server.settings import TOKEN_VARIABLE, Limits
+from bit_transformer.server.signals import ends_in_order
 from bit_transformer.server.workspace import open_workspace
 
 _HEADER_SECONDS = 10.0
-_HEADERS = (*COMMON, DOCUMENTS_ARE_DATA)
+_HEADERS = (*COMMON, DATA_POLICY)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server listens and by which names it is known."""
+    """The address that the server listens on, and the hosts and origins that it accepts."""
 
     host: str = "127.0.0.1"
     port: int = 7000
     allowed_hosts: Sequence[str] = ()
-    """Host headers beside those of the address, with port."""
+    """Accepted Host headers besides those of the address, with port."""
     allowed_origins: Sequence[str] = ()
-    """Origins beside those of the hosts."""
+    """Accepted origins besides those of the hosts."""
 
 
 def make_engine(runs: Path, limits: Limits, launch: Launch = launch_worker) -> Engine:
-    """What operations work with, in a runs folder."""
+    """Return the engine of a runs folder."""
     workspace = open_workspace(runs)
     return Engine(
         workspace=workspace,
@@ -55,20 +55,17 @@ def make_engine(runs: Path, limits: Limits, launch: Launch = launch_worker) -> E
 
 
 def run_server(
-    engine: Engine,
-    address: Address,
-    token: str | None,
-    announce: Callable[[str, Path], None],
+    engine: Engine, address: Address, token: str | None, announce: Callable[[str, Path], None]
 ) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP; `announce` hears of URL and token's file first.
+    """Serve until SIGINT, SIGTERM or SIGHUP; first call `announce` with the URL and token file.
 
-    Raises `ConfigError` for an address that cannot be had, or that others can reach without a token
-    that was given; `ConflictError` while another server has the folder.
+    Raises `ConfigError` if the address cannot be used, or if other machines can reach it and no
+    token was given. Raises `ConflictError` while another server has the folder open.
     """
     token = token or os.environ.get(TOKEN_VARIABLE) or None
     if token is None and not is_loopback(address.host):
         raise ConfigError(
-            f"{address.host} can be reached by others: give a token with --token or in "
+            f"{address.host} can be reached by others; set a token with --token or in "
             f"{TOKEN_VARIABLE}, or serve on 127.0.0.1"
         )
     with _listening(address) as listener:
@@ -85,10 +82,10 @@ def run_server(
 def make_server(
     engine: Engine, address: Address, listener: socket.socket, token: str | None
 ) -> tuple[uvicorn.Server, str]:
-    """A server that is ready to run on a socket, and its URL."""
+    """Return a server for a socket, ready to run, and its URL."""
     port = listener.getsockname()[1]
     access = Access(
-        token=settle_token(engine.workspace.token, token),
+        token=resolve_token(engine.workspace.token, token),
         hosts=(*own_hosts(address.host, port), *address.allowed_hosts),
         origins=tuple(address.allowed_origins),
     )
@@ -110,7 +107,7 @@ def _listening(address: Address) -> socket.socket:
 def _settings(app: App, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_ImpatientProtocol,
+        http=_TimeoutProtocol,
         ws="none",
         log_level="warning",
         server_header=False,
@@ -121,24 +118,23 @@ def _settings(app: App, limits: Limits) -> uvicorn.Config:
     )
 
 
-class _ImpatientProtocol(H11Protocol):
-    """Closes connections that do not send the head of a request in time."""
+class _TimeoutProtocol(H11Protocol):
+    """Closes connections that do not send a request's head in time, which uvicorn does not do."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._watch()
+        self._update_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._update_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered with the headers of every other answer."""
-        given = self.server_state.default_headers
+        """Answer bytes that are not HTTP, with the security headers, which uvicorn leaves out."""
         headers = [
-            *given,
+            *self.server_state.default_headers,
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"connection", b"close"),
         ]
@@ -149,20 +145,20 @@ class _ImpatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._forget()
+        self._cancel_timer()
 
-    def _watch(self) -> None:
+    def _update_timer(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._forget()
+            self._cancel_timer()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(_HEADER_SECONDS, self._too_late)
+            self._deadline = self.loop.call_later(_HEADER_SECONDS, self._time_out)
 
-    def _too_late(self) -> None:
+    def _time_out(self) -> None:
         self._deadline = None
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
-    def _forget(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -1,5 +1,4 @@
-"""Settings of a run as they are asked for: the sections of the command line, any field of which may
-be left out."""
+"""Settings of a run in a request: the sections of the command line, with every field optional."""
 
 import dataclasses
 import re
@@ -29,25 +28,25 @@ from bit_transformer.training.config import (
 )
 
 _HUB_DATA = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(\?[\w=&.,-]*)?")
-"""A data set by owner and name; anything else after hf:// would be a folder of this machine."""
+"""A data set by owner and name. After hf://, anything else could name a folder of this machine."""
 
 
 class RunSettings(Request):
     """A run: its name and the sections of its settings."""
 
     run: Name | None = None
-    """Name of the run; left out, the date and time."""
+    """Name of the run; by default the date and time."""
     preset: PresetName = "tiny"
-    """Size of the model; fields of `model` override it."""
+    """Size of the model. Fields of `model` override it."""
     data: DataConfig = DataConfig()
-    """What to train on: names of uploaded files, or hf://OWNER/NAME; by default the Python standard
-    library of the server."""
+    """Training data: names of uploaded files, or hf://OWNER/NAME. The default is the Python
+    standard library of the server."""
     model: ModelConfig = preset_of("tiny")
-    """Sizes and switches of the network."""
+    """Sizes and features of the network."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """Who updates which weights, and how fast."""
+    """Optimizers and learning rates."""
     train: TrainConfig = TrainConfig()
-    """How long, in what steps, and what happens beside them."""
+    """Length of the run, its steps, precision and device."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured while a run trains."""
     checkpoints: CheckpointConfig = CheckpointConfig()
@@ -62,7 +61,7 @@ class RunSettings(Request):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _remember_what_was_given(
+    def _record_given_fields(
         cls, value: Any, handler: ModelWrapValidatorHandler["RunSettings"]
     ) -> "RunSettings":
         value = _current(value)
@@ -72,9 +71,10 @@ class RunSettings(Request):
         return made
 
     def resolved(self, workspace: Workspace, before: RunConfig | None = None) -> RunConfig:
-        """The settings of the run, over those `before` where it goes on; files by their paths.
+        """Return the settings of the run, with the names of files replaced by their paths.
 
-        Raises `ConfigError`, and `UnknownNameError` for a file that was not uploaded.
+        Fields that the request leaves out come from `before` if a run is resumed, else from the
+        defaults. Raises `ConfigError`, and `UnknownNameError` for a file that was not uploaded.
         """
         if before is None:
             before = RunConfig(model=preset_of(self.preset))
@@ -87,7 +87,7 @@ class RunSettings(Request):
 
 
 def new_run_name() -> str:
-    """What a run is called by default."""
+    """Return the default name of a new run: the date and time."""
     return datetime.now().strftime("%Y-%m-%d-%H%M%S")
 
 
@@ -101,12 +101,12 @@ def _current(value: Any) -> Any:
 
 
 def _over_preset(value: Any) -> Any:
-    """The same request with what `model` leaves out taken from its preset, for the schema to
-    judge."""
+    """Return the request with `model` completed from the preset, before it is validated."""
     try:
         base = preset_of(value.get("preset", "tiny")).to_dict()
         return {**value, "model": base | value.get("model", {})}
     except (AttributeError, ConfigError, TypeError):
+        # The request is malformed. The schema says how.
         return value
 
 
@@ -114,7 +114,7 @@ def _source(workspace: Workspace, source: str) -> str:
     if source.startswith("hf://"):
         if not _HUB_DATA.fullmatch(source):
             raise ConfigError(
-                f"{source!r} is no data set of the hub; write hf://OWNER/NAME?split=train&..."
+                f"{source!r} is not a data set of the hub; write hf://OWNER/NAME?split=train&..."
             )
         return source
     path = Path(source)
@@ -122,8 +122,8 @@ def _source(workspace: Workspace, source: str) -> str:
         return str(workspace.file(path.name))
     if "/" in source or "\\" in source:
         raise ConfigError(
-            f"{source!r} is no name of an uploaded file; upload it with PUT /files/NAME and put "
-            "NAME in data.sources (a run on other files of this machine goes on with "
-            "`bit-transformer train --resume` there)"
+            f"{source!r} is not the name of an uploaded file; upload it with PUT /files/NAME and "
+            "put NAME in data.sources, or resume a run on other files of this machine with "
+            "`bit-transformer train --resume`"
         )
     return str(workspace.file(source))

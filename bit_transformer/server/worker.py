@@ -1,4 +1,4 @@
-"""One job in a process of its own: `python -m bit_transformer.server.worker RUNS JOB`."""
+"""Runs one job in a process of its own: `python -m bit_transformer.server.worker RUNS JOB`."""
 
 import dataclasses
 import io
@@ -20,13 +20,13 @@ from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.workspace import Workspace
 
 _PATIENCE = 5.0
-"""Seconds to wait for the lock, which the server holds for moments."""
+"""Seconds to wait for the lock. The server holds it for moments when it checks on the job."""
 _NICE = 10
-"""Whoever asks for the state of a training should not wait for it."""
+"""Jobs run at low priority, so that the server stays responsive."""
 
 
 class _Redacted(io.TextIOBase):
-    """A text stream in which no secret appears, whatever a library prints."""
+    """A text stream that replaces secrets, because a library may print them."""
 
     def __init__(self, stream: Any, secrets: Iterable[str]) -> None:
         self._stream, self._secrets = stream, [secret for secret in secrets if secret]
@@ -45,7 +45,7 @@ class _Redacted(io.TextIOBase):
 
 
 def main(root: Path, path: Path) -> int:
-    """Do the job of a folder, unless somebody else does it or it is over; the exit code."""
+    """Run the job in folder `path`, unless it is over or already running; return the exit code."""
     job, secrets = JobFolder(path), json.loads(sys.stdin.buffer.read() or b"{}")
     output: Any = _Redacted(sys.stderr, secrets.values())
     with redirect_stdout(output), redirect_stderr(output), job.locked(_PATIENCE) as held:
@@ -78,7 +78,7 @@ def _do(job: JobFolder, work: Work, state: JobState) -> JobState:
         traceback.print_exc()
         return dataclasses.replace(state, state="failed", error=str(error))
     except Exception as error:
-        # The state must say that it failed; the log, read on this machine, says where.
+        # The state must say that the job failed. The traceback goes to its log.
         traceback.print_exc()
         what = f"internal error, {type(error).__name__}: {error}"
         return dataclasses.replace(state, state="failed", error=what)

@@ -1,4 +1,4 @@
-"""A tiny trained run, and servers that listen: with real jobs, or with jobs that end at once."""
+"""A tiny trained run, and servers on a port: with real jobs, or with jobs that end at once."""
 
 import contextlib
 import dataclasses
@@ -35,9 +35,9 @@ TOKEN = "a-token-of-the-tests"
 
 
 class EndedChild(subprocess.Popen[bytes]):
-    """A process that has ended before anybody looked."""
+    """A process that ended at once, or with the exit code None one that never does anything."""
 
-    def __init__(self, returncode: int = 0) -> None:
+    def __init__(self, returncode: int | None = 0) -> None:
         self.returncode = returncode
 
     def poll(self) -> int | None:
@@ -48,7 +48,7 @@ class EndedChild(subprocess.Popen[bytes]):
 
 
 def launch_done(workspace: Workspace, job: JobFolder, secret: Mapping[str, str]) -> EndedChild:
-    """In place of a process: the job is done at once."""
+    """Stands in for a process: the job is done at once."""
     log = JobLog(job.metrics)
     log.progress("begin", 0, 1, "steps")
     log.progress("step", 1, 1, "steps", step=1, loss=1.0)
@@ -63,7 +63,7 @@ def launch_done(workspace: Workspace, job: JobFolder, secret: Mapping[str, str])
 
 @dataclasses.dataclass
 class Served:
-    """A server that listens."""
+    """A running server."""
 
     url: str
     engine: Engine
@@ -76,7 +76,7 @@ class Served:
         body: Any = None,
         headers: Mapping[str, str | None] = {},
     ) -> tuple[int, dict[str, str], Any]:
-        """(status, headers, document) of a request; a header of None is left out."""
+        """Send a request and return (status, headers, document); a header of None is left out."""
         place = urlsplit(self.url)
         sent: dict[str, str | None] = {"Authorization": f"Bearer {TOKEN}", **headers}
         if body is not None and not isinstance(body, bytes):
@@ -93,7 +93,7 @@ class Served:
             return answer.status, found, json.loads(content) if is_json else content
 
     def ended(self, job: str, seconds: float = 150) -> dict[str, Any]:
-        """A job once it is over."""
+        """Wait for a job to end and return it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             _, _, document = self.ask("GET", f"/jobs/{job}")
@@ -103,14 +103,14 @@ class Served:
         raise AssertionError(f"the job is not over after {seconds} s: {document}")
 
     def reached(self, job: str, steps: int, seconds: float = 150) -> None:
-        """Wait until a training has done so many steps."""
+        """Wait until a training has done this many steps."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             _, _, document = self.ask("GET", f"/jobs/{job}")
             if (document["progress"] or {"done": 0})["done"] >= steps:
                 return
             time.sleep(0.05)
-        raise AssertionError(f"the training is not there after {seconds} s: {document}")
+        raise AssertionError(f"the training has fewer steps after {seconds} s: {document}")
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def serving(root: Path, limits: Limits, launch: Launch = launch_worker) -> Itera
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps; not to be written to."""
+    """A run of a few steps. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("trained")
     data = folder / "text"
     data.write_bytes(TEXT)
@@ -186,13 +186,13 @@ def working(runs: Path) -> Iterator[Served]:
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 150) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, "it did not come to be so"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 
 def command(*words: str) -> list[str]:
-    """The command line in a process of its own."""
+    """Return the command that runs the command line in a process of its own."""
     return [sys.executable, "-m", "bit_transformer", *words]

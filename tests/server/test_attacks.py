@@ -1,4 +1,4 @@
-"""The attack list, each against a server that listens."""
+"""Known attacks, each against a running server."""
 
 import logging
 import os
@@ -21,13 +21,13 @@ _CLOSE = "\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def small(runs):
-    """A server of little room."""
+    """A server with small limits."""
     with serving(runs, Limits(body_bytes=2000, upload_bytes=4000), launch_done) as found:
         yield found
 
 
 def _raw(served, content: bytes) -> bytes:
-    """What a server answers to bytes of any kind, until it hangs up."""
+    """Send raw bytes and return the response of the server until it closes the connection."""
     place = urlsplit(served.url)
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.sendall(content)
@@ -187,18 +187,18 @@ def test_the_token_is_in_no_log_and_no_answer(runs, caplog, capfd):
 
 def test_a_token_is_made_once_and_kept_from_others(tmp_path, monkeypatch):
     path = tmp_path / "token"
-    made = serve.settle_token(path, None)
+    made = serve.resolve_token(path, None)
     assert len(made) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert serve.settle_token(path, None) == made
-    assert serve.settle_token(path, "another-token-of-mine") == "another-token-of-mine"
+    assert serve.resolve_token(path, None) == made
+    assert serve.resolve_token(path, "another-token-of-mine") == "another-token-of-mine"
     assert path.read_text() == "another-token-of-mine\n"
     for weak in ("short", "has spaces in it, this one", "é" * 20):
         with pytest.raises(serve.ConfigError, match="visible ASCII characters"):
-            serve.settle_token(path, weak)
+            serve.resolve_token(path, weak)
     path.chmod(0o644)
     with pytest.raises(serve.ConfigError, match="can be read by others"):
-        serve.settle_token(path, None)
+        serve.resolve_token(path, None)
 
 
 def test_others_are_served_only_with_a_token_that_was_given(tmp_path, capsys, monkeypatch):

@@ -11,7 +11,7 @@ from tests.server.conftest import TINY, TOKEN, EndedChild
 
 @pytest.fixture
 def call(served, capsys, monkeypatch):
-    """Run `call` against the server; (exit code, documents printed, last line on stderr)."""
+    """Run `call` against the server and return (exit code, stdout, last line of stderr)."""
     monkeypatch.setenv("MCP_SERVER_ADDR", served.url)
     monkeypatch.delenv("BIT_TRANSFORMER_TOKEN", raising=False)
 
@@ -70,7 +70,7 @@ def test_refusals_are_one_line(call, served, tmp_path, monkeypatch):
     monkeypatch.setenv("MCP_SERVER_ADDR", "http://127.0.0.1:1")
     assert "no server answers at http://127.0.0.1:1" in call("status")[2]
     monkeypatch.setenv("MCP_SERVER_ADDR", "file:///etc")
-    assert "begins with http:// or https://" in call("status")[2]
+    assert "must begin with http:// or https://" in call("status")[2]
 
 
 def test_the_token_is_looked_for_in_the_runs_folder(call, served, tmp_path):

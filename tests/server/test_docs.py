@@ -1,4 +1,4 @@
-"""Every example of docs/server.md runs."""
+"""Every example in docs/server.md runs."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A server and a dashboard end in order at each signal that asks them to."""
+"""A server and a dashboard end cleanly on each signal."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-# It says where it will be a moment before it serves: a signal may come between the two.
+# The address is printed a moment before the server is ready. A signal may arrive in between.
 @pytest.mark.parametrize(
     ("command", "number", "moment"),
     [
@@ -21,7 +21,7 @@ import pytest
     ],
 )
 def test_a_signal_ends_it_with_its_code_and_one_line(command, number, moment, tmp_path):
-    # The library of the dashboard starts no server under pytest.
+    # NiceGUI starts no server if it detects pytest in the environment.
     environment = {name: text for name, text in os.environ.items() if "PYTEST" not in name}
     words = [sys.executable, "-m", "bit_transformer", command, "--port", "0"]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Requests of every kind, made up from the server's own description of itself."""
+"""Random requests that schemathesis generates from the server's OpenAPI document."""
 
 import re
 import subprocess
@@ -11,8 +11,7 @@ from bit_transformer.server.settings import Limits
 from tests.server.conftest import TOKEN, launch_done, serving
 
 CASES = 2000
-# What these two ask for is more than a JSON schema can say: fields that exclude each other, sums
-# that must come out even.
+# These two checks need more than a JSON schema can express, such as fields that exclude each other.
 BEYOND_SCHEMAS = "positive_data_acceptance,negative_data_rejection"
 
 
@@ -27,7 +26,7 @@ def test_no_request_breaks_the_server_or_gets_an_undocumented_answer(runs, tmp_p
                 *("-H", f"Authorization: Bearer {TOKEN}", "--max-examples", "40", "--no-color"),
                 *("--seed", "0"),
                 *("--exclude-checks", BEYOND_SCHEMAS, "--continue-on-failure"),
-                # It never ends by itself, as it should.
+                # An event stream is open as long as its job or run.
                 *("--exclude-path-regex", "/events$", "--request-timeout", "120"),
             ],
             capture_output=True,

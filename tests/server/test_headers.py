@@ -1,4 +1,4 @@
-"""The headers that every answer has, whoever gives it."""
+"""The security headers of every response, also of errors."""
 
 import http.client
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ _POLICY = ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "s
 
 
 def _headers(served, method, path, body=None, **more):
-    """(status, all headers) of a request, those that come twice included."""
+    """Send a request and return (status, all headers), including repeated ones."""
     place = urlsplit(served.url)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
     given = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", **more}

@@ -1,5 +1,5 @@
-"""Server and workers are killed at random moments: no job is lost or shown in a wrong state, no
-checkpoint is broken."""
+"""Server and workers are killed at random moments. No job is lost or shown in a wrong state, and no
+checkpoint is damaged."""
 
 import json
 import os
@@ -23,7 +23,7 @@ TRAIN |= {"checkpoint_every": 5, "schedule": "constant", "device": "cpu", "telem
 
 
 class Victim:
-    """A server in a process of its own, and what was asked of it."""
+    """A server in a process of its own, and the jobs that were submitted to it."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
@@ -53,7 +53,7 @@ class Victim:
         return {job["id"]: job for job in self.ask("list_jobs", limit=1000)["jobs"]}
 
     def keep_busy(self) -> None:
-        """Have three jobs that are not over."""
+        """Submit jobs until three are not over."""
         missing = 3 - sum(job["ended"] is None for job in self.jobs().values())
         for _ in range(missing):
             run = f"run{len(self.asked)}"
@@ -66,7 +66,7 @@ class Victim:
         self.killed.add(chosen.parent.name)
 
     def check(self) -> None:
-        """No job is lost, and only those are failed whose process was killed."""
+        """Check that no job is lost, and that only jobs whose process was killed have failed."""
         found = self.jobs()
         assert found.keys() == self.asked.keys()
         for identity, job in found.items():
@@ -83,7 +83,7 @@ class Victim:
         return len(self.alive()) == 2
 
     def alive(self) -> list[str]:
-        """Jobs under way; one that was just killed may be shown as running for a moment."""
+        """Return running jobs. A job that was just killed may still be shown as running."""
         running = {one for one, job in self.jobs().items() if job["state"] == "running"}
         return sorted(running - self.killed)
 
@@ -97,7 +97,7 @@ def test_jobs_survive_whatever_is_killed(tmp_path):
         for _ in range(KILLS):
             victim.keep_busy()
             if chance.random() < 0.5:
-                # At any moment, also while jobs are being started.
+                # The kill may come at any moment, also while jobs are being started.
                 time.sleep(chance.random() * 4)
                 victim.kill()
                 victim.start()
@@ -119,7 +119,7 @@ def test_jobs_survive_whatever_is_killed(tmp_path):
 
 
 def _end_well(victim: Victim) -> None:
-    """Unfinished jobs are cancelled, saved; every checkpoint is whole; a killed run goes on."""
+    """Cancel unfinished jobs, check that all checkpoints load, and resume a killed run."""
     for identity, job in victim.jobs().items():
         if job["ended"] is None:
             victim.ask("cancel_job", job=identity)

@@ -1,4 +1,4 @@
-"""Who asks for a state, or ends a job, does not wait behind those who compute."""
+"""Requests for a state, and cancellations, do not wait behind requests that compute."""
 
 import http.client
 import threading
@@ -14,17 +14,12 @@ from tests.server.conftest import EndedChild, launch_done, serving, wait_for
 _LIMITS = Limits(computing=2, waiting=40, wait_seconds=60)
 
 
-class _Idle(EndedChild):
-    def poll(self):
-        return None
-
-
 @pytest.fixture
 def crowded(runs):
-    """A server all of whose turns are taken, and a function that asks it to compute."""
-    with serving(runs, _LIMITS, lambda *_: _Idle()) as served, ExitStack() as turns:
+    """A server whose compute slots are all taken, and a function that sends it requests."""
+    with serving(runs, _LIMITS, lambda *_: EndedChild(None)) as served, ExitStack() as turns:
         for _ in range(_LIMITS.computing):
-            turns.enter_context(served.engine.models.turn())
+            turns.enter_context(served.engine.models.compute_slot())
         with ThreadPoolExecutor(60) as asking:
 
             def ask(body, path="/score"):
@@ -42,7 +37,7 @@ def _seconds(served, method, path):
 
 
 def _taken(served):
-    return served.engine.models._places._value
+    return served.engine.models._request_slots._value
 
 
 def test_health_status_and_cancel_answer_while_all_turns_are_taken(crowded):
@@ -69,7 +64,7 @@ def test_who_finds_no_place_is_told_at_once(crowded):
     for path, body in (("/score", {"text": "x"}), ("/generate", {"new_bytes": 1})):
         status, headers, problem = served.ask("POST", path, {"run": "one", **body})
         assert status == 429
-        assert "2 requests compute and 40 wait for their turn already" in problem["detail"]
+        assert "2 requests compute and 40 wait" in problem["detail"]
         assert headers["retry-after"] == "5"
     assert not any(one.done() for one in kept)
 

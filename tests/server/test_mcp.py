@@ -1,4 +1,4 @@
-"""An agent, by the official client: it trains, watches the progress and generates."""
+"""An agent with the official MCP client trains, follows the progress and generates."""
 
 import asyncio
 import json

@@ -112,7 +112,7 @@ def test_a_long_sequence_is_read_in_windows(served):
     assert found["right"] > 0.5
     status, _, problem = served.ask("POST", "/infer_long", {"file": "text", "ctx_bits": 8})
     assert status == 413
-    assert "at most 1,024 are read while" in problem["detail"]
+    assert "at most 1,024 windows" in problem["detail"]
 
 
 def test_the_inside_of_a_pass_is_shown(served):
@@ -180,7 +180,7 @@ def test_a_value_outside_its_bounds_names_the_bound(served):
         ("/train", {"train": {"steps": 0}}, "train: steps must be at least 1, got 0"),
         ("/train", {"model": {"nhead": 3}}, "d_model must be divisible by nhead, got 128 and 3"),
         ("/train", {"model": {"width": 3}}, "model.width: Unexpected keyword argument"),
-        ("/train", {"model": {"d_model": 65536, "num_layers": 99}}, "takes at most 4,294,967,296"),
+        ("/train", {"model": {"d_model": 65536, "num_layers": 99}}, "at most 4,294,967,296 bytes"),
         ("/train", {"train": {"batch_size": 10**9}}, "PiB of memory and there are"),
         ("/train", {"train": {"batch_size": 8, "memory_budget": "1MB"}}, "one window at a time"),
         ("/score", {}, "give exactly one of text, base64 and file"),
@@ -196,7 +196,7 @@ def test_an_internal_error_says_nothing_of_its_inside(served, monkeypatch, caplo
     monkeypatch.setattr(served.engine.workspace.__class__, "runs", lambda self: 1 / 0)
     status, _, problem = served.ask("GET", "/runs")
     assert status == 500
-    assert problem["detail"] == "something went wrong in the server; its log says what"
+    assert problem["detail"] == "an internal error occurred; the log of the server describes it"
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(served, monkeypatch):
@@ -216,7 +216,7 @@ def test_two_uploads_of_one_name_do_not_mix(tmp_path):
     partial, target = tmp_path / "partial", tmp_path / "target"
     partial.write_text("mine")
     target.write_text("theirs")
-    with pytest.raises(ConflictError, match="has come to be meanwhile"):
+    with pytest.raises(ConflictError, match="another request has made the file"):
         claim(partial, target)
     assert target.read_text() == "theirs"
     target.unlink()

@@ -1,5 +1,4 @@
-"""A run is known from the moment it is asked for, has one writer, and is followed whoever trains
-it."""
+"""A run is listed from its request on, has one writer, and can be followed whoever trains it."""
 
 import http.client
 import json
@@ -17,15 +16,10 @@ from tests.server.conftest import TINY, TOKEN, EndedChild, command, serving, wai
 _TRAIN = {"run": "two", "data": {"sources": ["text"]}, "model": TINY, "train": {"steps": 7}}
 
 
-class _Idle(EndedChild):
-    def poll(self):
-        return None
-
-
 @pytest.fixture
 def slow(runs):
-    """A server whose jobs take their time to begin."""
-    with serving(runs, Limits(), lambda *_: _Idle()) as served:
+    """A server whose jobs never start."""
+    with serving(runs, Limits(), lambda *_: EndedChild(None)) as served:
         yield served
 
 
@@ -81,7 +75,8 @@ def test_the_second_job_for_one_file_is_refused_when_it_is_asked_for(slow):
     ]:
         status, _, problem = slow.ask("POST", path, other)
         assert (status, problem["owner"]) == (409, job), path
-        assert f"'text.btz' is what job {job} (compress, " in problem["detail"]
+        assert f"job {job} (compress, " in problem["detail"]
+        assert "is making the file 'text.btz'" in problem["detail"]
     assert slow.ask("PUT", "/files/text.btz", b"x")[0] == 409
     assert slow.ask("POST", "/compress", body | {"out": "other.btz"})[0] == 202
     slow.ask("POST", f"/jobs/{job}/cancel")
@@ -103,7 +98,7 @@ def test_a_link_is_no_second_name_of_a_run(slow):
 
 @contextmanager
 def _events(served, path):
-    """The events of an address, each as (its lines, its data), as they come."""
+    """Context with an iterator over the events of an address, each as (its lines, its data)."""
     connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=150)
     connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
     answer = connection.getresponse()
@@ -128,7 +123,7 @@ def _events(served, path):
 
 @pytest.fixture
 def command_line(runs):
-    """Starts a training on the command line into the server's runs folder."""
+    """Start trainings on the command line, in the server's runs folder."""
     started = []
 
     def start(name, steps):

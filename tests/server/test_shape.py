@@ -1,4 +1,4 @@
-"""Bodies made to keep the server busy are refused in no time, with a short answer."""
+"""Bodies that are made to keep the server busy are refused quickly, with a short answer."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bit_transformer.server.access.shape import MOST_DEPTH, MOST_VALUES, judge
+from bit_transformer.server.access.shape import MAX_DEPTH, MAX_VALUES, check_shape
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.settings import Limits
 from tests.server.conftest import launch_done, serving
@@ -22,7 +22,7 @@ _POSTS = [one.path for one in OPERATIONS.values() if one.method == "POST" and "{
 
 @pytest.fixture(scope="module")
 def served(trained, tmp_path_factory):
-    """One server for all of them: none of them changes anything."""
+    """One server for all tests of this file, which do not change anything."""
     root = tmp_path_factory.mktemp("shape") / "runs"
     shutil.copytree(trained, root / "one")
     (root / ".server" / "files").mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_long_addresses_are_not_sent_back(served):
     address = "&".join(f"k{i}=1" for i in range(6000))
     status, headers, problem = served.ask("GET", f"/metrics?{address}")
     assert status == 400
-    assert "6,000 parameters, at most 100" in problem["detail"]
+    assert "at most 100 parameters, got 6,000" in problem["detail"]
     for path in ("/runs/" + "x" * 30_000, "/nowhere/" + "x" * 30_000):
         status, headers, _ = served.ask("GET", path)
         assert status in (404, 422)
@@ -143,18 +143,18 @@ def test_a_wrong_method_or_address_is_named_before_the_body_is_looked_at(served,
 def test_what_is_meant_passes(served):
     sources = ["text"] * 500
     body = {"run": "two", "data": {"sources": sources}, "model": {"d_model": 16, "nhead": 2}}
-    assert judge(json.dumps(body).encode()) is None
+    assert check_shape(json.dumps(body).encode()) is None
     text = '{"[,' * 60_000
     assert served.ask("POST", "/score", {"run": "one", "text": text})[0] == 200
 
 
 @given(st.text(max_size=200), st.integers(0, 60))
 def test_strings_count_as_one_value_whatever_is_in_them(text, depth):
-    assert judge(json.dumps({"a": text + "[{," * 3000, text: ['\\"', "\\"]}).encode()) is None
+    assert check_shape(json.dumps({"a": text + "[{," * 3000, text: ['\\"', "\\"]}).encode()) is None
     nested = json.dumps([text]).encode().join([b"[" * depth, b"]" * depth])
-    assert (judge(nested) is None) == (depth + 1 <= MOST_DEPTH)
-    many = json.dumps([text] * (MOST_VALUES + 10)).encode()
-    found = judge(many)
+    assert (check_shape(nested) is None) == (depth + 1 <= MAX_DEPTH)
+    many = json.dumps([text] * (MAX_VALUES + 10)).encode()
+    found = check_shape(many)
     assert found is not None
     assert found.status == 413
 

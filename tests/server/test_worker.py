@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: trained, stopped, killed, and found again by the next server."""
+"""Jobs in processes of their own train, stop, get killed, and are found by the next server."""
 
 import dataclasses
 import io
@@ -36,7 +36,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def _work_here(engine, monkeypatch, name, fields):
-    """Do a job in this process; its state and the records it told."""
+    """Run a job in this process and return its state and its records."""
     operation = OPERATIONS[name]
     prepared = operation.prepare(engine, operation.request.model_validate(fields))
     job = JobFolder(engine.workspace.jobs / "20260101T000000000000-abcdef")
@@ -91,7 +91,7 @@ def test_steps_are_done_in_portions_of_the_plan(engine, monkeypatch):
 
 
 class _Impatient(Callback):
-    """Cancels twice in step 2, and again when that has been saved."""
+    """Cancels twice in step 2, and again after the checkpoint."""
 
     def __init__(self, work):
         self._work = work

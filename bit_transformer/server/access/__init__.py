@@ -1,10 +1,10 @@
-"""Who may ask, and how much: plain ASGI layers that also guard websockets and streams.
+"""Who may send requests, and how many: plain ASGI layers, which also guard websockets and streams.
 
-answers   problem documents, as ASGI messages
-headers   what stands on every answer
-token     the bearer token: where it is kept, and the layer that asks for it
-origins   which Host and Origin headers are let in
-rate      how often an address may ask
-patience  how long and how large a request may be
-shape     how many values a request may hold, and how deep
+asgi         ASGI types, and problem documents as ASGI messages
+headers      security headers of every response
+token        the bearer token: its file, and the layer that requires it
+origins      which Host and Origin headers are accepted
+rate         how many requests an address may send
+body_limits  how large a request may be, and how long a client may take
+shape        how many values a JSON body may hold, and how deeply nested
 """

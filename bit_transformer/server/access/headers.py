@@ -1,19 +1,18 @@
-"""Headers that stand on every answer, whoever gives it: the application, its errors, the protocol.
+"""Security headers of every response.
 
-They follow the list of the OWASP Secure Headers Project. A server hands them to uvicorn, which puts
-them before those of the application, so that an answer that never reached the application has
-them too.
+They follow the OWASP Secure Headers Project. The server passes them to uvicorn, which adds them to
+each response, also to errors of the protocol that never reach the application.
 """
 
-_NOTHING = (
+_LOAD_NOTHING = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 )
 
 COMMON: tuple[tuple[str, str], ...] = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    # The browser tells its own pages where a form was sent from; without that the check of the
-    # Origin header would refuse them.
+    # With "no-referrer", browsers send `Origin: null` for forms of the dashboard's own pages, and
+    # the check of the Origin header would refuse them.
     ("Referrer-Policy", "same-origin"),
     (
         "Permissions-Policy",
@@ -25,21 +24,22 @@ COMMON: tuple[tuple[str, str], ...] = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("X-Permitted-Cross-Domain-Policies", "none"),
 )
-DOCUMENTS_ARE_DATA = ("Content-Security-Policy", _NOTHING)
-"""For whoever serves no pages: a document that a browser shows all the same can load and run
-nothing, and has no origin."""
+DATA_POLICY = ("Content-Security-Policy", _LOAD_NOTHING)
+"""For a server without pages. If a browser shows a response anyway, the document cannot load or run
+anything and has no origin."""
 NO_FRAMES = (
     "Content-Security-Policy",
     "base-uri 'none'; frame-ancestors 'none'; object-src 'none'",
 )
-"""For whoever serves pages. Several policies hold together, so a page's own may only add to it."""
+"""For a server with pages. Browsers enforce all policies of a response, so the policy of a page can
+only add restrictions."""
 
 
 def page_policy(nonce: str) -> str:
-    """What a page of the dashboard may load: itself, and scripts that carry the nonce.
+    """Return the policy of a dashboard page: its own resources, and scripts that carry the nonce.
 
-    NiceGUI evaluates what the server sends it and styles elements with attributes; both have to be
-    allowed.
+    NiceGUI evaluates code that the server sends, and it styles elements through attributes. Both
+    must be allowed.
     """
     return (
         f"default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; "
@@ -49,5 +49,5 @@ def page_policy(nonce: str) -> str:
 
 
 def data_policy() -> str:
-    """What any other document of the dashboard may do: nothing."""
-    return _NOTHING
+    """Return the policy of all other dashboard documents: they may load nothing."""
+    return _LOAD_NOTHING

@@ -1,29 +1,23 @@
-"""Which Host and Origin headers are let in: no page of another site may speak to the server, by a
-name of its own (DNS rebinding) or by ours (cross-site requests and websockets)."""
+"""Which Host and Origin headers are accepted.
+
+The check of Host stops DNS rebinding, where a foreign site points its own name at this server. The
+check of Origin stops pages of other sites that send requests or open websockets.
+"""
 
 import ipaddress
 from collections.abc import Iterable
 
-from bit_transformer.server.access.answers import (
-    App,
-    Receive,
-    Scope,
-    Send,
-    has_header,
-    header,
-    refuse,
-)
+from bit_transformer.server.access.asgi import App, Receive, Scope, Send, has_header, header, refuse
 from bit_transformer.server.problems import problem
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class SameSite:
-    """Lets in requests to names of ours, from no page or from one of ours."""
+    """Accepts requests to known hosts that come from no page or from a page of a known origin."""
 
     def __init__(self, app: App, hosts: Iterable[str], origins: Iterable[str] = ()) -> None:
-        """`hosts` as in a Host header, with port; `origins` beside `http://` and `https://` of
-        those."""
+        """Accept `hosts`, as in a Host header with port, and their origins besides `origins`."""
         self._app = app
         self._hosts = {host.lower() for host in hosts}
         self._origins = {origin.lower() for origin in origins}
@@ -31,33 +25,34 @@ class SameSite:
             self._origins |= {f"http://{host}", f"https://{host}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] in ("http", "websocket"):
             if not _is_in(header(scope, b"host"), self._hosts):
-                detail = "this server has another name; --allow-host lets a name in"
+                detail = "the Host header does not name this server; --allow-host adds a name"
                 await refuse(scope, receive, send, problem(400, detail, kind="foreign-host"))
                 return
             if has_header(scope, b"origin") and not _is_in(header(scope, b"origin"), self._origins):
-                detail = "pages of that origin may not ask; --allow-origin lets one in"
+                detail = "pages of this origin are not allowed; --allow-origin adds an origin"
                 await refuse(scope, receive, send, problem(403, detail, kind="foreign-origin"))
                 return
         await self._app(scope, receive, send)
 
 
 def own_hosts(host: str, port: int) -> list[str]:
-    """The Host headers of whoever reaches a server bound to that address directly."""
+    """Return the Host headers that clients send to a server bound to this address."""
     names = dict.fromkeys((*_LOOPBACK, in_url(host)))
+    # Clients leave out the default ports of http and https.
     bare = list(names) if port in (80, 443) else []
     return [f"{name}:{port}" for name in names] + bare
 
 
 def in_url(host: str) -> str:
-    """An address as it stands in a URL."""
+    """Return an address as it is written in a URL, an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Return whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:

@@ -17,8 +17,8 @@ from bit_transformer.server.dashboard.login import Login
 from bit_transformer.server.dashboard.page import draw_page
 from bit_transformer.server.dashboard.policy import PagePolicy
 from bit_transformer.server.dashboard.poller import Poller
-from bit_transformer.server.ending import ends_in_order
 from bit_transformer.server.schemas import Name
+from bit_transformer.server.signals import ends_in_order
 
 PASSWORD_VARIABLE = "BIT_TRANSFORMER_PASSWORD"
 _FAVICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 26"><g fill="none"

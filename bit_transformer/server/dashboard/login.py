@@ -13,7 +13,7 @@ from http.cookies import CookieError, SimpleCookie
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from bit_transformer.server.access.answers import App, Receive, Scope, Send, header
+from bit_transformer.server.access.asgi import App, Receive, Scope, Send, header
 
 _COOKIE = "bit_transformer_visit"
 _PATH = "/login"

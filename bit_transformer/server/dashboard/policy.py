@@ -3,7 +3,7 @@
 import re
 import secrets
 
-from bit_transformer.server.access.answers import App, Message, Receive, Scope, Send
+from bit_transformer.server.access.asgi import App, Message, Receive, Scope, Send
 from bit_transformer.server.access.headers import data_policy, page_policy
 
 _SCRIPT = re.compile(rb"<script(?=[\s>])")

@@ -1,7 +1,7 @@
 """Work in child processes that outlive the server.
 
-folder    what is on disk of a job, and who may write it
-log       what a job tells while it runs, line by line
-work      what the code of a job has at hand
-queue     starts, cancels and finds jobs again
+folder  the files of a job, and the lock that says whether its process is alive
+log     records that a job writes while it runs, and readers that follow them
+work    what the code of a job can use: workspace, log, stop and save requests
+queue   starts and cancels jobs, and finds them again after a restart
 """

@@ -1,15 +1,14 @@
-"""What is on disk of a job, and who may write it.
+"""The files of a job, and the lock that says whether its process is alive.
 
-request.json     what was asked for; holds no secrets
-state.json       how far it has come; only written while `lock` is held
-metrics.jsonl    what it tells while it runs; lines are only ever added
-log.txt          stdout and stderr of its process
-cancel           there once somebody wants it to end
-lock             held by the process of a job as long as it lives
+request.json     the request, without secrets
+state.json       the state; written only while `lock` is held
+metrics.jsonl    records that the job writes while it runs; append-only
+log.txt          stdout and stderr of the process
+cancel           exists once a cancellation was requested
+lock             held by the process of the job as long as it lives
 
-A lock that the system drops with its holder says more surely who lives than a number that another
-process may have been given since: a killed process, one that nobody has waited for included,
-holds none.
+A lock is safer than a process id, because the system may give the id of a dead process to another
+one. The system releases the lock when its holder dies, even if it is killed and still a zombie.
 """
 
 import dataclasses
@@ -38,22 +37,22 @@ class JobState:
     id: str
     operation: str
     writes: str | None
-    """Run that it alone may write to."""
+    """Run that only this job may write to."""
     state: State
     created: float
-    """Unix time, as all times here."""
+    """Unix time in seconds, like all times here."""
     started: float | None = None
     ended: float | None = None
     makes: str | None = None
-    """File that it alone may make."""
+    """File that only this job may make."""
     pid: int | None = None
-    """Of the process while it runs."""
+    """Id of the process while it runs."""
     error: str | None = None
     result: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the job has ended."""
         return self.state in ENDED
 
 
@@ -65,21 +64,22 @@ class JobFolder:
 
     @property
     def metrics(self) -> Path:
-        """What it tells while it runs."""
+        """Records that the job writes while it runs."""
         return self.path / "metrics.jsonl"
 
     @property
     def log(self) -> Path:
-        """What its process printed."""
+        """Output of the process."""
         return self.path / "log.txt"
 
     @property
     def cancel_marker(self) -> Path:
-        """There once somebody wants it to end."""
+        """File that exists once a cancellation was requested."""
         return self.path / "cancel"
 
     def create(self, state: JobState, request: dict[str, Any]) -> None:
-        """Write down a new job; the state last, for a job without one is none."""
+        """Write the files of a new job."""
+        # The state comes last: a folder without one is not a job yet, see `find_jobs`.
         with storage_errors(self.path):
             self.path.mkdir(parents=True)
             self.metrics.touch()
@@ -87,21 +87,21 @@ class JobFolder:
         self.write(state)
 
     def request(self) -> dict[str, Any]:
-        """What was asked for."""
+        """Return the request."""
         content: dict[str, Any] = json.loads((self.path / "request.json").read_text("utf-8"))
         return content
 
     def state(self) -> JobState:
-        """How far it has come; raises `OSError` or `ValueError` for what is no job."""
+        """Return the state; raises `OSError` or `ValueError` if the folder is not a job."""
         return JobState(**json.loads((self.path / "state.json").read_text("utf-8")))
 
     def write(self, state: JobState) -> None:
-        """Replace the state; whoever calls this made the job or holds its lock."""
+        """Replace the state. The caller has created the job or holds its lock."""
         atomic_write_json(self.path / "state.json", dataclasses.asdict(state))
 
     @contextmanager
     def locked(self, patience: float = 0.0) -> Iterator[bool]:
-        """Hold the lock if it can be had within so many seconds; says whether it is held."""
+        """Context whose value says whether it got the lock, within `patience` seconds."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             yield _acquire(descriptor, patience)
@@ -109,7 +109,7 @@ class JobFolder:
             os.close(descriptor)
 
     def end_unless_alive(self, state: State, error: str | None) -> JobState:
-        """Write an end to a job whose process is not there (any more); the state it is in then."""
+        """End a job unless its process is alive, and return the state of the job afterwards."""
         with self.locked() as held:
             now = self.state()
             if held and not now.over:
@@ -120,19 +120,19 @@ class JobFolder:
             return now
 
     def remove(self) -> bool:
-        """Delete a job that is over; False while its process is not quite gone."""
+        """Delete a job that is over; return False if its process still holds the lock."""
         if not self.path.is_dir():
             return True
         with self.locked() as held:
             if not held:
                 return False
-            # Without its state it is no job, however much of the rest a kill leaves behind.
+            # The state goes first: if this process is killed here, what is left is not a job.
             (self.path / "state.json").unlink(missing_ok=True)
             remove_tree(self.path)
             return True
 
     def log_tail(self) -> list[str]:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
@@ -155,5 +155,5 @@ def _acquire(descriptor: int, patience: float) -> bool:
 
 
 def find_jobs(root: Path) -> list[JobFolder]:
-    """The jobs in a folder, oldest first; folders that a kill left half-made are passed over."""
+    """Return the jobs in a folder, oldest first, without folders that a kill left half-made."""
     return [JobFolder(path.parent) for path in sorted(root.glob("*/state.json"))]

@@ -1,4 +1,4 @@
-"""What a job tells while it runs: JSON lines, each with the time and, where known, the progress."""
+"""Records that a job writes while it runs, as JSON lines, and readers that follow such a file."""
 
 import asyncio
 import json
@@ -12,48 +12,47 @@ from typing import Any
 from bit_transformer.checkpoint.atomic import storage_errors
 
 _TAIL_BYTES = 16_384
-_EVERY = 0.2
-"""Seconds between looks at a file that is being followed."""
-_AT_ONCE = 1 << 16
-"""Bytes read at a time, and sent: a slow reader has to get through them."""
+_POLL_SECONDS = 0.2
+_READ_BYTES = 1 << 16
+"""Bytes that are read and sent at a time. A slow client must read them within the time limit."""
 _RESTART = '{"kind": "restart"}'
 
 
 class JobLog:
-    """Appends records; one writer."""
+    """Appends records to a file that has no other writer."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first: tuple[float, float] | None = None
-        # Encoding and verifying, say, tell from threads of their own.
+        # Compression reports progress from two threads: one encodes, the other verifies.
         self._guard = threading.Lock()
 
     def close(self) -> None:
-        """Nothing more is to come."""
+        """Close the file."""
         self._file.close()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """One line; raises `StorageError` on a full disk."""
+        """Append a record; raises `StorageError` on a full disk."""
         with self._guard, storage_errors(self._path):
             self._file.write(json.dumps({"kind": kind, "time": time.time(), **fields}) + "\n")
 
     def progress(
         self, kind: str, done: float, total: float | None, unit: str, **fields: Any
     ) -> None:
-        """One line that also says how far the job is and how long the rest will take."""
+        """Append a record with the progress of the job and an estimate of the time left."""
         now = time.monotonic()
         if self._first is None:
             self._first = (now, done)
-        began, was = self._first
+        began, first_done = self._first
         left = None
-        if total is not None and done > was:
-            left = (now - began) / (done - was) * max(0.0, total - done)
+        if total is not None and done > first_done:
+            left = (now - began) / (done - first_done) * max(0.0, total - done)
         self.write(kind, done=done, total=total, unit=unit, seconds_left=left, **fields)
 
 
 def last_progress(path: Path) -> dict[str, Any] | None:
-    """The newest record that says how far a job is."""
+    """Return the newest record with progress, or None if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -78,54 +77,57 @@ def _record(line: bytes) -> dict[str, Any] | None:
 async def follow(
     path: Path, after: int, is_over: Callable[[], bool]
 ) -> AsyncIterator[list[tuple[int, str]]]:
-    """The lines after line `after` of a file that grows, numbered from 1, in batches, until its
-    writer is over and all was read; an empty batch now and then while nothing comes.
+    """Yield batches of (number, line) of a growing file: the lines after line `after`.
 
-    A file that was replaced, as the metrics of a run are when it goes back to a checkpoint, is told
-    from its beginning, after a line 0 that says `restart`.
+    Lines are numbered from 1. A batch is empty while there is nothing new. The iterator ends once
+    `is_over` says that the writer has ended and all lines were read.
+
+    When a run goes back to a checkpoint, its metrics file is replaced. Then the iterator yields a
+    line 0 with the kind `restart`, and all lines of the new file.
     """
-    number, place, held, was = 0, 0, b"", None
+    number, offset, partial, inode = 0, 0, b"", None
     while True:
+        # Asked before reading: what is written in between is read in the next round.
         over = is_over()
-        content, now = _read_from(path, place)
-        if was is not None and now != was:
-            number, place, held, was, after = 0, 0, b"", now, 0
+        content, now = _read_from(path, offset)
+        if inode is not None and now != inode:
+            number, offset, partial, inode, after = 0, 0, b"", now, 0
             yield [(0, _RESTART)]
             continue
-        was = now
-        place += len(content)
-        *lines, held = (held + content).split(b"\n")
+        inode = now
+        offset += len(content)
+        *lines, partial = (partial + content).split(b"\n")
         batch = [(number + i, line) for i, line in enumerate(lines, 1)]
         number += len(lines)
         yield [(i, _valid_json(line)) for i, line in batch if i > after]
-        if len(content) == _AT_ONCE:
+        if len(content) == _READ_BYTES:
             continue
         if over:
             return
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def count_lines(path: Path) -> int:
-    """Whole lines of a file; 0 while there is none."""
+    """Return the number of complete lines of a file, 0 if it does not exist."""
     try:
         with path.open("rb") as file:
-            return sum(part.count(b"\n") for part in iter(lambda: file.read(_AT_ONCE), b""))
+            return sum(part.count(b"\n") for part in iter(lambda: file.read(_READ_BYTES), b""))
     except FileNotFoundError:
         return 0
 
 
-def _read_from(path: Path, place: int) -> tuple[bytes, int | None]:
-    """What comes next in a file, and which file that is; nothing while there is none."""
+def _read_from(path: Path, offset: int) -> tuple[bytes, int | None]:
+    """Return the next bytes of a file and its inode, or nothing if it does not exist."""
     try:
         with path.open("rb") as file:
-            file.seek(place)
-            return file.read(_AT_ONCE), os.fstat(file.fileno()).st_ino
+            file.seek(offset)
+            return file.read(_READ_BYTES), os.fstat(file.fileno()).st_ino
     except FileNotFoundError:
         return b"", None
 
 
 def _valid_json(line: bytes) -> str:
-    """The line, with null for what is no number: browsers read no NaN."""
+    """Return the line with null for NaN and infinity, which browsers cannot parse."""
     text = line.decode(errors="replace")
     if "NaN" not in text and "Infinity" not in text:
         return text

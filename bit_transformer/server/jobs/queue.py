@@ -1,4 +1,4 @@
-"""Starts, cancels and finds jobs again. Reads files and waits; all work is done by the jobs."""
+"""Starts and cancels jobs, and finds them again after a restart. The work is done by the jobs."""
 
 import contextlib
 import fcntl
@@ -23,16 +23,18 @@ from bit_transformer.server.workspace import Workspace
 
 Child = subprocess.Popen[bytes]
 Launch = Callable[[Workspace, JobFolder, Mapping[str, str]], Child]
-_EVERY = 0.2
-"""Seconds between looks at the jobs."""
+_POLL_SECONDS = 0.2
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 
 _log = logging.getLogger(__name__)
 
 
 def launch_worker(workspace: Workspace, job: JobFolder, secret: Mapping[str, str]) -> Child:
-    """A process that does the job. It leads a session of its own, so that nothing that ends the
-    server ends it; secrets go through a pipe, never into a file or its environment."""
+    """Start the process of a job.
+
+    It leads its own session, so that a signal to the server's process group does not end it.
+    Secrets go through a pipe, because files and environments can be read by others.
+    """
     command = [sys.executable, "-m", "bit_transformer.server.worker"]
     paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -54,7 +56,7 @@ def launch_worker(workspace: Workspace, job: JobFolder, secret: Mapping[str, str
 
 
 class JobQueue:
-    """The jobs of one workspace; only one server at a time may have it open."""
+    """The jobs of one workspace. Only one server may have the workspace open."""
 
     def __init__(
         self, workspace: Workspace, limits: Limits, launch: Launch = launch_worker
@@ -70,18 +72,18 @@ class JobQueue:
         self._lock_file: IO[str] | None = None
 
     def open(self) -> None:
-        """Find the jobs there are and begin to look after them.
+        """Find the existing jobs and start the thread that watches them.
 
-        Raises `ConflictError` while another server has the folder.
+        Raises `ConflictError` while another server has the folder open.
         """
-        self._lock_file = self._take_folder()
+        self._lock_file = self._lock_folder()
         self._jobs = {job.path.name: job for job in find_jobs(self._workspace.jobs)}
         self._closing.clear()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Look after them no longer; jobs under way go on."""
+        """Stop watching. Running jobs go on."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
@@ -99,8 +101,7 @@ class JobQueue:
     ) -> JobState:
         """Put a job in the queue.
 
-        Raises `BusyError` where another one that is not over writes to the same run or makes the
-        same file, and `QueueFullError`.
+        Raises `BusyError` while another job has the run or the file, and `QueueFullError`.
         """
         with self._guard:
             unfinished = self._unfinished()
@@ -111,7 +112,7 @@ class JobQueue:
             waiting = sum(state.state == "queued" for state in unfinished)
             if waiting >= self._limits.queued:
                 raise QueueFullError(
-                    f"{waiting} jobs wait already and the server lets {self._limits.queued} wait; "
+                    f"at most {self._limits.queued} jobs may wait (--queued), and {waiting} do; "
                     "try again later, or cancel one"
                 )
             now = datetime.now(UTC)
@@ -124,15 +125,16 @@ class JobQueue:
             return state
 
     def job(self, identity: str) -> JobFolder:
-        """A job's folder; raises `UnknownNameError`."""
+        """Return the folder of a job; raises `UnknownNameError`."""
         with self._guard:
             if identity not in self._jobs:
                 raise UnknownNameError(f"there is no job {identity!r}; GET /jobs lists them")
             return self._jobs[identity]
 
     def state(self, identity: str) -> JobState:
-        """How far a job has come; raises `UnknownNameError`."""
+        """Return the state of a job; raises `UnknownNameError`."""
         job = self.job(identity)
+        # The state of a job that is over never changes, so it is read from disk once.
         if identity in self._ended:
             return self._ended[identity]
         state = job.state()
@@ -141,12 +143,12 @@ class JobQueue:
         return state
 
     def states(self) -> list[JobState]:
-        """All jobs, newest first."""
+        """Return the states of all jobs, newest first."""
         with self._guard:
             return [self.state(identity) for identity in sorted(self._jobs, reverse=True)]
 
     def owner(self, run: str) -> JobState | None:
-        """The job that may write to a run."""
+        """Return the job that may write to a run, or None."""
         with self._guard:
             same = self._workspace.are_same
             return next((one for one in self._unfinished() if same(one.writes, run)), None)
@@ -162,19 +164,19 @@ class JobQueue:
             )
 
     def require_unclaimed(self, file: str) -> None:
-        """Raise `BusyError` while a job is to make a file of that name."""
+        """Raise `BusyError` while a job is making a file of that name."""
         with self._guard:
             same = self._workspace.are_same
             owner = next((one for one in self._unfinished() if same(one.makes, file)), None)
         if owner is not None:
             raise BusyError(
-                f"the file {file!r} is what job {owner.id} ({owner.operation}, {owner.state}) "
-                "makes; wait for it, cancel it, or choose another name",
+                f"job {owner.id} ({owner.operation}, {owner.state}) is making the file {file!r}; "
+                "wait for it, cancel it, or choose another name",
                 owner=owner.id,
             )
 
     def cancel(self, identity: str) -> JobState:
-        """Have a job end: at once when it waits, else after what it is at, saved."""
+        """Cancel a waiting job at once; ask a running one to finish its step, save and end."""
         with self._guard:
             job = self.job(identity)
             if self.state(identity).over:
@@ -189,14 +191,15 @@ class JobQueue:
             return self.state(identity)
 
     def save(self, identity: str) -> None:
-        """Ask a job that runs to save what it has."""
+        """Ask a running job to save its current state."""
         with self._guard:
             self._signal(self.job(identity), signal.SIGUSR1)
 
     def _signal(self, job: JobFolder, number: signal.Signals) -> None:
-        with job.locked() as nobody_holds_it:
+        # If the lock is free, the process is dead, and its id may belong to another one.
+        with job.locked() as is_dead:
             pid = job.state().pid
-            if not nobody_holds_it and pid is not None:
+            if not is_dead and pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
@@ -208,19 +211,19 @@ class JobQueue:
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                self.look()
+                self.poll()
             except Exception:
-                # A full disk, say: what could not be done now is tried again.
-                _log.exception("looking after the jobs failed")
-            self._closing.wait(_EVERY)
+                # For example a full disk. The next round tries again.
+                _log.exception("updating the jobs failed")
+            self._closing.wait(_POLL_SECONDS)
 
-    def look(self) -> None:
-        """Settle what has ended, start what may begin, remove what is too old."""
+    def poll(self) -> None:
+        """Record jobs that have ended, start waiting ones, and remove the oldest ones."""
         with self._guard:
             running = 0
             for state in self._unfinished():
                 child = self._children.get(state.id)
-                # `poll` also has the system forget a process that has ended.
+                # `poll` of a child also reaps it, so that no zombie stays.
                 if child is not None and child.poll() is None:
                     running += 1
                 elif child is not None or state.state == "running":
@@ -238,7 +241,7 @@ class JobQueue:
             self._remove_oldest()
 
     def _remove_oldest(self) -> None:
-        """Of the jobs that are over, as many as there are too many."""
+        """Remove the oldest jobs that are over, beyond the number that is kept."""
         over = sorted(self._jobs.keys() & self._ended.keys() - self._children.keys())
         for identity in over[: max(0, len(over) - self._limits.jobs_kept)]:
             if self._jobs[identity].remove():
@@ -254,7 +257,7 @@ class JobQueue:
             self._children[state.id] = child
 
     def _settle(self, identity: str) -> JobState:
-        """The state of a job that has no child of ours (any more)."""
+        """Mark a job as failed if its process is gone, and return its state."""
         child = self._children.pop(identity, None)
         how = "its process is gone"
         if child is not None and child.returncode < 0:
@@ -263,7 +266,7 @@ class JobQueue:
             how = f"its process ended with exit code {child.returncode}"
         return self._jobs[identity].end_unless_alive("failed", f"{how} before the job was done")
 
-    def _take_folder(self) -> IO[str]:
+    def _lock_folder(self) -> IO[str]:
         path = self._workspace.jobs.parent / "lock"
         with storage_errors(path):
             file = path.open("w")
@@ -272,7 +275,7 @@ class JobQueue:
         except BlockingIOError as error:
             file.close()
             raise ConflictError(
-                f"another server has {self._workspace.root} open; stop it, or name another folder "
-                "with --runs"
+                f"another server has {self._workspace.root} open; stop it, or choose another "
+                "folder with --runs"
             ) from error
         return file

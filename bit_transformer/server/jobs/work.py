@@ -1,4 +1,4 @@
-"""What the code of a job has at hand."""
+"""What the code of a job can use: workspace, log, and requests to stop or to save."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from bit_transformer.server.workspace import Workspace
 
 
 class Stopped(Exception):
-    """Raised by the code of a job that ends because it was asked to, with nothing to show."""
+    """Raised by the code of a job that was asked to end before it had a result."""
 
 
 @dataclass(frozen=True)
@@ -21,33 +21,33 @@ class Work:
     workspace: Workspace
     log: JobLog
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What must not be written down, such as a token of the hub."""
+    """Values that must not be written to disk, such as a token of the hub."""
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set once the job should end: after what it is at, saved."""
+    """Set when the job should finish its current step, save and end."""
     saved: threading.Event = field(default_factory=threading.Event)
-    """Set once that has been saved; asked again, the job ends at once."""
+    """Set when it has saved after `stop`. A further stop request then ends the job at once."""
     _on_stop: list[Callable[[], None]] = field(default_factory=list)
     _on_save: list[Callable[[], None]] = field(default_factory=list)
 
     def listen(self) -> None:
-        """Take SIGTERM and SIGINT for the wish to stop, SIGUSR1 for the wish to save."""
+        """Handle SIGTERM and SIGINT as stop requests, and SIGUSR1 as a request to save."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGUSR1, self._save)
 
-    def give_way(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Raise `Stopped` if the job should end."""
         if self.stop.is_set():
             raise Stopped
 
-    def when_stopped(self, action: Callable[[], None]) -> None:
-        """Call this when the job should end, at once if it should already."""
+    def on_stop(self, action: Callable[[], None]) -> None:
+        """Call `action` on a stop request, or at once if there was one."""
         self._on_stop.append(action)
         if self.stop.is_set():
             action()
 
-    def when_asked_to_save(self, action: Callable[[], None]) -> None:
-        """Call this when somebody wants the present state saved."""
+    def on_save(self, action: Callable[[], None]) -> None:
+        """Call `action` on a request to save."""
         self._on_save.append(action)
 
     def _stop(self, *_: Any) -> None:

@@ -1,28 +1,30 @@
-"""Everything the server can do, each operation once; REST, MCP and `call` are made of this.
+"""Everything that the server can do, each operation once. REST, MCP and `call` are built from this.
 
-registry     what an operation is, and the one list of them
-status       health, state, metrics and settings of runs
-runs         make and list runs, export and import checkpoints
-training     train, step, checkpoint
-callbacks    what a training tells its job
-inference    infer, score, look inside
-glass_box    generation byte by byte
-compression  compress, decompress
-quantization smaller weights
-files        upload, list, remove
-review       what the gate held back
-hub          push, pull
-jobs         list, show, cancel
+registry      the type `Operation`, and decorators that make operations
+perform       runs an operation for REST and MCP, in the lane of the operation
+status        health, status, metrics and settings of runs
+starting      runs that are being made and have no records yet
+runs          make and list runs, import checkpoints
+training      train, step, checkpoint
+callbacks     records that a training writes for its job
+generation    infer and generate: continue a prompt, at once or patch by patch
+inspection    infer_long, score and look: read given data with a model
+compression   compress, decompress
+quantization  make models with smaller weights
+files         list, upload and remove files
+review        output that the safety gate held back
+hub           push, pull, save_checkpoint, download_checkpoint
+jobs          list, show and cancel jobs
 
-Another feature joins with a module of its own and one line here.
+A new feature is a module here and an entry in the list below.
 """
 
 from bit_transformer.server.operations import (
     compression,
     files,
-    glass_box,
+    generation,
     hub,
-    inference,
+    inspection,
     jobs,
     quantization,
     review,
@@ -35,7 +37,7 @@ from bit_transformer.server.operations.registry import Operation
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
     for module in (
-        *(status, runs, training, inference, glass_box, compression, quantization),
+        *(status, runs, training, generation, inspection, compression, quantization),
         *(files, review, hub, jobs),
     )
     for operation in module.OPERATIONS

@@ -1,4 +1,4 @@
-"""What a training tells its job, and what it is told."""
+"""Connects a training with its job: writes records, and passes on requests to stop or to save."""
 
 import dataclasses
 import math
@@ -26,56 +26,56 @@ from bit_transformer.training.callbacks.base import (
 _SAMPLE_BYTES = 160
 _SAMPLING = SamplingConfig(temperature=0.8)
 _BASELINE = 60
-"""Readings that say what is usual; runs that a browser watches are short."""
+"""Values that a drift detector takes as normal. Few, because runs on a server are often short."""
 
 
 class JobCallback(Callback):
     """Writes every record into the log of the job, with progress, samples and drift alarms."""
 
     def __init__(self, work: Work, stop_after: int | None) -> None:
-        """`stop_after` steps the run stops, saved; None: at its planned end."""
+        """Stop and save after `stop_after` steps, or at the planned end for None."""
         self._work, self._stop_after = work, stop_after
         self._detectors: dict[str, DriftDetector] = {}
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Say where the run begins; hear of wishes to stop or to save."""
+        """Log the first step, and pass on requests to stop or to save."""
         self._begin, self._end = trainer.progress.step, trainer.config.steps
         if self._stop_after is not None:
             self._end = min(self._end, self._begin + self._stop_after)
-        self._tell("begin", trainer.progress.step)
-        self._work.when_stopped(trainer.interrupt)
-        self._work.when_asked_to_save(trainer.request_checkpoint)
+        self._log("begin", trainer.progress.step)
+        self._work.on_stop(trainer.interrupt)
+        self._work.on_save(trainer.request_checkpoint)
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Log the step; end after the last one that was asked for."""
-        self._tell("step", record.step, **dataclasses.asdict(record))
+        """Log the step, and stop after the last requested one."""
+        self._log("step", record.step, **dataclasses.asdict(record))
         if record.step >= self._end:
             trainer.request_stop()
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Log the evaluation and a sample of what the model writes by now."""
-        self._tell("evaluation", record.step, **dataclasses.asdict(record))
-        self._tell("sample", record.step, step=record.step, text=_sample(trainer))
+        """Log the evaluation and a sample of the model's output."""
+        self._log("evaluation", record.step, **dataclasses.asdict(record))
+        self._log("sample", record.step, step=record.step, text=_sample(trainer))
 
     def on_telemetry(self, trainer: RunningTrainer, record: TelemetryRecord) -> None:
-        """Log the readings, and which of them have left their past."""
-        self._tell("telemetry", record.step, **dataclasses.asdict(record))
+        """Log the metrics, and an alarm for each one that drifts."""
+        self._log("telemetry", record.step, **dataclasses.asdict(record))
         for name, value in record.readings.items():
             if math.isfinite(value) and self._drifts(name, value):
-                self._tell("drift", record.step, step=record.step, reading=name, value=value)
+                self._log("drift", record.step, step=record.step, reading=name, value=value)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
         """Log the recovery."""
-        self._tell("recovery", record.step, **dataclasses.asdict(record))
+        self._log("recovery", record.step, **dataclasses.asdict(record))
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
-        """Log that a checkpoint is whole on disk."""
+        """Log the checkpoint, which is complete on disk."""
         step = trainer.progress.step
-        self._tell("checkpoint", step, step=step, name=path.name)
+        self._log("checkpoint", step, step=step, name=path.name)
         if self._work.stop.is_set():
             self._work.saved.set()
 
-    def _tell(self, kind: str, done: int, **fields: Any) -> None:
+    def _log(self, kind: str, done: int, **fields: Any) -> None:
         self._work.log.progress(kind, done, self._end, "steps", **fields)
 
     def _drifts(self, name: str, value: float) -> bool:
@@ -83,20 +83,21 @@ class JobCallback(Callback):
             if name not in self._detectors:
                 self._detectors[name] = DriftDetector(baseline=_BASELINE)
         except MissingExtraError:
+            # Drift alarms are optional; a job without the library trains without them.
             return False
         return self._detectors[name].update(value)
 
 
 def _sample(trainer: RunningTrainer) -> str:
-    """What the model writes from nothing, the same random numbers each time."""
+    """Generate text from an empty prompt. The seed is fixed, so that samples can be compared."""
     network = trainer.network
     device = network.device
     width = network.config.bits_per_byte
     generator = torch.Generator(device).manual_seed(0)
-    nothing = torch.zeros(1, 0, dtype=torch.uint8, device=device)
+    empty = torch.zeros(1, 0, dtype=torch.uint8, device=device)
     try:
         with evaluating(network), trainer.average.applied():
-            bits = generate_bits(network, nothing, _SAMPLE_BYTES * width, _SAMPLING, generator)
+            bits = generate_bits(network, empty, _SAMPLE_BYTES * width, _SAMPLING, generator)
     except (ConfigError, InvalidPredictionError):
         return ""
     content = bits_to_bytes(bits[0].cpu().numpy(), parity=network.config.parity)

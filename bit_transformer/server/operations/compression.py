@@ -1,13 +1,7 @@
 """Lossless compression of uploaded files."""
 
-import contextlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
 
-from bit_transformer.checkpoint.atomic import storage_errors, temporary_sibling
 from bit_transformer.compression.config import CodecConfig
 from bit_transformer.compression.decoding import decompress_stream, recover_stream
 from bit_transformer.compression.encoding import Shared, compress_stream
@@ -18,10 +12,9 @@ from bit_transformer.lm import BitTransformerLM
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.server.operations.registry import Engine, Prepared, job
 from bit_transformer.server.schemas import Name, Request, Response
-from bit_transformer.server.workspace import claim
 
 _PASSES = {True: 2, False: 1}
-"""Verification decodes what was encoded."""
+"""Passes over the data by `CodecConfig.verify`: encoding, and decoding to verify."""
 
 
 class CompressRequest(Request):
@@ -32,34 +25,34 @@ class CompressRequest(Request):
     out: Name
     """Name of the compressed file."""
     run: Name | None = None
-    """Model that takes part: smaller, slower, and needed to decompress; without one the mixer
-    works alone."""
+    """Model that helps to predict the data. The file becomes smaller, compression becomes slower,
+    and the model is needed to decompress. By default only the context mixer predicts."""
     codec: CodecConfig = CodecConfig()
-    """How files are compressed."""
+    """Settings of the codec."""
 
 
 class DecompressRequest(Request):
-    """A compressed file."""
+    """A file to decompress."""
 
     file: Name
     """Compressed file."""
     out: Name
-    """Name of the file it becomes."""
+    """Name of the decompressed file."""
     run: Name | None = None
-    """The model it was compressed with, if there was one."""
+    """Model that the file was compressed with, if any."""
     recover: bool = False
-    """Save what can be saved of a damaged file."""
+    """Recover the undamaged parts of a damaged file."""
 
 
-class DecompressOrder(DecompressRequest):
-    """The same, as its job is told."""
+class StoredDecompressRequest(DecompressRequest):
+    """The request as it is stored for the job, with the limit of the server."""
 
     most_bytes: int
-    """What it may come to."""
+    """Bytes that the file may decompress to. A small file can hold a huge one (a zip bomb)."""
 
 
 class Compressed(Response):
-    """What compression came to."""
+    """Result of a compression."""
 
     out: str
     raw_bytes: int
@@ -68,14 +61,14 @@ class Compressed(Response):
 
 
 class Decompressed(Response):
-    """What decompression came to."""
+    """Result of a decompression."""
 
     out: str
     raw_bytes: int
     damage: list[str]
-    """What was found wrong, in a file that was to be recovered."""
+    """Descriptions of the damage, for a recovery."""
     missing: list[tuple[int, int]]
-    """(begin, end) of what could not be recovered; zeros are written there."""
+    """Ranges of bytes (begin, end) that could not be recovered and are filled with zeros."""
 
 
 def _prepare_compression(engine: Engine, request: CompressRequest) -> Prepared:
@@ -83,11 +76,11 @@ def _prepare_compression(engine: Engine, request: CompressRequest) -> Prepared:
 
 
 def _prepare_decompression(engine: Engine, request: DecompressRequest) -> Prepared:
-    order = DecompressOrder(**dict(request), most_bytes=engine.limits.output_bytes)
-    return _prepared(engine, order)
+    limit = engine.limits.output_bytes
+    return _prepared(engine, StoredDecompressRequest(**dict(request), most_bytes=limit))
 
 
-def _prepared(engine: Engine, request: CompressRequest | DecompressOrder) -> Prepared:
+def _prepared(engine: Engine, request: CompressRequest | StoredDecompressRequest) -> Prepared:
     engine.workspace.file(request.file)
     engine.workspace.new_file(request.out)
     if request.run is not None:
@@ -97,18 +90,18 @@ def _prepared(engine: Engine, request: CompressRequest | DecompressOrder) -> Pre
 
 @job("/compress", prepare=_prepare_compression)
 def compress(work: Work, request: CompressRequest) -> Compressed:
-    """Compress an uploaded file losslessly, with a model or without."""
+    """Compress an uploaded file losslessly, with or without a model."""
     source_path, shared = work.workspace.file(request.file), _shared(work, request.run)
     size = source_path.stat().st_size
-    told = _Telling(work, size * _PASSES[request.codec.verify])
-    with source_path.open("rb") as source, _new_output(work, request.out) as sink:
+    progress = _Progress(work, size * _PASSES[request.codec.verify])
+    with source_path.open("rb") as source, work.workspace.create_file(request.out) as sink:
         found = compress_stream(
             source,
             sink,
             shared=shared,
             config=request.codec,
             length=size,
-            progress=told,
+            progress=progress,
             memory_limit=default_memory_limit(),
         )
     return Compressed(
@@ -120,49 +113,50 @@ def compress(work: Work, request: CompressRequest) -> Compressed:
 
 
 @job("/decompress", prepare=_prepare_decompression, request=DecompressRequest)
-def decompress(work: Work, request: DecompressOrder) -> Decompressed:
-    """Decompress a file, or save what can be saved of a damaged one."""
+def decompress(work: Work, request: StoredDecompressRequest) -> Decompressed:
+    """Decompress a file, or recover the undamaged parts of a damaged one."""
     source_path, shared = work.workspace.file(request.file), _shared(work, request.run)
-    told = _Telling(work, None, request.most_bytes)
+    progress = _Progress(work, None, request.most_bytes)
     limit = default_memory_limit()
     damage: list[str] = []
     missing: list[tuple[int, int]] = []
-    with source_path.open("rb") as source, _new_output(work, request.out) as sink:
+    with source_path.open("rb") as source, work.workspace.create_file(request.out) as sink:
         if request.recover:
             found = recover_stream(
                 source,
                 sink,
                 shared=shared,
-                progress=told,
+                progress=progress,
                 most_bytes=request.most_bytes,
                 memory_limit=limit,
             )
             raw_bytes, damage, missing = found.raw_bytes, found.damage, found.missing
         else:
             raw_bytes = decompress_stream(
-                source, sink, shared=shared, progress=told, memory_limit=limit
+                source, sink, shared=shared, progress=progress, memory_limit=limit
             )
     return Decompressed(out=request.out, raw_bytes=raw_bytes, damage=damage, missing=missing)
 
 
-class _Telling:
-    """Tells the job how far it is, stops it when it should end or makes too much."""
+class _Progress:
+    """Logs the progress of the job, and ends it on a stop request or above the output limit."""
 
-    def __init__(self, work: Work, total: int | None, most: int | None = None) -> None:
-        self._work, self._total, self._most, self._done, self._told = work, total, most, 0, -1
+    def __init__(self, work: Work, total: int | None, max_bytes: int | None = None) -> None:
+        self._work, self._total, self._max_bytes = work, total, max_bytes
+        self._done, self._logged_percent = 0, -1
 
     def __call__(self, more: int) -> None:
-        self._work.give_way()
+        self._work.raise_if_stopped()
         self._done += more
-        if self._most is not None and self._done > self._most:
+        if self._max_bytes is not None and self._done > self._max_bytes:
             raise TooLargeError(
-                f"the file decompresses to more than {self._most:,} bytes, the most this server "
-                "makes (--output-bytes); use the command line"
+                f"the file decompresses to more than {self._max_bytes:,} bytes, the limit of this "
+                "server (--output-bytes); decompress it with the command line"
             )
-        # A line for each hundredth at most: a log is no place for every kilobyte.
-        share = self._done * 100 // max(self._total or self._done, 1)
-        if share != self._told or self._total is None:
-            self._told = share
+        # At most one record for each percent, so that the log stays short.
+        percent = self._done * 100 // max(self._total or self._done, 1)
+        if percent != self._logged_percent or self._total is None:
+            self._logged_percent = percent
             self._work.log.progress("progress", self._done, self._total, "bytes")
 
 
@@ -171,21 +165,6 @@ def _shared(work: Work, run: str | None) -> Shared:
         return Shared()
     model = BitTransformerLM.from_pretrained(work.workspace.run(run).path)
     return Shared(network=LaneNetwork(model.network, threads=os.cpu_count() or 1))
-
-
-@contextmanager
-def _new_output(work: Work, name: str) -> Iterator[BinaryIO]:
-    """A file that appears under its name once it is whole, unless that is taken by then."""
-    target = work.workspace.new_file(name)
-    partial: Path = temporary_sibling(target)
-    try:
-        with storage_errors(target), partial.open("w+b") as sink:
-            yield sink
-        with storage_errors(target):
-            claim(partial, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
 
 
 OPERATIONS = (compress, decompress)

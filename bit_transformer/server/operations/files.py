@@ -1,4 +1,4 @@
-"""Uploaded files, and what compression makes of them."""
+"""Uploaded files, and outputs of compression: list, upload, remove."""
 
 from pydantic import model_validator
 
@@ -10,13 +10,13 @@ from bit_transformer.server.workspace import Workspace
 
 
 class PutRequest(Request):
-    """A small file; larger ones are uploaded with PUT /files/NAME."""
+    """A small file. Larger ones are uploaded with PUT /files/NAME."""
 
     name: Name
     text: Text = ""
-    """Its content as text, in UTF-8."""
+    """Content as text, stored in UTF-8."""
     base64: Text | None = None
-    """Its content as bytes, instead."""
+    """Content as bytes in base64, instead of text."""
 
     @model_validator(mode="after")
     def _decodable(self) -> "PutRequest":
@@ -24,7 +24,7 @@ class PutRequest(Request):
         return self
 
     def content(self) -> bytes:
-        """The bytes of the file."""
+        """Return the bytes of the file."""
         return encode(self.text) if self.base64 is None else decode(self.base64)
 
 
@@ -35,30 +35,30 @@ class FileRequest(Request):
 
 
 class File(Response):
-    """A file that operations can be given by its name."""
+    """A file that operations can use by its name."""
 
     name: str
     bytes: int
     modified: float
-    """Unix time."""
+    """Unix time in seconds."""
 
 
 class Files(Response):
-    """The files there are, by name."""
+    """All files, sorted by name."""
 
     files: list[File]
 
 
 @direct("GET", "/files")
 def list_files(engine: Engine, request: Nothing) -> Files:
-    """The files there are."""
+    """List all files."""
     names = engine.workspace.file_names()
     return Files(files=[describe_file(engine.workspace, name) for name in names])
 
 
 @direct("POST", "/files")
 def put_file(engine: Engine, request: PutRequest) -> File:
-    """Write a small file; one of that name must not be there."""
+    """Write a small file. The name must be free."""
     engine.jobs.require_unclaimed(request.name)
     atomic_write_bytes(engine.workspace.new_file(request.name), request.content())
     return describe_file(engine.workspace, request.name)
@@ -66,14 +66,14 @@ def put_file(engine: Engine, request: PutRequest) -> File:
 
 @direct("DELETE", "/files/{name}")
 def delete_file(engine: Engine, request: FileRequest) -> File:
-    """Remove a file; runs and models are never removed."""
+    """Remove a file. The server never removes runs or models."""
     described = describe_file(engine.workspace, request.name)
     engine.workspace.file(request.name).unlink(missing_ok=True)
     return described
 
 
 def describe_file(workspace: Workspace, name: str) -> File:
-    """What is told of a file."""
+    """Return the description of an existing file."""
     found = workspace.file(name).stat()
     return File(name=name, bytes=found.st_size, modified=found.st_mtime)
 

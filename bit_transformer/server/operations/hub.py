@@ -1,4 +1,4 @@
-"""Runs and checkpoints to and from the hub. Its library is needed by no other operation."""
+"""Runs and checkpoints to and from the hub. Only these operations need the library of the hub."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -21,36 +21,36 @@ _TOKEN = "hub_token"
 
 
 class HubRequest(Request):
-    """A run here and a repository there."""
+    """A run on the server and a repository on the hub."""
 
     run: Name
-    """Run or model; of a download, a new name."""
+    """Run or model to upload, or the new name of a download."""
     repo: Repository
-    """OWNER/NAME; of a download also OWNER/NAME@REVISION."""
+    """OWNER/NAME, or OWNER/NAME@REVISION for a download."""
     token: SecretStr | None = None
-    """Token of the hub; left out, HF_TOKEN of the server. It is never stored."""
+    """Token of the hub; by default HF_TOKEN of the server. It is never stored."""
 
 
 class UploadRequest(HubRequest):
     """A run to upload."""
 
     private: bool = True
-    """Whether a repository that is made for it is private."""
+    """Whether a new repository is private."""
 
 
 class Uploaded(Response):
-    """Where it is now."""
+    """Result of an upload."""
 
     run: str
     repo: str
     url: str
     files: int
     bytes: int
-    """Of these files; what the hub had already was not sent."""
+    """Bytes of these files. Content that the hub already had was not sent."""
 
 
 class Downloaded(Response):
-    """What it is called here."""
+    """Result of a download."""
 
     run: str
     repo: str
@@ -74,7 +74,7 @@ def _without_token(request: HubRequest) -> Prepared:
 
 @job("/push", prepare=_prepare_upload)
 def push(work: Work, request: UploadRequest) -> Uploaded:
-    """Upload a run with a model card and all that training elsewhere needs to go on with it."""
+    """Upload a run with a model card and its training state, to resume it elsewhere."""
     return _upload(work, request, training=True)
 
 
@@ -86,7 +86,7 @@ def save_checkpoint(work: Work, request: UploadRequest) -> Uploaded:
 
 @job("/pull", prepare=_prepare_download)
 def pull(work: Work, request: HubRequest) -> Downloaded:
-    """Download a run, to go on with it or to ask it."""
+    """Download a run with its training state, to resume it or to use its model."""
     return _download(work, request, training=True)
 
 
@@ -97,7 +97,7 @@ def download_checkpoint(work: Work, request: HubRequest) -> Downloaded:
 
 
 def hub_functions() -> Any:
-    """The module that knows the hub; `MissingExtraError` where it is not to be had."""
+    """Return the module `bit_transformer.hub`; raises `MissingExtraError` without its library."""
     return import_extra("bit_transformer.hub", "huggingface_hub", extra="hub", purpose="the hub")
 
 
@@ -108,7 +108,7 @@ def _upload(work: Work, request: UploadRequest, *, training: bool) -> Uploaded:
         token=work.secrets.get(_TOKEN),
         training=training,
         private=request.private,
-        progress=_telling(work),
+        progress=_progress_callback(work),
     )
     return Uploaded(
         run=request.run,
@@ -125,19 +125,19 @@ def _download(work: Work, request: HubRequest, *, training: bool) -> Downloaded:
         work.workspace.new_run(request.run).path,
         token=work.secrets.get(_TOKEN),
         training=training,
-        progress=_telling(work),
+        progress=_progress_callback(work),
     )
     return Downloaded(run=request.run, repo=request.repo)
 
 
-def _telling(work: Work) -> Callable[[int, int, str], None]:
-    """Tells the job how far it is; stops it between two files when it should end."""
+def _progress_callback(work: Work) -> Callable[[int, int, str], None]:
+    """Return a function that logs the progress, and ends the job between two files if stopped."""
 
-    def told(done: int, total: int, file: str) -> None:
-        work.give_way()
+    def report(done: int, total: int, file: str) -> None:
+        work.raise_if_stopped()
         work.log.progress("progress", done, total, "bytes", file=file)
 
-    return told
+    return report
 
 
 OPERATIONS = (push, pull, save_checkpoint, download_checkpoint)

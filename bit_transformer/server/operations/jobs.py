@@ -12,12 +12,12 @@ from bit_transformer.server.schemas import Job, JobIdentity, Jobs, Progress, Req
 
 
 class JobsRequest(Request):
-    """Which jobs."""
+    """Which jobs to list."""
 
     state: State | None = None
-    """Only those in this state."""
+    """Only jobs in this state."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    """At most so many, the newest."""
+    """At most this many jobs, the newest ones."""
 
 
 class JobRequest(Request):
@@ -29,7 +29,7 @@ class JobRequest(Request):
 
 @direct("GET", "/jobs", lane="control")
 def list_jobs(engine: Engine, request: JobsRequest) -> Jobs:
-    """The jobs, newest first: those that wait, run and are over."""
+    """List waiting, running and finished jobs, newest first."""
     states = [
         state
         for state in engine.jobs.states()
@@ -41,22 +41,22 @@ def list_jobs(engine: Engine, request: JobsRequest) -> Jobs:
 
 @direct("GET", "/jobs/{job}", lane="control")
 def get_job(engine: Engine, request: JobRequest) -> Job:
-    """One job: its state, progress and time left, result or error."""
+    """Show one job: its state, progress and time left, result or error."""
     return job_document(engine.jobs, engine.jobs.state(request.job))
 
 
 @direct("POST", "/jobs/{job}/cancel", lane="control")
 def cancel_job(engine: Engine, request: JobRequest) -> Job:
-    """Have a job end: a waiting one at once, a training after its step, saved and evaluated.
+    """Cancel a job. A waiting job ends at once. A training finishes its step, saves and evaluates.
 
-    Cancelled again once it has saved, a training ends without the evaluation. A job that is over
-    stays as it is.
+    If a training that has saved is cancelled again, it ends without the evaluation. A job that is
+    over does not change.
     """
     return job_document(engine.jobs, engine.jobs.cancel(request.job))
 
 
 def job_document(jobs: JobQueue, state: JobState) -> Job:
-    """What is told of a job."""
+    """Return the description of a job."""
     folder = jobs.job(state.id)
     record = None if state.state == "queued" else last_progress(folder.metrics)
     progress = None

@@ -1,4 +1,4 @@
-"""Carries out an operation, whoever asks for it."""
+"""Runs an operation for REST and MCP, in the lane of the operation."""
 
 import asyncio
 import threading
@@ -12,23 +12,16 @@ from pydantic import BaseModel
 from bit_transformer.server.operations.jobs import job_document
 from bit_transformer.server.operations.registry import Engine, Operation, submit
 
-_HELD_BACK = 8
-"""Parts of a stream that wait to be sent before its thread waits too."""
-
+_MAX_BUFFERED_PARTS = 8
+"""Parts of a stream that wait for a slow client. Then generation pauses."""
 
 Answer = TypeVar("Answer")
 
 
 async def answer(
-    engine: Engine,
-    operation: Operation,
-    request: BaseModel,
-    finish: Callable[[BaseModel], Answer],
+    engine: Engine, operation: Operation, request: BaseModel, finish: Callable[[BaseModel], Answer]
 ) -> Answer:
-    """`finish` of what `perform` gives, both in the lane of the operation.
-
-    Raises `QueueFullError` where the lane has no place left.
-    """
+    """Call `perform` and `finish`, both in the operation's lane; raises `QueueFullError`."""
 
     def whole() -> Answer:
         return finish(perform(engine, operation, request))
@@ -37,12 +30,12 @@ async def answer(
         return whole()
     with ExitStack() as held:
         if operation.lane == "compute":
-            held.enter_context(engine.models.place())
+            held.enter_context(engine.models.request_slot())
         return await anyio.to_thread.run_sync(whole, limiter=engine.lanes[operation.lane])
 
 
 def perform(engine: Engine, operation: Operation, request: BaseModel) -> BaseModel:
-    """The answer of an operation that is no stream; of a job, the job."""
+    """Return the response of a direct operation, or the new job of a job operation."""
     if operation.kind == "job":
         identity = submit(engine, operation, request)
         return job_document(engine.jobs, engine.jobs.state(identity))
@@ -50,28 +43,28 @@ def perform(engine: Engine, operation: Operation, request: BaseModel) -> BaseMod
     return answer
 
 
-async def stream(
+async def stream_parts(
     engine: Engine, operation: Operation, request: BaseModel
 ) -> AsyncIterator[BaseModel]:
-    """The parts of a stream, made in one thread from the first to the last.
+    """Yield the parts of a stream, all made in one thread.
 
-    One thread, for the mode that keeps gradients off belongs to a thread. It waits while nobody
-    reads, and ends with its reader.
+    It must be one thread, because `torch.no_grad` holds for the thread that entered it. The thread
+    pauses while the reader is slow, and ends when the reader goes away.
     """
     loop = asyncio.get_running_loop()
-    parts: asyncio.Queue[BaseModel | Exception | None] = asyncio.Queue(_HELD_BACK)
+    parts: asyncio.Queue[BaseModel | Exception | None] = asyncio.Queue(_MAX_BUFFERED_PARTS)
     closed = threading.Event()
 
     def put(part: BaseModel | Exception | None) -> None:
         if not closed.is_set():
             asyncio.run_coroutine_threadsafe(parts.put(part), loop).result()
 
-    # Its thread holds the place until it has ended, however early the reader goes away.
-    place = ExitStack()
-    place.enter_context(engine.models.place())
+    # The thread holds the slot until it ends, even if the reader goes away earlier.
+    slot = ExitStack()
+    slot.enter_context(engine.models.request_slot())
 
     def produce() -> None:
-        with place:
+        with slot:
             put(_produce(operation.run(engine, request), put, closed))
 
     threading.Thread(target=produce, name=operation.name, daemon=True).start()
@@ -82,16 +75,15 @@ async def stream(
             yield part
     finally:
         closed.set()
+        # Makes room for a `put` that waits, so that the thread can end.
         while not parts.empty():
             parts.get_nowait()
 
 
 def _produce(
-    parts: Iterator[BaseModel],
-    put: Callable[[BaseModel], None],
-    closed: threading.Event,
+    parts: Iterator[BaseModel], put: Callable[[BaseModel], None], closed: threading.Event
 ) -> Exception | None:
-    """Put all parts, until nobody reads them any more; what went wrong on the way."""
+    """Put the parts into the queue until the reader has gone, and return an error or None."""
     try:
         with closing(cast(Generator[BaseModel, None, None], parts)):
             for part in parts:

@@ -1,4 +1,4 @@
-"""Models with smaller weights."""
+"""Makes models with smaller weights."""
 
 from typing import Literal
 
@@ -10,26 +10,27 @@ from bit_transformer.server.schemas import Name, Request, Response
 
 
 class QuantizeRequest(Request):
-    """A model to make smaller."""
+    """A model to quantize."""
 
     run: Name
-    """Run or model to begin with."""
+    """Run or model to quantize."""
     out: Name
     """Name of the new model."""
     to: Literal["int8", "int4"] = "int8"
-    """int4 keeps the 4 bits that a model was trained in, and rounds one that was not."""
+    """Format of the weights. int4 is exact for a model that was trained in 4 bits, and rounds the
+    weights of any other model."""
     file: Name | None = None
-    """Uploaded file to measure the loss on."""
+    """Uploaded file on which to measure bits per byte before and after."""
 
 
 class Quantized(Response):
-    """A smaller model, for inference."""
+    """The quantized model, which is for inference only."""
 
     out: str
     bytes_before: int
     bytes_after: int
     bits_per_byte_before: float | None
-    """Of the file, where one was given."""
+    """Bits per byte of the file, if one was given."""
     bits_per_byte_after: float | None
 
 
@@ -43,16 +44,16 @@ def _prepare(engine: Engine, request: QuantizeRequest) -> Prepared:
 
 @job("/quantize", prepare=_prepare)
 def quantize(work: Work, request: QuantizeRequest) -> Quantized:
-    """Make a model with weights of 8 or 4 bits, for inference."""
+    """Make a model with weights of 8 or 4 bits, for inference only."""
     model = BitTransformerLM.from_pretrained(work.workspace.run(request.run).path)
     smaller = quantized(model, request.to)
     before = after = None
     if request.file is not None:
         data = work.workspace.file(request.file).read_bytes()
         before = model.score(data).bits_per_byte
-        work.give_way()
+        work.raise_if_stopped()
         after = smaller.score(data).bits_per_byte
-    work.give_way()
+    work.raise_if_stopped()
     smaller.save_pretrained(work.workspace.new_run(request.out).path)
     return Quantized(
         out=request.out,

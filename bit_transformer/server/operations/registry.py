@@ -1,18 +1,19 @@
-"""What an operation is: a typed function with a name, a place in the REST interface and a kind.
+"""The type `Operation`: a typed function with a name, a REST address and a kind.
 
-direct   `(engine, request) -> response`, at once, in the server
-stream   `(engine, request) -> iterator of responses`, in the server
-job      `(work, request) -> result`, in a process of its own; asking for it gives the job
+direct   `(engine, request) -> response`, computed in the server
+stream   `(engine, request) -> iterator of responses`, computed in the server
+job      `(work, request) -> result`, computed in a process of its own; the answer is the job
 
-A direct operation runs in a lane. Each lane has threads of its own, so that who asks for a state or
-ends a job never waits behind those who compute.
+A direct operation runs in a lane. Each lane has its own threads, so that a request for the state of
+a job never waits behind requests that compute.
 
-at_once  in the event loop: it takes no time and touches no file
-control  looks at jobs and ends them
+at_once  runs in the event loop, because it takes no time and touches no file
+control  reads and cancels jobs
 work     reads and writes files, prepares jobs
-compute  runs a model; places are bounded, and who finds none is refused at once
+compute  runs a model; the number of requests is limited, and further ones are refused at once
 
-A request is refused before it becomes a job where that can be known: `prepare` sees it first.
+The `prepare` function of a job checks the request first, so that errors which are known beforehand
+refuse the request instead of failing the job.
 """
 
 import inspect
@@ -44,29 +45,26 @@ def _make_lanes() -> dict[Lane, CapacityLimiter]:
     return {
         "control": CapacityLimiter(_CONTROL_THREADS),
         "work": CapacityLimiter(_WORK_THREADS),
-        # `ModelStore.place` bounds these, and says so instead of having requests wait.
+        # `ModelStore.request_slot` limits these, and refuses requests instead of queueing them.
         "compute": CapacityLimiter(math.inf),
     }
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What direct operations work with."""
+    """Everything that direct operations use."""
 
     workspace: Workspace
     limits: Limits
     models: ModelStore
     jobs: JobQueue
     started: float
-    """Unix time at which the server started."""
+    """Unix time at which the server started, in seconds."""
     lanes: dict[Lane, CapacityLimiter] = field(default_factory=_make_lanes)
-    """Threads of each lane."""
+    """Number of threads of each lane."""
 
     def run(self, name: str) -> RunFolder:
-        """A run there is.
-
-        Raises `BusyError` for one that a job is only about to make, and `UnknownNameError`.
-        """
+        """Return an existing run; raises `BusyError` before its job made it, `UnknownNameError`."""
         try:
             return self.workspace.run(name)
         except UnknownNameError:
@@ -74,13 +72,13 @@ class Engine:
             raise
 
     def run_or_newest(self, name: str | None) -> RunFolder:
-        """The run of that name, or the newest one; raises what `run` does."""
+        """Return the run of that name, or the newest one for None; raises as `run` does."""
         return self.workspace.newest_run() if name is None else self.run(name)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that can become a job."""
+    """A checked request that becomes a job."""
 
     request: BaseModel
     writes: str | None = None
@@ -88,7 +86,7 @@ class Prepared:
     makes: str | None = None
     """File that only this job may make."""
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
-    """Taken out of the request; kept in memory only."""
+    """Values that are removed from the request and kept only in memory."""
 
 
 Prepare = Callable[[Engine, Any], Prepared]
@@ -96,7 +94,7 @@ Prepare = Callable[[Engine, Any], Prepared]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation, however it is asked for."""
+    """One operation, for every interface."""
 
     name: str
     method: Method
@@ -105,56 +103,56 @@ class Operation:
     run: Callable[..., Any]
     request: type[BaseModel]
     response: type[BaseModel]
-    """Of a stream: of each of its parts. Of a job: of its result."""
+    """Type of the response, of each part of a stream, or of the result of a job."""
     lane: Lane = "work"
-    """Of a direct operation; jobs are put in their queue in `work`."""
+    """Lane of a direct operation. Jobs are submitted in `work`."""
     prepare: Prepare | None = None
     stored: type[BaseModel] | None = None
-    """What a job's request is stored as, where that is another type."""
+    """Type that the request of a job is stored as, if `prepare` changes it."""
 
     @property
     def description(self) -> str:
-        """The docstring."""
+        """Docstring of the function."""
         return inspect.cleandoc(self.run.__doc__ or "")
 
     @property
     def answer(self) -> type[BaseModel]:
-        """What whoever asks is given."""
+        """Type that a client receives: the job of a job operation, else the response."""
         return Job if self.kind == "job" else self.response
 
     @property
     def path_fields(self) -> list[str]:
-        """Fields of the request that stand in the path."""
+        """Fields of the request that are part of the path."""
         return re.findall(r"{(\w+)}", self.path)
 
     @property
     def reads_only(self) -> bool:
-        """Whether asking changes nothing."""
+        """Whether the operation changes nothing."""
         return self.method == "GET"
 
     def stored_request(self, content: dict[str, Any]) -> BaseModel:
-        """A job's request, as it was written down."""
+        """Return the stored request of a job from its JSON content."""
         return (self.stored or self.request).model_validate(content)
 
 
 def direct(
     method: Method, path: str, *, lane: Lane = "work"
 ) -> Callable[[Callable[..., Any]], Operation]:
-    """Make an operation of `(engine, request) -> response`."""
+    """Decorator that makes an operation from `(engine, request) -> response`."""
     return lambda function: replace(_operation(function, method, path, "direct"), lane=lane)
 
 
 def stream(path: str) -> Callable[[Callable[..., Any]], Operation]:
-    """Make an operation of `(engine, request) -> iterator of responses`."""
+    """Decorator that makes an operation from `(engine, request) -> iterator of responses`."""
     return lambda function: _operation(function, "POST", path, "stream")
 
 
 def job(
     path: str, *, prepare: Prepare, request: type[BaseModel] | None = None
 ) -> Callable[[Callable[..., Any]], Operation]:
-    """Make an operation of `(work, request) -> result`.
+    """Decorator that makes an operation from `(work, request) -> result`.
 
-    `request` is what is asked for, where `prepare` makes something else of it.
+    `request` is the type that clients send, if `prepare` turns it into another type.
     """
     return lambda function: _operation(function, "POST", path, "job", prepare, request)
 
@@ -165,7 +163,7 @@ def _operation(
     path: str,
     kind: Kind,
     prepare: Prepare | None = None,
-    asked: type[BaseModel] | None = None,
+    sent: type[BaseModel] | None = None,
 ) -> Operation:
     hints = get_type_hints(function)
     response = hints.pop("return")
@@ -178,7 +176,7 @@ def _operation(
         path=path,
         kind=kind,
         run=function,
-        request=asked or stored,
+        request=sent or stored,
         response=response,
         prepare=prepare,
         stored=stored,
@@ -186,7 +184,7 @@ def _operation(
 
 
 def submit(engine: Engine, operation: Operation, request: BaseModel) -> str:
-    """Put a job in the queue; its identity. Raises what `prepare` and `JobQueue.submit` do."""
+    """Put a job in the queue and return its id; raises as `prepare` and `JobQueue.submit` do."""
     assert operation.prepare is not None
     prepared = operation.prepare(engine, request)
     state = engine.jobs.submit(

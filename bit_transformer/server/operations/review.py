@@ -1,4 +1,4 @@
-"""What the safety gate held back, for a human to decide."""
+"""Output that the safety gate held back, for a human to review."""
 
 from typing import Any
 
@@ -10,27 +10,27 @@ from bit_transformer.server.schemas import ItemIdentity, Request, Response
 
 
 class ReviewRequest(Request):
-    """Which items."""
+    """Which items to list."""
 
     state: State = "pending"
-    """Only those in this state."""
+    """Only items in this state."""
 
 
 class ItemRequest(Request):
     """One item of the review queue."""
 
     item: ItemIdentity
-    """Identity of an item."""
+    """Id of an item."""
 
 
 class ItemSummary(Response):
-    """One line about an item."""
+    """Summary of an item."""
 
     item: str
     bytes: int
-    """Of the output that was held back."""
+    """Bytes of the output that was held back."""
     reasons: list[str]
-    """Why it was held back, or why it cannot be shown."""
+    """Why the output was held back, or why the item cannot be read."""
 
 
 class Items(Response):
@@ -41,24 +41,24 @@ class Items(Response):
 
 
 class Item(Response):
-    """Output that was held back, and why. Rejected output is not told."""
+    """Output that was held back, and why. Rejected output is never returned."""
 
     item: str
     state: State
     created: str
-    """UTC time at which it was held back."""
+    """UTC time at which the output was held back."""
     reasons: list[str]
     telemetry: dict[str, Any]
-    """Readings that led to it."""
+    """Metrics that led to the refusal."""
     prompt: str
     output: str | None
-    """As text; None once it was rejected."""
+    """Output as text. None if it was rejected."""
     output_base64: str | None
 
 
 @direct("GET", "/review")
 def list_review(engine: Engine, request: ReviewRequest) -> Items:
-    """What the safety gate held back and what was decided of it."""
+    """List output that the safety gate held back, by the decision about it."""
     queue = ReviewQueue(engine.workspace.review)
     items = [_summary(queue, identity) for identity in queue.identities(request.state)]
     return Items(state=request.state, items=items)
@@ -66,7 +66,7 @@ def list_review(engine: Engine, request: ReviewRequest) -> Items:
 
 @direct("GET", "/review/{item}")
 def show_review(engine: Engine, request: ItemRequest) -> Item:
-    """One item: prompt, output, readings and reasons."""
+    """Show one item: prompt, output, metrics and reasons."""
     queue = ReviewQueue(engine.workspace.review)
     state = _state(queue, request.item)
     return _item(queue.show(request.item), state)
@@ -74,7 +74,7 @@ def show_review(engine: Engine, request: ItemRequest) -> Item:
 
 @direct("POST", "/review/{item}/approve")
 def approve(engine: Engine, request: ItemRequest) -> Item:
-    """Release a pending item, once."""
+    """Release a pending item. An item can be decided only once."""
     queue = ReviewQueue(engine.workspace.review)
     _require_pending(queue, request.item)
     return _item(queue.approve(request.item), "approved")
@@ -82,7 +82,7 @@ def approve(engine: Engine, request: ItemRequest) -> Item:
 
 @direct("POST", "/review/{item}/reject")
 def reject(engine: Engine, request: ItemRequest) -> Item:
-    """Hold a pending item back for good."""
+    """Reject a pending item. Its output is then never returned."""
     queue = ReviewQueue(engine.workspace.review)
     _require_pending(queue, request.item)
     return _item(queue.reject(request.item), "rejected")
@@ -100,7 +100,7 @@ def _state(queue: ReviewQueue, identity: str) -> State:
 def _require_pending(queue: ReviewQueue, identity: str) -> None:
     state = _state(queue, identity)
     if state != "pending":
-        raise ConflictError(f"item {identity} was {state} before, and an item is decided once")
+        raise ConflictError(f"item {identity} is {state} already; an item is decided once")
 
 
 def _summary(queue: ReviewQueue, identity: str) -> ItemSummary:

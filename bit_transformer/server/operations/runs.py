@@ -1,4 +1,4 @@
-"""Runs: make, list and show them; bring a checkpoint in."""
+"""Runs: make, list and show them, and import checkpoints."""
 
 import shutil
 import tempfile
@@ -11,8 +11,8 @@ from bit_transformer.errors import BitTransformerError, BusyError, ConfigError, 
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.server.jobs.folder import JobState
 from bit_transformer.server.models import check_model_size, saved_step
-from bit_transformer.server.operations.beginning import Beginning, beginning, beginnings
 from bit_transformer.server.operations.registry import Engine, direct
+from bit_transformer.server.operations.starting import StartingRun, starting_run, starting_runs
 from bit_transformer.server.operations.status import shown_settings
 from bit_transformer.server.schemas import (
     Name,
@@ -26,11 +26,11 @@ from bit_transformer.server.schemas import (
 from bit_transformer.server.training_request import RunSettings, new_run_name
 from bit_transformer.training.run_folder import RunFolder
 
-_LARGEST_MANIFEST = 16 << 20
+_MAX_MANIFEST_BYTES = 16 << 20
 
 
 class Runs(Response):
-    """Runs and models, oldest first."""
+    """All runs and models, oldest first."""
 
     runs: list[RunSummary]
 
@@ -41,9 +41,9 @@ class Checkpoint(Response):
     name: str
     step: int
     bits_per_byte: float | None
-    """Held-out, when it was saved."""
+    """Held-out bits per byte when the checkpoint was saved."""
     bytes: int
-    """On disk."""
+    """Bytes on disk."""
 
 
 class Run(Response):
@@ -51,29 +51,28 @@ class Run(Response):
 
     summary: RunSummary
     settings: dict[str, Any] | None
-    """All sections of RunConfig; None for a model by itself."""
+    """All sections of RunConfig. None for a model without a run."""
     report: dict[str, Any] | None
-    """The result, once the run has ended."""
+    """Result of the run, once it has ended."""
     floors: dict[str, float] | None
-    """Of the gate that was calibrated with the model."""
+    """Floors of the gate that was calibrated with the model."""
     checkpoints: list[Checkpoint]
 
 
 class ImportRequest(Request):
-    """Two uploaded files that make a checkpoint."""
+    """Two uploaded files that form a checkpoint."""
 
     run: Name
-    """Name of the model it becomes."""
+    """Name of the new model."""
     weights: Name
-    """File that was uploaded: a model.safetensors."""
+    """Uploaded file with the weights, a model.safetensors."""
     manifest: Name
-    """File that was uploaded: its manifest.json."""
+    """Uploaded file with the manifest, a manifest.json."""
 
 
 @direct("POST", "/init")
 def init(engine: Engine, request: RunSettings) -> Run:
-    """Make a run of these settings, untrained: it can be asked, and trained with `train` or
-    `step`."""
+    """Make an untrained run. It can be used at once, and trained with `train` or `step`."""
     name = request.run or new_run_name()
     run = engine.workspace.new_run(name)
     engine.jobs.require_free(name)
@@ -85,32 +84,32 @@ def init(engine: Engine, request: RunSettings) -> Run:
 
 @direct("GET", "/runs")
 def list_runs(engine: Engine, request: Nothing) -> Runs:
-    """The runs and models there are: how far they are and how good."""
-    begun = beginnings(engine)
-    names = {one.name for one in begun}
-    there = [run for run in engine.workspace.runs() if run.path.name not in names]
+    """List all runs and models with their progress and their newest result."""
+    starting = starting_runs(engine)
+    names = {run.name for run in starting}
+    existing = [run for run in engine.workspace.runs() if run.path.name not in names]
     return Runs(
-        runs=[summarize(engine, run) for run in there]
-        + [_summary_of_beginning(engine, one) for one in begun]
+        runs=[summarize(engine, run) for run in existing]
+        + [_starting_summary(engine, run) for run in starting]
     )
 
 
 @direct("GET", "/runs/{run}")
 def get_run(engine: Engine, request: RunName) -> Run:
-    """One run: settings, result, floors of its gate, checkpoints."""
-    begun = beginning(engine, request.run)
-    if begun is None:
+    """Show one run: settings, result, floors of its gate, checkpoints."""
+    starting = starting_run(engine, request.run)
+    if starting is None:
         return describe(engine, engine.workspace.run(request.run))
-    settings = None if begun.config is None else shown_settings(begun.config.to_dict())
-    summary = _summary_of_beginning(engine, begun)
+    settings = None if starting.config is None else shown_settings(starting.config.to_dict())
+    summary = _starting_summary(engine, starting)
     return Run(summary=summary, settings=settings, report=None, floors=None, checkpoints=[])
 
 
 @direct("POST", "/import_checkpoint", lane="compute")
 def import_checkpoint(engine: Engine, request: ImportRequest) -> Run:
-    """Make a model of uploaded safetensors and their manifest, once they have been verified.
+    """Make a model from uploaded safetensors and their manifest, after they have been verified.
 
-    Nothing else is taken: no pickle, no archive.
+    Other formats are refused. In particular nothing is unpickled or unpacked.
     """
     target = engine.workspace.new_run(request.run).path
     engine.jobs.require_free(request.run)
@@ -118,16 +117,16 @@ def import_checkpoint(engine: Engine, request: ImportRequest) -> Run:
         MANIFEST: engine.workspace.file(request.manifest),
         MODEL: engine.workspace.file(request.weights),
     }
-    if sources[MANIFEST].stat().st_size > _LARGEST_MANIFEST:
+    if sources[MANIFEST].stat().st_size > _MAX_MANIFEST_BYTES:
         raise ConfigError(
-            f"a manifest has at most {_LARGEST_MANIFEST} bytes, {request.manifest} has "
-            f"{sources[MANIFEST].stat().st_size}"
+            f"a manifest must have at most {_MAX_MANIFEST_BYTES} bytes, got "
+            f"{sources[MANIFEST].stat().st_size} in {request.manifest}; upload a manifest.json"
         )
     private = engine.workspace.jobs.parent
     with storage_errors(target), tempfile.TemporaryDirectory(dir=private) as at:
         staging = Path(at) / "checkpoint"
         staging.mkdir()
-        # Copied: a file may be removed and uploaded again, a model stays what was verified.
+        # Copied, because an upload may be replaced later, and the model must stay as verified.
         for name, source in sources.items():
             shutil.copyfile(source, staging / name)
         engine.models.verify(staging)
@@ -139,7 +138,7 @@ def import_checkpoint(engine: Engine, request: ImportRequest) -> Run:
 
 
 def describe(engine: Engine, run: RunFolder) -> Run:
-    """Everything about a run."""
+    """Return everything about an existing run."""
     settings = run.config().to_dict() if run.exists() else None
     return Run(
         summary=summarize(engine, run),
@@ -151,11 +150,11 @@ def describe(engine: Engine, run: RunFolder) -> Run:
 
 
 def summarize(engine: Engine, run: RunFolder) -> RunSummary:
-    """One line about a run; one whose settings cannot be read is told as it is found."""
+    """Return the summary of a run. If the run cannot be read, `problem` says why."""
     name = run.path.name
-    begun = beginning(engine, name)
-    if begun is not None:
-        return _summary_of_beginning(engine, begun)
+    starting = starting_run(engine, name)
+    if starting is not None:
+        return _starting_summary(engine, starting)
     owner = engine.jobs.owner(name)
     writer = engine.workspace.writer(name) if owner is None else None
     facts: dict[str, Any] = {"step": 0, "steps": 0, "bits_per_byte": None, "ended": False}
@@ -170,7 +169,7 @@ def summarize(engine: Engine, run: RunFolder) -> RunSummary:
     except BitTransformerError as error:
         facts["problem"] = str(error)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        # A run that was pulled may hold anything.
+        # A run that was pulled from the hub may hold anything.
         facts["problem"] = f"its records cannot be read ({type(error).__name__}: {error})"
     facts.pop("run", None)
     return RunSummary(
@@ -186,27 +185,27 @@ def summarize(engine: Engine, run: RunFolder) -> RunSummary:
 def _state(
     run: RunFolder, owner: JobState | None, writer: BusyError | None, *, ended: bool
 ) -> RunState:
-    begun = run.metrics.exists()
+    has_records = run.metrics.exists()
     if owner is not None or writer is not None:
         waits = owner is not None and owner.state == "queued"
-        return "training" if begun and not waits else "starting"
+        return "training" if has_records and not waits else "starting"
     if ended:
         return "ended"
-    return "interrupted" if begun else "untrained"
+    return "interrupted" if has_records else "untrained"
 
 
-def _summary_of_beginning(engine: Engine, begun: Beginning) -> RunSummary:
-    writer = engine.workspace.writer(begun.name) if begun.job is None else None
+def _starting_summary(engine: Engine, run: StartingRun) -> RunSummary:
+    writer = engine.workspace.writer(run.name) if run.job is None else None
     return RunSummary(
-        name=begun.name,
+        name=run.name,
         step=0,
-        steps=0 if begun.config is None else begun.config.train.steps,
+        steps=0 if run.config is None else run.config.train.steps,
         bits_per_byte=None,
         ended=False,
         state="starting",
-        job=begun.job,
+        job=run.job,
         writer=None if writer is None else writer.owner,
-        created=begun.created,
+        created=run.created,
     )
 
 

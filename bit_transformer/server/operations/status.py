@@ -1,4 +1,4 @@
-"""The server's health and state; metrics and settings of a run."""
+"""Health and status of the server; metrics and settings of a run."""
 
 import functools
 import importlib.util
@@ -13,9 +13,9 @@ from pydantic import Field
 
 from bit_transformer.errors import UnknownNameError
 from bit_transformer.server.models import weight_bytes
-from bit_transformer.server.operations.beginning import Beginning, beginning
 from bit_transformer.server.operations.jobs import job_document
 from bit_transformer.server.operations.registry import Engine, direct
+from bit_transformer.server.operations.starting import StartingRun, starting_run
 from bit_transformer.server.schemas import Job, NewestRun, Nothing, Response
 from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
@@ -24,75 +24,75 @@ RecordKind = Literal["step", "evaluation", "telemetry", "recovery", "abandoned"]
 
 
 class Health(Response):
-    """The server answers."""
+    """Health of the server."""
 
     status: Literal["ok"]
     version: str
 
 
 class Status(Response):
-    """What the server is doing."""
+    """Status of the server."""
 
     version: str
     uptime_seconds: float
     device: str
-    """Where models compute by default."""
+    """Device that models use by default."""
     processors: int
     gpu: str | None
     """Name of the GPU, if there is one."""
     running: list[Job]
-    """Jobs under way."""
+    """Running jobs."""
     queued: int
-    """Jobs that wait."""
+    """Number of waiting jobs."""
     runs: int
-    """Runs and models there are."""
+    """Number of runs and models."""
     newest_run: str | None
     limits: dict[str, float]
-    """Bounds of this server by name."""
+    """Limits of this server by name."""
     features: dict[str, bool]
-    """What optional libraries allow."""
+    """Whether the optional library of each feature is installed."""
 
 
 class MetricsRequest(NewestRun):
-    """Which records of a run."""
+    """Which records of a run to return."""
 
     after_step: Annotated[int, Field(ge=0)] = 0
     """Only records of later steps."""
     kind: RecordKind | None = None
     """Only records of this kind."""
     limit: Annotated[int, Field(ge=1, le=100_000)] = 10_000
-    """At most so many, the newest."""
+    """At most this many records, the newest ones."""
 
 
 class Metrics(Response):
-    """Records of a run, in the order they were written."""
+    """Records of a run, in the order in which they were written."""
 
     run: str
     records: list[dict[str, Any]]
-    """Each has a `kind` and a `step`."""
+    """Each record has a `kind` and a `step`."""
 
 
 class ModelSettings(Response):
-    """A model and how it is trained."""
+    """Settings of a model and of its training."""
 
     run: str
     model: dict[str, Any]
-    """Fields of ModelConfig, and `quantization` where there is one."""
+    """Fields of ModelConfig, and `quantization` if the model is quantized."""
     weight_bytes: int
-    """Of all weights in float32."""
+    """Bytes of all weights in float32."""
     settings: dict[str, Any] | None
-    """All sections of RunConfig; None for a model by itself."""
+    """All sections of RunConfig. None for a model without a run."""
 
 
 @direct("GET", "/health", lane="at_once")
 def health(engine: Engine, request: Nothing) -> Health:
-    """Whether the server answers; the one operation that needs no token."""
+    """Report that the server answers. This is the only operation that needs no token."""
     return Health(status="ok", version=package_version())
 
 
 @direct("GET", "/status", lane="control")
 def status(engine: Engine, request: Nothing) -> Status:
-    """Jobs under way, device, limits and features of the server."""
+    """Show running jobs, device, limits and features of the server."""
     states = engine.jobs.states()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     runs = engine.workspace.runs()
@@ -113,9 +113,9 @@ def status(engine: Engine, request: Nothing) -> Status:
 
 @direct("GET", "/metrics")
 def metrics(engine: Engine, request: MetricsRequest) -> Metrics:
-    """Records of a run's steps, evaluations, telemetry readings and recoveries."""
+    """Return the records of a run's steps, evaluations, telemetry and recoveries."""
     name = request.run or engine.workspace.newest_run().path.name
-    if beginning(engine, name) is not None:
+    if starting_run(engine, name) is not None:
         return Metrics(run=name, records=[])
     run = engine.workspace.run(name)
     records = [
@@ -129,11 +129,11 @@ def metrics(engine: Engine, request: MetricsRequest) -> Metrics:
 
 @direct("GET", "/model_config")
 def model_config(engine: Engine, request: NewestRun) -> ModelSettings:
-    """Settings of a run's model and of its training."""
+    """Return the settings of a run's model and of its training."""
     name = request.run or engine.workspace.newest_run().path.name
-    begun = beginning(engine, name)
-    if begun is not None:
-        return _settings_of_beginning(engine, begun)
+    starting = starting_run(engine, name)
+    if starting is not None:
+        return _starting_settings(engine, starting)
     run = engine.workspace.run(name)
     model = engine.models.settings(run)
     settings = run.config() if run.exists() else None
@@ -146,27 +146,29 @@ def model_config(engine: Engine, request: NewestRun) -> ModelSettings:
     )
 
 
-def _settings_of_beginning(engine: Engine, begun: Beginning) -> ModelSettings:
-    if begun.config is None:
-        engine.jobs.require_free(begun.name)
-        engine.workspace.require_unwritten(begun.name)
-        raise UnknownNameError(f"there is no run {begun.name!r}; what made it has ended")
+def _starting_settings(engine: Engine, run: StartingRun) -> ModelSettings:
+    if run.config is None:
+        engine.jobs.require_free(run.name)
+        engine.workspace.require_unwritten(run.name)
+        raise UnknownNameError(
+            f"there is no run {run.name!r}; the process that was making it has ended"
+        )
     return ModelSettings(
-        run=begun.name,
-        model=begun.config.model.to_dict(),
-        weight_bytes=weight_bytes(begun.config.model),
-        settings=shown_settings(begun.config.to_dict()),
+        run=run.name,
+        model=run.config.model.to_dict(),
+        weight_bytes=weight_bytes(run.config.model),
+        settings=shown_settings(run.config.to_dict()),
     )
 
 
 def _step_of(record: Mapping[str, Any]) -> float:
-    """The step that a record speaks of; a run that was pulled may hold records of any kind."""
+    """Return the step of a record; -1 if a run from the hub holds something else there."""
     step = record.get("step")
     return float(step) if "kind" in record and isinstance(step, int | float) else -1.0
 
 
 def shown_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are shown to clients: where files lie is no concern of theirs."""
+    """Return settings as clients see them: without the folders of the server's files."""
     data = dict(sections["data"])
     data["sources"] = [
         source if source.startswith("hf://") else os.path.basename(source)
@@ -177,7 +179,7 @@ def shown_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def package_version() -> str:
-    """The installed version; `0` in a bare checkout."""
+    """Return the installed version, or `0` in a source checkout without an installation."""
     try:
         return version("bit-transformer")
     except PackageNotFoundError:

@@ -1,11 +1,11 @@
-"""The layers by themselves, websockets included."""
+"""Each layer by itself, for requests and websockets."""
 
 import asyncio
 
 import pytest
 
+from bit_transformer.server.access.body_limits import BoundedRequest
 from bit_transformer.server.access.origins import SameSite, is_loopback, own_hosts
-from bit_transformer.server.access.patience import BoundedRequest
 from bit_transformer.server.access.rate import RateLimit
 from bit_transformer.server.access.token import BearerToken
 
@@ -21,7 +21,7 @@ async def _welcome(scope, receive, send):
 
 
 def _ask(app, headers, kind="http", **more):
-    """The messages that an application answers with."""
+    """Return the messages that an application sends."""
     sent = []
 
     async def receive():

@@ -24,4 +24,4 @@ def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_server_address_is_a_url(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboard", "--server", "ftp://x"]) == 2
-    assert "begins with http://" in capsys.readouterr().err
+    assert "must begin with http://" in capsys.readouterr().err

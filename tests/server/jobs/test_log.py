@@ -1,4 +1,4 @@
-"""What a job tells is read while it is written."""
+"""Records of a job are read while they are written."""
 
 import asyncio
 import json

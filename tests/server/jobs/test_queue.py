@@ -1,4 +1,4 @@
-"""Jobs in the queue: order, limits, one writer, and what becomes of dead processes."""
+"""Jobs in the queue: order, limits, one writer, and jobs whose process has died."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ time.sleep(600)
 
 
 class Worker:
-    """Stands in for processes: they hold the locks of their jobs until they are killed."""
+    """Starts processes that hold the locks of their jobs until they are killed."""
 
     def __init__(self):
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -69,7 +69,7 @@ def _wait_for(queue, job, state):
     deadline = time.monotonic() + 60
     while queue.state(job).state != state:
         assert time.monotonic() < deadline, queue.state(job)
-        queue.look()
+        queue.poll()
         time.sleep(0.01)
     return queue.state(job)
 
@@ -77,7 +77,7 @@ def _wait_for(queue, job, state):
 def test_jobs_run_in_their_order_and_no_more_than_allowed(workspace, worker):
     queue = JobQueue(workspace, Limits(running=1), worker)
     first, second = _submit(queue), _submit(queue)
-    queue.look()
+    queue.poll()
     assert [queue.state(one).state for one in (first, second)] == ["running", "queued"]
     worker.children[first].kill()
     assert _wait_for(queue, first, "failed").error == (
@@ -105,28 +105,28 @@ def test_the_queue_has_a_limit_and_names_it(workspace, worker):
     queue = JobQueue(workspace, Limits(queued=2), worker)
     for _ in range(2):
         _submit(queue)
-    with pytest.raises(QueueFullError, match="2 jobs wait already and the server lets 2 wait"):
+    with pytest.raises(QueueFullError, match=r"at most 2 jobs may wait \(--queued\), and 2 do"):
         _submit(queue)
-    queue.look()
+    queue.poll()
     _submit(queue)
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_never_starts(workspace, worker):
     queue = JobQueue(workspace, Limits(running=1), worker)
     running, waiting = _submit(queue), _submit(queue)
-    queue.look()
+    queue.poll()
     assert queue.cancel(waiting).state == "cancelled"
     assert queue.cancel(waiting).state == "cancelled"
     worker.children[running].kill()
     _wait_for(queue, running, "failed")
-    queue.look()
+    queue.poll()
     assert waiting not in worker.children
 
 
 def test_jobs_are_found_again_with_their_processes(workspace, worker):
     before = JobQueue(workspace, Limits(running=2), worker)
     running, killed, waiting = (_submit(before) for _ in range(3))
-    before.look()
+    before.poll()
     worker.children[killed].kill()
     worker.children[killed].wait()
     after = JobQueue(workspace, Limits(running=2), worker)
@@ -171,16 +171,16 @@ def test_one_server_a_folder(workspace, worker):
 def test_of_the_jobs_that_are_over_the_newest_are_kept(workspace, worker):
     queue = JobQueue(workspace, Limits(running=1, jobs_kept=2), worker)
     running = _submit(queue)
-    queue.look()
+    queue.poll()
     over = [_submit(queue) for _ in range(4)]
     for job in over:
         queue.cancel(job)
     shutil.rmtree(queue.job(over[1]).path)
     with queue.job(over[0]).locked():
-        # Its process still has it.
-        queue.look()
+        # The process of this job still holds its lock.
+        queue.poll()
         assert [state.id for state in queue.states()] == [over[3], over[2], over[0], running]
-    queue.look()
+    queue.poll()
     assert [state.id for state in queue.states()] == [over[3], over[2], running]
     with pytest.raises(UnknownNameError):
         queue.state(over[1])
@@ -217,7 +217,7 @@ def test_no_zombies_stay(workspace):
     deadline = time.monotonic() + 60
     while queue._children:
         assert time.monotonic() < deadline
-        queue.look()
+        queue.poll()
         time.sleep(0.01)
     with pytest.raises(ChildProcessError):
         os.waitpid(launched[0].pid, os.WNOHANG)
@@ -226,7 +226,7 @@ def test_no_zombies_stay(workspace):
 def test_a_lock_tells_who_lives(tmp_path, workspace, worker):
     queue = JobQueue(workspace, Limits(), worker)
     job = _submit(queue)
-    queue.look()
+    queue.poll()
     folder = JobFolder(workspace.jobs / job)
     assert folder.end_unless_alive("failed", "gone").state == "running"
     with folder.locked() as held:

@@ -24,7 +24,7 @@ def _do(engine, work, name, **fields):
 
 
 def _without_codec(monkeypatch):
-    """A codec that repeats its input, told in two portions."""
+    """Replace the codec by a copy of the input, with two progress reports."""
 
     def copy(source, sink, *, progress, **_):
         content = source.read()
@@ -58,7 +58,7 @@ def test_a_model_takes_part(engine, work):
 def test_a_bomb_is_stopped_at_the_limit(engine, work, monkeypatch):
     _without_codec(monkeypatch)
     fields = {"file": "text", "out": "bomb", "most_bytes": len(TEXT) - 1}
-    order = compression.DecompressOrder(**fields)
+    order = compression.StoredDecompressRequest(**fields)
     with pytest.raises(TooLargeError, match="more than 12,299 bytes"):
         compression.decompress.run(work, order)
     assert [path.name for path in engine.workspace.files.iterdir()] == ["text"]
@@ -67,7 +67,9 @@ def test_a_bomb_is_stopped_at_the_limit(engine, work, monkeypatch):
 def test_a_file_that_claims_too_much_is_not_filled_up_with_zeros(engine, work):
     claims = Header(4, 4, 1 << 40).to_bytes()
     (engine.workspace.files / "claims").write_bytes(claims)
-    order = compression.DecompressOrder(file="claims", out="x", recover=True, most_bytes=1000)
+    order = compression.StoredDecompressRequest(
+        file="claims", out="x", recover=True, most_bytes=1000
+    )
     with pytest.raises(ContainerError, match="at most 1,000 may be written"):
         compression.decompress.run(work, order)
     assert not (engine.workspace.files / "x").exists()
@@ -84,7 +86,7 @@ def test_a_job_that_should_end_leaves_nothing(engine, work, monkeypatch):
 def test_names_are_checked_before_there_is_a_job(engine, work):
     with pytest.raises(UnknownNameError, match="there is no file 'none'"):
         _do(engine, work, "compress", file="none", out="x")
-    with pytest.raises(ConflictError, match="is there already"):
+    with pytest.raises(ConflictError, match="exists already"):
         _do(engine, work, "compress", file="text", out="text")
     with pytest.raises(UnknownNameError, match="there is no run 'none'"):
         _do(engine, work, "compress", file="text", out="x", run="none")

@@ -1,4 +1,4 @@
-"""Uploads and downloads, on a hub that is made up."""
+"""Uploads and downloads with a fake hub."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TOKEN = "hf_a_secret_that_nobody_may_see"
 
 
 class FakeHub(types.ModuleType):
-    """Remembers what it was given."""
+    """Records the arguments of each call."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("bit_transformer.hub")

@@ -1,4 +1,4 @@
-"""Models that are made smaller, brought in, and kept in memory."""
+"""Models that are quantized, imported, kept in memory and shared."""
 
 import base64
 import json
@@ -13,19 +13,30 @@ import torch
 from pydantic import ValidationError
 
 from bit_transformer.checkpoint.locate import locate_checkpoint
+from bit_transformer.compression.config import CodecConfig
 from bit_transformer.errors import (
     CheckpointCorruptError,
     ConfigError,
     ConflictError,
     QueueFullError,
 )
+from bit_transformer.inference.sampling_config import SamplingConfig
+from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.config import ModelConfig
+from bit_transformer.quantization import quantized
 from bit_transformer.server.jobs.log import JobLog
 from bit_transformer.server.jobs.work import Work
-from bit_transformer.server.models import ModelStore, check_model_size, weight_bytes
+from bit_transformer.server.models import (
+    ModelStore,
+    bits_of,
+    check_model_size,
+    weight_bytes,
+    with_own_modules,
+)
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.operations.perform import perform
 from bit_transformer.server.settings import Limits
+from bit_transformer.telemetry.probe import Probe
 from tests.server.conftest import TINY
 
 
@@ -52,7 +63,7 @@ def test_a_model_is_made_smaller(engine, tmp_path):
     assert _ask(engine, "infer", run="small", new_bytes=3).new_bytes == 3
     with pytest.raises(ConflictError, match="'small' is taken"):
         operation.prepare(engine, request)
-    with pytest.raises(ConflictError, match="is a model by itself"):
+    with pytest.raises(ConflictError, match="is a model without a training state"):
         _ask(engine, "train", run="small", resume=True)
 
 
@@ -122,7 +133,7 @@ def test_pickles_archives_and_tampered_weights_are_refused(engine, tmp_path, mon
     assert not (tmp_path / "executed").exists()
     assert not (engine.workspace.root / "two").exists()
     (engine.workspace.files / "huge").write_bytes(b" " * (17 << 20))
-    with pytest.raises(ConfigError, match="a manifest has at most"):
+    with pytest.raises(ConfigError, match="a manifest must have at most"):
         _ask(engine, "import_checkpoint", run="two", weights="m", manifest="huge")
 
 
@@ -134,7 +145,7 @@ def test_too_large_a_model_is_refused_before_it_is_made(engine):
             ModelStore(Limits())._model(engine.workspace.run("one")).network
         )
     )
-    with pytest.raises(ConfigError, match="takes at most 4,294,967,296"):
+    with pytest.raises(ConfigError, match="at most 4,294,967,296 bytes"):
         check_model_size(huge, Limits())
     with pytest.raises(ConfigError, match="num_layers must be at most 1024"):
         check_model_size(ModelConfig(num_layers=10**6), Limits())
@@ -154,21 +165,52 @@ def test_models_are_kept_and_followed_to_their_newest_checkpoint(engine):
     assert len(store._loaded) == 1
 
 
+def _storage(model):
+    return {name: tensor.data_ptr() for name, tensor in model.network.state_dict().items()}
+
+
+@pytest.mark.parametrize("run", ["one", "small"])
+def test_telemetry_hooks_stay_on_modules_of_their_own_and_weights_are_shared(engine, run):
+    folder = engine.workspace.root / "one"
+    if run == "small":
+        quantized(BitTransformerLM.from_pretrained(folder), "int8").save_pretrained(
+            engine.workspace.root / run
+        )
+    with engine.models.computing(engine.workspace.run(run)) as shared:
+        own = with_own_modules(shared)
+        assert _storage(own) == _storage(shared)
+        assert not set(own.modules()) & set(shared.modules())
+        bits = bits_of(shared, b"to be or")
+        with Probe(own.network) as probe:
+            expected = shared.log2_likelihood(bits)
+            assert not probe.observed
+            assert torch.equal(own.log2_likelihood(bits), expected)
+            assert probe.observed
+
+
+def test_settings_of_other_packages_are_not_changed_by_the_schemas():
+    for settings in (SamplingConfig, CodecConfig):
+        assert "__pydantic_config__" not in vars(settings)
+    schemas = OPERATIONS["compress"].request.model_json_schema()["$defs"]
+    assert schemas["CodecConfig"]["additionalProperties"] is False
+    assert schemas["CodecConfig"]["properties"]["block_bytes"]["description"]
+
+
 def test_who_gets_no_turn_in_time_is_told(engine):
     store = ModelStore(Limits(computing=1, wait_seconds=0.05))
     inside, done = threading.Event(), threading.Event()
 
     def compute():
-        with store.turn():
+        with store.compute_slot():
             inside.set()
             done.wait(60)
 
     thread = threading.Thread(target=compute)
     thread.start()
     assert inside.wait(60)
-    with pytest.raises(QueueFullError, match="1 requests compute already"), store.turn():
+    with pytest.raises(QueueFullError, match="1 requests compute already"), store.compute_slot():
         pass
     done.set()
     thread.join()
-    with store.turn():
+    with store.compute_slot():
         pass

@@ -1,4 +1,4 @@
-"""What the gate held back, over HTTP: shown, decided once, never told after a rejection."""
+"""Output that the gate held back, over HTTP: shown, decided once, hidden after a rejection."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from bit_transformer.safety.gate import SafetyGate
 
 @pytest.fixture
 def strict(served):
-    """The same server; the gate of its run lets nothing pass."""
+    """A server with a run whose gate refuses everything."""
     folder = locate_checkpoint(served.root / "one")
     saved = load_checkpoint(folder)
     gate = SafetyGate(floors={"k": 1.0}, burn_in=0)
@@ -74,4 +74,4 @@ def test_unknown_items_and_damaged_ones(strict):
 def test_a_run_without_a_gate_says_so(served):
     status, _, problem = served.ask("POST", "/infer", {"run": "one", "gate": True})
     assert status == 422
-    assert "holds no calibrated gate" in problem["detail"]
+    assert "has no calibrated gate" in problem["detail"]

@@ -1,4 +1,4 @@
-"""Tests first; the server starts anew only if they pass."""
+"""The reloader runs the tests first and restarts the server only if they pass."""
 
 import runpy
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bit_transformer.errors import SourceError
-from bit_transformer.server.watcher import Watcher, python_changes
+from bit_transformer.server.reloader import Watcher, python_changes
 from tests.server.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,15 +22,15 @@ time.sleep(60)
 """
 
 
-def _watcher(code, server=SERVER, tell=lambda line: None):
+def _watcher(code, server=SERVER, report=lambda line: None):
     tests = [sys.executable, "-c", TESTS, str(code)]
-    return Watcher(tests, [sys.executable, "-c", server], tell)
+    return Watcher(tests, [sys.executable, "-c", server], report)
 
 
 def test_a_broken_change_leaves_the_server_running_and_a_mended_one_replaces_it(tmp_path):
     code, told = tmp_path / "code.py", []
     code.write_text("whole")
-    watcher = _watcher(code, tell=told.append)
+    watcher = _watcher(code, report=told.append)
     seen = []
 
     def changes():
@@ -50,27 +50,27 @@ def test_a_broken_change_leaves_the_server_running_and_a_mended_one_replaces_it(
     assert first.poll() is not None
     assert replaced.poll() is not None
     assert [line for line in told if line != "testing"] == [
-        "the tests pass: the server is started anew",
-        "the tests fail: the server stays as it is",
-        "the tests pass: the server is started anew",
+        "the tests pass: the server restarts",
+        "the tests fail: the server keeps running unchanged",
+        "the tests pass: the server restarts",
     ]
 
 
 def test_nothing_starts_while_tests_fail(tmp_path):
     code, told = tmp_path / "code.py", []
     code.write_text("broken")
-    watcher = _watcher(code, tell=told.append)
+    watcher = _watcher(code, report=told.append)
     watcher.run([])
     assert told[-1] == "the tests fail: no server is started"
 
 
 def test_a_server_that_will_not_end_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("bit_transformer.server.watcher._PATIENCE", 0.2)
+    monkeypatch.setattr("bit_transformer.server.reloader._STOP_SECONDS", 0.2)
     code = tmp_path / "code.py"
     code.write_text("whole")
     ready = tmp_path / "ready"
     watcher = _watcher(code, STUBBORN.format(ready=str(ready)))
-    watcher.changed()
+    watcher.reload()
     process = watcher._process
     wait_for(ready.exists)
     watcher.stop()
@@ -84,7 +84,7 @@ def test_changes_of_python_files_are_seen(tmp_path):
     thread.start()
 
     def written_and_seen():
-        # Again and again: what is written before the watch has begun is not seen.
+        # Written repeatedly, because changes before the watch starts are not seen.
         (tmp_path / "notes.txt").write_text("x")
         (tmp_path / "code.py").write_text("x = 1")
         return bool(seen)

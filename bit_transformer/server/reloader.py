@@ -1,4 +1,4 @@
-"""Keeps a server running while its code changes: tests first, a restart only if they pass."""
+"""Restarts a server when its code changes, if the tests pass. For development."""
 
 import subprocess
 import sys
@@ -9,52 +9,49 @@ from pathlib import Path
 from bit_transformer.errors import SourceError
 from bit_transformer.extras import extra_imports
 
-_PATIENCE = 5.0
-"""Seconds for a server to end by itself."""
+_STOP_SECONDS = 5.0
+"""Seconds that a server has to end after SIGTERM. Then it is killed."""
 _DEBOUNCE = 400
-"""Milliseconds without a change before a bunch of changes is taken for complete."""
+"""Milliseconds without a change after which a group of changes counts as complete."""
 
 
 class Watcher:
-    """A server process and the command that has to pass before it is started anew."""
+    """A server process, and the test command that must pass before a restart."""
 
     def __init__(
-        self,
-        tests: Sequence[str],
-        server: Sequence[str],
-        tell: Callable[[str], None] = print,
+        self, tests: Sequence[str], server: Sequence[str], report: Callable[[str], None] = print
     ) -> None:
-        self._tests, self._server, self._tell = tuple(tests), tuple(server), tell
+        self._tests, self._server, self._report = tuple(tests), tuple(server), report
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, changes: Iterable[object]) -> None:
-        """Start if the tests pass, then again after every bunch of changes, until those end."""
+        """Test and start the server, and again after every group of changes, until they end."""
         try:
-            self.changed()
+            self.reload()
             for _ in changes:
-                self.changed()
+                self.reload()
         finally:
             self.stop()
 
-    def changed(self) -> None:
-        """Run the tests; if they pass, replace the server."""
-        self._tell("testing")
+    def reload(self) -> None:
+        """Run the tests, and restart the server if they pass."""
+        self._report("testing")
         if subprocess.run(self._tests, check=False).returncode:
             running = self._process is not None and self._process.poll() is None
-            kept = "the server stays as it is" if running else "no server is started"
-            self._tell(f"the tests fail: {kept}")
+            kept = "the server keeps running unchanged" if running else "no server is started"
+            self._report(f"the tests fail: {kept}")
             return
         self.stop()
         self._process = subprocess.Popen(self._server)
-        self._tell("the tests pass: the server is started anew")
+        self._report("the tests pass: the server restarts")
 
     def stop(self) -> None:
-        """End the server: politely, then not."""
+        """End the server with SIGTERM, or kill it if it does not end in time."""
         if self._process is None:
             return
         self._process.terminate()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -62,23 +59,25 @@ class Watcher:
 
 
 def python_changes(paths: Sequence[Path], stop: threading.Event | None = None) -> Iterable[object]:
-    """A bunch of changes to Python files at a time.
+    """Return an iterator over groups of changes to Python files.
 
-    Raises `SourceError` for a path that is not there, `MissingExtraError` without watchfiles.
+    Raises `SourceError` if a path does not exist, and `MissingExtraError` without watchfiles.
     """
     with extra_imports("watchfiles", extra="server", purpose="watching files"):
         from watchfiles import PythonFilter, watch
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
-        raise SourceError(f"cannot watch {', '.join(missing)}: not there")
+        raise SourceError(
+            f"cannot watch {', '.join(missing)}: no such file or folder; name an existing one"
+        )
     return watch(*paths, watch_filter=PythonFilter(), debounce=_DEBOUNCE, stop_event=stop)
 
 
 def pytest_command(words: Sequence[str]) -> list[str]:
-    """The command that runs tests."""
+    """Return the command that runs the tests."""
     return [sys.executable, "-m", "pytest", "-q", *words]
 
 
 def serve_command(words: Sequence[str]) -> list[str]:
-    """The command that runs the server."""
+    """Return the command that runs the server."""
     return [sys.executable, "-m", "bit_transformer", "serve", *words]

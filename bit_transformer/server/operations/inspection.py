@@ -1,0 +1,205 @@
+"""Read given data with a model: predictions and telemetry by window, bits per byte, one pass."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from torch.nn import functional
+
+from bit_transformer.errors import ConfigError, TooLargeError
+from bit_transformer.lm import BitTransformerLM, infer_long_sequence
+from bit_transformer.model.transformer import bit_logits
+from bit_transformer.server.data_request import DataRequest, to_base64
+from bit_transformer.server.models import bits_of, with_own_modules
+from bit_transformer.server.operations.registry import Engine, direct
+from bit_transformer.server.schemas import NewestRun, Response
+from bit_transformer.telemetry.forward_pass import pass_readings
+from bit_transformer.telemetry.probe import Probe
+
+_MAX_SCORED_BYTES = 4 << 20
+_MAX_LONG_BYTES = 1 << 18
+_MAX_WINDOWS = 1024
+_MAX_SURPRISALS = 1 << 16
+_MAX_LOOK_BYTES = 128
+"""The attention map of n bytes has n * n entries, and they are sent as JSON."""
+
+
+class LongRequest(DataRequest, NewestRun):
+    """A sequence that may be longer than the context."""
+
+    ctx_bits: Annotated[int, Field(ge=1, le=1 << 32)] | None = None
+    """Bits per window; by default the whole context."""
+    overlap_bits: Annotated[int, Field(ge=0, le=1 << 32)] | None = None
+    """Bits at the beginning of a window that are context only; by default half a window."""
+
+
+class Window(Response):
+    """Telemetry of one window."""
+
+    readings: dict[str, float | None]
+
+
+class LongInferred(Response):
+    """The likeliest next bit after each bit, and telemetry of each window."""
+
+    run: str
+    bits: int
+    predicted_base64: str
+    """The likeliest next bit after each bit of the data, eight to a byte, in base64."""
+    right: float | None
+    """Share of the bits that were predicted correctly."""
+    windows: list[Window]
+
+
+class ScoreRequest(DataRequest, NewestRun):
+    """Data to score."""
+
+    window_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
+    """Bytes per window; by default the whole context."""
+    overlap_bytes: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
+    """Bytes at the beginning of a window that are context only; by default half a window."""
+    surprisals: bool = False
+    """Also return the surprisal of each byte."""
+
+
+class Scored(Response):
+    """The score of some data under a model."""
+
+    run: str
+    bytes: int
+    bits_per_byte: float
+    """Mean surprisal over all bytes."""
+    window_bytes: int
+    overlap_bytes: int
+    surprisals: list[float] | None
+    """Surprisal in bits of each of the first 65,536 bytes."""
+
+
+class LookRequest(DataRequest, NewestRun):
+    """Data to inspect, at most 128 bytes."""
+
+    layer: Annotated[int, Field(ge=0, le=1023)] | None = None
+    """Layer whose attention is returned; by default the last one."""
+
+
+class LookedAt(Response):
+    """The inside of one forward pass over some data."""
+
+    run: str
+    bytes: int
+    bit_surprisals: list[list[float]]
+    """Surprisal of each bit of each byte, in bits."""
+    readings: dict[str, float | None]
+    """K, C and S of the data and of the predictions."""
+    attention_entropy: list[list[float]]
+    """Mean entropy of the attention in bits, by layer and head."""
+    layer: int
+    attention: list[list[list[float]]]
+    """Attention weights by head. Row i holds the weights of position i. Position 0 is the start,
+    and each later position has read one patch more."""
+
+
+@direct("POST", "/infer_long", lane="compute")
+def infer_long(engine: Engine, request: LongRequest) -> LongInferred:
+    """Read a sequence of any length in windows. Returns the likeliest next bit after each bit, and
+    telemetry of each window."""
+    run = engine.run_or_newest(request.run)
+    data = request.read(engine.workspace, _MAX_LONG_BYTES)
+    with engine.models.computing(run) as shared:
+        model = with_own_modules(shared)
+        bits = bits_of(model, data)[0]
+        _require_few_windows(model, len(bits), request)
+        predicted, telemetry = infer_long_sequence(
+            model, bits, ctx_bits=request.ctx_bits, overlap_bits=request.overlap_bits
+        )
+    right = (predicted[:-1] == bits[1:]).float().mean().item() if len(bits) > 1 else None
+    return LongInferred(
+        run=run.path.name,
+        bits=len(bits),
+        predicted_base64=to_base64(np.packbits(predicted.numpy()).tobytes()),
+        right=right,
+        windows=[Window(readings=_scalars(window)) for window in telemetry],
+    )
+
+
+def _require_few_windows(model: BitTransformerLM, bits: int, request: LongRequest) -> None:
+    """Raise `TooLargeError` for too many windows: the telemetry of each takes milliseconds."""
+    window = request.ctx_bits or model.config.max_seq_len
+    overlap = window // 2 if request.overlap_bits is None else request.overlap_bits
+    windows = -(-bits // max(window - overlap, 1))
+    if windows > _MAX_WINDOWS:
+        raise TooLargeError(
+            f"a request may have at most {_MAX_WINDOWS:,} windows, and {bits:,} bits are "
+            f"{windows:,} of them; send fewer bytes, or use larger windows with less overlap"
+        )
+
+
+@direct("POST", "/score", lane="compute")
+def score(engine: Engine, request: ScoreRequest) -> Scored:
+    """Compute the bits per byte of some data under a model, over all bytes."""
+    run = engine.run_or_newest(request.run)
+    data = request.read(engine.workspace, _MAX_SCORED_BYTES)
+    with engine.models.computing(run) as model:
+        found = model.score(
+            data, window_bytes=request.window_bytes, overlap_bytes=request.overlap_bytes
+        )
+    surprisals = found.surprisal[:_MAX_SURPRISALS].tolist() if request.surprisals else None
+    return Scored(
+        run=run.path.name,
+        bytes=len(data),
+        bits_per_byte=found.bits_per_byte,
+        window_bytes=found.window_bytes,
+        overlap_bytes=found.overlap_bytes,
+        surprisals=surprisals,
+    )
+
+
+@direct("POST", "/look", lane="compute")
+def look(engine: Engine, request: LookRequest) -> LookedAt:
+    """Inspect one forward pass over some data: attention and its entropy, K, C, S, and the
+    surprisal of each bit."""
+    run = engine.run_or_newest(request.run)
+    data = request.read(engine.workspace, _MAX_LOOK_BYTES)
+    with engine.models.computing(run) as shared:
+        model = with_own_modules(shared)
+        layers = model.config.num_layers
+        layer = layers - 1 if request.layer is None else request.layer
+        if layer >= layers:
+            raise ConfigError(f"layer must be at most {layers - 1}, got {layer}")
+        bits = bits_of(model, data)
+        if bits.shape[1] > model.config.max_seq_len:
+            raise ConfigError(
+                f"the data must fit into the context of {model.config.max_seq_len} bits, got "
+                f"{bits.shape[1]}; send fewer bytes"
+            )
+        surprisals = -model.log2_likelihood(bits)[0]
+        with Probe(model.network) as probe:
+            # One bit more, so that attention includes the position that has read all of the data.
+            ones = bit_logits(model.network, functional.pad(bits, (0, 1)))
+        readings = pass_readings(
+            bits, ones[:, :-1], probe, symbol_bits=model.config.bits_per_byte, maps=True
+        )
+        return LookedAt(
+            run=run.path.name,
+            bytes=len(data),
+            bit_surprisals=surprisals.reshape(len(data), -1).tolist(),
+            readings=_scalars(readings),
+            attention_entropy=readings["attention_entropy"][0].tolist(),
+            layer=layer,
+            attention=[
+                [[round(weight, 4) for weight in row] for row in head]
+                for head in readings["attention_maps"][0, layer].tolist()
+            ],
+        )
+
+
+def _scalars(readings: object) -> dict[str, float | None]:
+    """Return the metrics of one sequence that are single numbers, with None for NaN."""
+    names = ("negentropy", "lz_complexity")
+    single = [f"{name}_{source}" for name in names for source in ("input", "logits")]
+    single += ["symbiosis_kl", "symbiosis_score", "attention_entropy_mean"]
+    found = {name: float(readings[name].mean()) for name in single}  # type: ignore[index]
+    return {name: value if np.isfinite(value) else None for name, value in found.items()}
+
+
+OPERATIONS = (infer_long, score, look)
