@@ -51,7 +51,7 @@ def fast_dtype(device: "torch.device | str") -> "torch.dtype":
 
 
 def pick_device(name: str) -> "torch.device":
-    """The device of that name; `auto` is the first GPU, or the CPU where there is none.
+    """Return the device of that name; `auto` is the first GPU, or the CPU without a GPU.
 
     Raises `ConfigError` for a device that is unknown or cannot be used.
     """
@@ -61,10 +61,12 @@ def pick_device(name: str) -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device {name!r} cannot be used: no GPU is usable; use auto or cpu")
+        # Torch accepts names of devices that are absent, such as cuda:9, or that cannot compute.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(f"there is no device {name!r}; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} was asked for and no GPU is usable; use auto or cpu")
     return device
 
 
