@@ -7,11 +7,13 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import tyro
 
 from bit_transformer.checkpoint.atomic import is_written_into, output_file, storage_errors
 from bit_transformer.cli.codec_words import Words
@@ -35,33 +37,49 @@ _SYSTEM = ("/dev/", "/proc/")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Options of both commands about files and messages."""
+class FileArguments:
+    """Arguments that `compress` and `decompress` share."""
 
-    out: str | None
-    stdout: bool
-    force: bool
-    rm: bool
-    quiet: bool
-    verbose: bool
-    json: bool
+    paths: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
+    ] = ()
+    """Files; - is stdin. RUN is a run folder, a checkpoint folder, an exported model, or a model's
+    name on a hub."""
+    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
+    """Output file; - is stdout. By default FILE with .btz appended, or removed to decompress;
+    stdout if FILE is a device or pipe."""
+    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
+    """Write to stdout."""
+    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
+    """Check that compressed files can be restored, without writing anything."""
+    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
+    """List the blocks of compressed files, without decompressing them."""
+    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Replace the output if it exists. A symbolic link stays, and its target is replaced."""
+    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
+    """Keep the input. This is the default, and it overrides --rm."""
+    rm: bool = False
+    """Remove the input once the output is safe on disk."""
+    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
+    """Threads for the model; 0 means one per core. The output is the same for any number."""
+    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
+    """Largest memory for blocks and tables, such as 512MiB or 50%. By default half of the
+    machine's."""
+    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Similar file to use as a dictionary. Decompressing needs the same file."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print errors only."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Also print the time taken and, when compressing, settings and memory."""
+    json: bool = False
+    """Print the result as JSON."""
 
-    @classmethod
-    def of(cls, arguments: Any, files: list[str]) -> "Settings":
-        """Take them from a command's arguments; raise `ConfigError` for contradictions."""
-        if arguments.stdout and arguments.out is not None:
+    def check(self, files: Sequence[str]) -> None:
+        """Raise `ConfigError` if options contradict each other or the number of files."""
+        if self.stdout and self.out is not None:
             raise ConfigError("--stdout and --out both say where to write; leave one out")
-        if arguments.out not in (None, STANDARD) and len(files) > 1:
+        if self.out not in (None, STANDARD) and len(files) > 1:
             raise ConfigError(f"--out names one file, got {len(files)} inputs; leave it out")
-        return cls(
-            out=arguments.out,
-            stdout=arguments.stdout,
-            force=arguments.force,
-            rm=arguments.rm and not arguments.keep,
-            quiet=arguments.quiet,
-            verbose=arguments.verbose,
-            json=arguments.json,
-        )
 
     def tell(self, line: str) -> None:
         """Print a result, unless --quiet or --json is set."""
@@ -197,15 +215,15 @@ def _check_sink(path: Path, source: Input, *, force: bool, seekable: bool) -> No
         raise StorageError(f"{path} exists; --force replaces it, --out names another file")
 
 
-def destination(name: str, settings: Settings, default: Callable[[str], str]) -> str:
+def destination(name: str, arguments: FileArguments, default: Callable[[str], str]) -> str:
     """Return the name of the output for an input."""
-    if settings.out is not None and not settings.stdout:
-        found = settings.out
-    elif settings.stdout or name == STANDARD or name.startswith(_SYSTEM) or _is_stream(name):
+    if arguments.out is not None and not arguments.stdout:
+        found = arguments.out
+    elif arguments.stdout or name == STANDARD or name.startswith(_SYSTEM) or _is_stream(name):
         found = STANDARD
     else:
         found = default(name)
-    if found == STANDARD and settings.json:
+    if found == STANDARD and arguments.json:
         raise ConfigError("--json and the output cannot both go to stdout; name a file with --out")
     return found
 
@@ -218,7 +236,7 @@ def check_terminal(sink: str, *, force: bool) -> None:
 
 def each_file(
     names: list[str],
-    settings: Settings,
+    arguments: FileArguments,
     work: Callable[[str], dict[str, Any] | None],
 ) -> None:
     """Call `work` for each file, also after one of several has failed.
@@ -235,19 +253,19 @@ def each_file(
             failed += 1
             reports.append({"file": name, "error": str(error)})
             print(f"bit-transformer: {error}", file=sys.stderr)
-    if settings.json:
+    if arguments.json:
         found = [report for report in reports if report is not None]
         print_json(found[0] if len(names) == 1 else found)
     if failed:
         raise CodecError(f"{failed} of {len(names)} files failed, see above; the others are done")
 
 
-def remove_input(name: str, source: Input, sink: str, settings: Settings) -> None:
+def remove_input(name: str, source: Input, sink: str, arguments: FileArguments) -> None:
     """Remove the input for --rm, if the output is a file and the input has not changed."""
-    if not settings.rm or source.status is None or name == STANDARD:
+    if arguments.keep or not arguments.rm or source.status is None or name == STANDARD:
         return
     if sink == STANDARD or is_written_into(Path(sink)) or source.has_changed():
-        settings.warn(f"{name} is kept")
+        arguments.warn(f"{name} is kept")
         return
     try:
         os.unlink(name)

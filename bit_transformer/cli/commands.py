@@ -33,54 +33,36 @@ DESCRIPTIONS = {
     "memory": """Estimate the memory of a training run before it starts.
 
     It takes the flags of `train` and trains nothing. With --memory-budget it also prints how many
-    micro-batches fit into that budget.""",
+    micro-batches that budget requires.""",
 }
 """Descriptions of commands that share their arguments with another one."""
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (
         ("bit-transformer train books/*.txt", "Train on your own files. The run goes to runs/."),
-        (
-            "bit-transformer train --steps 100 --out runs/first",
-            "Train for a moment on Python's standard library.",
-        ),
+        ("bit-transformer train --steps 100 --out runs/first", "Train on Python's own library."),
         ("bit-transformer train --resume --out runs/first", "Resume that run where it stopped."),
     ),
     "generate": (
         ("bit-transformer generate runs/first --prompt 'def '", "Continue a text."),
-        (
-            "bit-transformer generate runs/first --temperature 0.8 --samples 3",
-            "Draw three samples without a prompt, at a low temperature.",
-        ),
+        ("bit-transformer generate runs/first --temperature 0.8 --samples 3", "Draw 3 samples."),
     ),
     "score": (
         ("bit-transformer score runs/first notes.txt", "Print the bits per byte of a file."),
-        (
-            "bit-transformer score runs/first notes.txt --html notes.html",
-            "Also write a page that shows what surprised the model.",
-        ),
+        ("bit-transformer score runs/first notes.txt --html notes.html", "Also write the page."),
     ),
     "eval": (
         ("bit-transformer eval runs/first", "Compare on the run's held-out data."),
-        (
-            "bit-transformer eval runs/first books/*.txt --limit 1000000",
-            "Compare on the first million bytes of other files.",
-        ),
+        ("bit-transformer eval runs/first books/*.txt --limit 1000000", "Use other files."),
     ),
     "compress": (
         ("bit-transformer compress notes.txt", "Write notes.txt.btz."),
-        (
-            "bit-transformer compress runs/first notes.txt",
-            "Write a smaller file, with a model that was trained on similar texts.",
-        ),
+        ("bit-transformer compress runs/first notes.txt", "Use a model, for a smaller file."),
         ("tar c folder | bit-transformer compress - --out folder.tar.btz", "Compress a stream."),
     ),
     "decompress": (
         ("bit-transformer decompress notes.txt.btz", "Write notes.txt."),
-        (
-            "bit-transformer decompress runs/first notes.txt.btz",
-            "Decompress with the model that the file was compressed with.",
-        ),
+        ("bit-transformer decompress runs/first notes.txt.btz", "Use the same model again."),
         ("bit-transformer decompress --list notes.txt.btz", "Show the blocks of the file."),
     ),
     "runs": (
@@ -89,10 +71,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "telemetry": (
         ("bit-transformer telemetry runs/first", "Plot K, C and S over the training run."),
-        (
-            "bit-transformer telemetry runs/first notes.txt --out notes.png",
-            "Plot them along a file.",
-        ),
+        ("bit-transformer telemetry runs/first notes.txt --out notes.png", "Plot along a file."),
     ),
     "gate": (
         ("bit-transformer gate runs/first", "Test the gate on the run's held-out data."),
@@ -102,7 +81,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("bit-transformer memory --preset medium", "Estimate a training run of that size."),
         (
             "bit-transformer memory --preset medium --memory-budget 8GiB",
-            "Print how many micro-batches fit into 8 GiB.",
+            "Print how many micro-batches a budget of 8 GiB requires.",
         ),
     ),
     "quantize": (
@@ -110,10 +89,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "bit-transformer quantize runs/first --out first-int8 --data notes.txt",
             "Write weights of 8 bits, and measure bits per byte before and after.",
         ),
-        (
-            "bit-transformer quantize runs/first --to int4 --out first-int4",
-            "Write weights of 4 bits.",
-        ),
+        ("bit-transformer quantize runs/first --to int4 --out first-int4", "Use 4 bits."),
     ),
     "push": (
         ("bit-transformer push runs/first me/first", "Upload to a private repository."),
@@ -133,10 +109,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("bit-transformer serve --port 7001 --runs experiments", "Use another port and folder."),
     ),
     "dashboard": (
-        (
-            "bit-transformer dashboard",
-            "Connect to bit-transformer serve on the same machine.",
-        ),
+        ("bit-transformer dashboard", "Connect to bit-transformer serve on the same machine."),
         (
             "bit-transformer dashboard --server http://127.0.0.1:7001 --runs experiments",
             "Connect to a server on another port.",
@@ -158,10 +131,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             'eval "$(bit-transformer completion bash)"',
             "Add this line to ~/.bashrc. For zsh, put zsh in place of bash and use ~/.zshrc.",
         ),
-        (
-            "bit-transformer completion fish | source",
-            "Add this line to ~/.config/fish/config.fish.",
-        ),
+        ("bit-transformer completion fish | source", "Add it to ~/.config/fish/config.fish."),
     ),
 }
 """One to three command lines for each command, with their purpose."""

@@ -10,8 +10,8 @@ import tyro
 from bit_transformer.cli import decompress
 from bit_transformer.cli.codec_files import (
     STANDARD,
+    FileArguments,
     Input,
-    Settings,
     check_terminal,
     destination,
     each_file,
@@ -49,7 +49,7 @@ _INSTEAD = ("-d", "--decompress", "-t", "--test", "-l", "--list")
 
 
 @dataclass(frozen=True)
-class CompressArguments:
+class CompressArguments(FileArguments):
     """Compress files without loss, by context mixing. With RUN, a trained model helps.
 
     FILE becomes FILE.btz, with the same permissions and times. FILE is kept unless --rm is given.
@@ -57,44 +57,11 @@ class CompressArguments:
     RUN can only be decompressed with the same RUN.
     """
 
-    paths: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
-    ] = ()
-    """Files to compress; - is stdin. RUN is a run folder, a checkpoint folder, an exported model,
-    or a model's name on a hub."""
-    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """Compressed file; - is stdout. By default FILE.btz, or stdout if FILE is a device or pipe."""
-    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
-    """Write to stdout."""
     decompress: Annotated[bool, tyro.conf.arg(aliases=["-d"])] = False
     """Decompress instead, like `bit-transformer decompress`."""
-    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
-    """Check compressed files without writing anything."""
-    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
-    """List the blocks of compressed files."""
-    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
-    """Replace the output if it exists. A symbolic link stays, and its target is replaced."""
-    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
-    """Keep the input. This is the default, and it overrides --rm."""
-    rm: bool = False
-    """Remove the input once the output is safe on disk."""
     level: Annotated[Literal[1, 2, 3, 4, 5, 6, 7, 8, 9], tyro.conf.arg(metavar="1..9")] = 6
     """Also -1 to -9: 1 uses the least memory, 9 makes the smallest files. Codec options override
     it."""
-    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
-    """Threads for the model; 0 means one per core. The compressed file is the same for any
-    number."""
-    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
-    """Largest memory for blocks and tables, such as 512MiB or 50%. By default half of the
-    machine's."""
-    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Similar file to use as a dictionary. Decompressing needs the same file."""
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
-    """Print errors only."""
-    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
-    """Also print settings, memory and time."""
-    json: bool = False
-    """Print the result as JSON."""
     codec: CodecConfig = field(default_factory=CodecConfig)
 
 
@@ -108,24 +75,25 @@ def run(words: Sequence[str]) -> None:
     default = CompressArguments(codec=LEVELS[level])
     arguments = parse(CompressArguments, split.ordered(), command="compress", default=default)
     model, files = run_and_files(split, "compress")
-    settings, limit = Settings.of(arguments, files), memory_limit_of(arguments.memory_limit)
+    arguments.check(files)
+    limit = memory_limit_of(arguments.memory_limit)
     shared = shared_of(model, arguments.given, arguments.threads)
-    each_file(files, settings, lambda name: _compress(name, arguments, settings, shared, limit))
+    each_file(files, arguments, lambda name: _compress(name, arguments, shared, limit))
 
 
 def _compress(
-    name: str, arguments: CompressArguments, settings: Settings, shared: "Shared", limit: int
+    name: str, arguments: CompressArguments, shared: "Shared", limit: int
 ) -> dict[str, Any]:
     from bit_transformer.compression.encoding import compress_stream, memory_to_compress
     from bit_transformer.compression.memory_limit import shown
 
-    sink_name = destination(name, settings, lambda file: f"{file}{SUFFIX}")
-    check_terminal(sink_name, force=settings.force)
+    sink_name = destination(name, arguments, lambda file: f"{file}{SUFFIX}")
+    check_terminal(sink_name, force=arguments.force)
     began, config = time.monotonic(), arguments.codec
-    hidden = settings.quiet or settings.json
+    hidden = arguments.quiet or arguments.json
     with reading(name) as source:
         with (
-            writing(sink_name, source, force=settings.force) as sink,
+            writing(sink_name, source, force=arguments.force) as sink,
             codec_bar("compressing", source.length, hidden=hidden) as progress,
         ):
             done = compress_stream(
@@ -137,13 +105,13 @@ def _compress(
                 progress=progress,
                 memory_limit=limit,
             )
-        _warn_of_changes(name, source, done, settings)
-        remove_input(name, source, sink_name, settings)
-    _tell(sink_name, done, settings)
-    if settings.verbose:
+        _warn_of_changes(name, source, done, arguments)
+        remove_input(name, source, sink_name, arguments)
+    _tell(sink_name, done, arguments)
+    if arguments.verbose:
         memory = shown(memory_to_compress(config, shared, done.raw_bytes))
         seconds = time.monotonic() - began
-        settings.tell(
+        arguments.tell(
             f"  level {arguments.level}, blocks of {config.block_bytes:,} bytes, tables of "
             f"2^{config.table_bits} entries, at most {memory}, {seconds:.1f} s"
         )
@@ -151,16 +119,18 @@ def _compress(
     return {**report, "bits_per_byte": done.bits_per_byte}
 
 
-def _warn_of_changes(name: str, source: Input, done: "Compressed", settings: Settings) -> None:
+def _warn_of_changes(
+    name: str, source: Input, done: "Compressed", arguments: FileArguments
+) -> None:
     if source.has_changed() or source.length not in (None, done.raw_bytes):
-        settings.warn(
+        arguments.warn(
             f"{name} changed while it was read; the compressed file holds the {done.raw_bytes:,} "
             "bytes that were read"
         )
 
 
-def _tell(sink: str, done: "Compressed", settings: Settings) -> None:
-    settings.tell(
+def _tell(sink: str, done: "Compressed", arguments: FileArguments) -> None:
+    arguments.tell(
         f"{'standard output' if sink == STANDARD else sink}: {done.coded_bytes:,} bytes for "
         f"{done.raw_bytes:,}, {done.bits_per_byte:.3f} bits per byte"
     )

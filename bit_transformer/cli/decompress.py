@@ -4,13 +4,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from bit_transformer.cli.codec_files import (
     STANDARD,
-    Settings,
+    FileArguments,
     destination,
     each_file,
     memory_limit_of,
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DecompressArguments:
+class DecompressArguments(FileArguments):
     """Restore files that `bit-transformer compress` wrote. Checksums verify every byte.
 
     FILE.btz becomes FILE, with the same permissions and times. FILE.btz is kept unless --rm is
@@ -41,58 +39,26 @@ class DecompressArguments:
     after `cat a.btz b.btz`, are all restored, one after the other.
     """
 
-    paths: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
-    ] = ()
-    """Files to decompress; - is stdin. RUN is the model that they were compressed with, if any."""
-    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """Restored file; - is stdout. By default FILE without .btz, or stdout if FILE is a device or
-    pipe."""
-    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
-    """Write to stdout."""
-    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
-    """Check that the files can be restored, without writing anything."""
-    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
-    """List the blocks of the files, without decompressing them."""
     recover: bool = False
     """Recover what is left of a damaged file. Zeros replace missing bytes, and their positions are
     printed."""
-    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
-    """Replace the output if it exists. A symbolic link stays, and its target is replaced."""
-    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
-    """Keep the input. This is the default, and it overrides --rm."""
-    rm: bool = False
-    """Remove the input once the output is safe on disk."""
-    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
-    """Threads for the model; 0 means one per core."""
-    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
-    """Largest memory for blocks and tables, such as 512MiB or 50%. By default half of the
-    machine's."""
-    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Dictionary: the file that --given named when the files were compressed."""
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
-    """Print errors only."""
-    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
-    """Also print the time taken."""
-    json: bool = False
-    """Print the result as JSON."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The operations on one file, and the settings that they share."""
+    """The operations on one file, and what they share."""
 
-    settings: Settings
+    arguments: DecompressArguments
     shared: "Shared"
     memory_limit: int
 
     def decompress(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import decompress_stream
 
-        began, sink_name = time.monotonic(), destination(name, self.settings, _without_suffix)
+        began, sink_name = time.monotonic(), destination(name, self.arguments, _without_suffix)
         with reading(name) as source:
             with (
-                writing(sink_name, source, force=self.settings.force) as sink,
+                writing(sink_name, source, force=self.arguments.force) as sink,
                 self._progress("decompressing") as progress,
             ):
                 raw_bytes = decompress_stream(
@@ -102,9 +68,9 @@ class _Job:
                     progress=progress,
                     memory_limit=self.memory_limit,
                 )
-            remove_input(name, source, sink_name, self.settings)
+            remove_input(name, source, sink_name, self.arguments)
         shown = "standard output" if sink_name == STANDARD else sink_name
-        self.settings.tell(f"{shown}: {raw_bytes:,} bytes")
+        self.arguments.tell(f"{shown}: {raw_bytes:,} bytes")
         self._tell_time(began)
         return {"file": name, "out": sink_name, "raw_bytes": raw_bytes}
 
@@ -120,19 +86,19 @@ class _Job:
                 progress=progress,
                 memory_limit=self.memory_limit,
             )
-        self.settings.tell(f"{name}: intact, {raw_bytes:,} bytes")
+        self.arguments.tell(f"{name}: intact, {raw_bytes:,} bytes")
         self._tell_time(began)
         return {"file": name, "whole": True, "raw_bytes": raw_bytes}
 
     def recover(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import recover_stream
 
-        sink_name = destination(name, self.settings, _without_suffix)
+        sink_name = destination(name, self.arguments, _without_suffix)
         if sink_name == STANDARD:
             raise ConfigError("--recover cannot write to a stream; name a file with --out")
         with (
             reading(name, rewindable=True) as source,
-            writing(sink_name, source, force=self.settings.force, seekable=True) as sink,
+            writing(sink_name, source, force=self.arguments.force, seekable=True) as sink,
             self._progress("recovering") as progress,
         ):
             found = recover_stream(
@@ -150,22 +116,22 @@ class _Job:
 
         with reading(name, rewindable=True) as source:
             listing = list_blocks(source, memory_limit=self.memory_limit)
-        if not self.settings.json:
+        if not self.arguments.json:
             _show(name, listing)
         _refuse_damage(name, listing.damage)
         return {"file": name, "raw_bytes": listing.raw_bytes, **asdict(listing)}
 
     def _tell_time(self, began: float) -> None:
-        if self.settings.verbose:
-            self.settings.tell(f"  {time.monotonic() - began:.1f} s")
+        if self.arguments.verbose:
+            self.arguments.tell(f"  {time.monotonic() - began:.1f} s")
 
     def _progress(self, title: str) -> Any:
-        return codec_bar(title, None, hidden=self.settings.quiet or self.settings.json)
+        return codec_bar(title, None, hidden=self.arguments.quiet or self.arguments.json)
 
     def _tell_damage(self, name: str, sink: str, found: "Recovered") -> None:
         """Print what is damaged. Raise `ContainerError`, so that scripts notice."""
         if not found.damage and not found.missing:
-            self.settings.tell(f"{sink}: {found.raw_bytes:,} bytes, nothing is missing")
+            self.arguments.tell(f"{sink}: {found.raw_bytes:,} bytes, nothing is missing")
             return
         for line in found.damage:
             print(line, file=sys.stderr)
@@ -191,13 +157,14 @@ def run(words: Sequence[str]) -> None:
     split = split_words(words)
     arguments = parse(DecompressArguments, split.ordered(), command="decompress")
     model, files = run_and_files(split, "decompress")
-    settings, limit = Settings.of(arguments, files), memory_limit_of(arguments.memory_limit)
+    arguments.check(files)
+    limit = memory_limit_of(arguments.memory_limit)
     if arguments.list:
-        each_file(files, settings, _Job(settings, _nothing(), limit).list)
+        each_file(files, arguments, _Job(arguments, _nothing(), limit).list)
         return
-    job = _Job(settings, shared_of(model, arguments.given, arguments.threads), limit)
+    job = _Job(arguments, shared_of(model, arguments.given, arguments.threads), limit)
     work = job.test if arguments.test else job.recover if arguments.recover else job.decompress
-    each_file(files, settings, work)
+    each_file(files, arguments, work)
 
 
 def _nothing() -> "Shared":
