@@ -14,7 +14,7 @@ from typing import BinaryIO
 from bit_transformer.errors import SourceError, StorageError
 
 STANDARD_INPUT = "-"
-"""The name for standard input. A file that is called so is `./-`."""
+"""The name for standard input; `./-` is a file of that name."""
 _READ_BYTES = 1 << 20
 _KEPT = "\n\t"
 """Control characters that are printed as they are."""
