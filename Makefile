@@ -1,19 +1,19 @@
-# `make train` and `make test` set up everything they need, then do what they say.
+# `make train` and `make test` install everything they need into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-# Pinned by name first: a CPU build of exactly this version is small, an open range is gigabytes.
+# Installed first and pinned: this version has a small CPU build; an open range gets gigabytes.
 TORCH := torch==2.13.0
-# The build backend comes pinned too, hence no isolated build, which would ignore the constraints.
+# The build backend is pinned too. An isolated build would ignore the constraints, so there is none.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS ?=
 
 .PHONY: help train test check clean
 
 help:
-	@echo "make train [ARGS='--steps 100']   train on the Python standard library, report, sample"
+	@echo "make train [ARGS='--steps 100']   train on the Python standard library"
 	@echo "make test                         run the test suite"
 	@echo "make check                        format, lint, types, import contract, size budgets"
-	@echo "make clean                        remove .venv and caches; runs/ stays"
+	@echo "make clean                        remove .venv and caches, keep runs/"
 
 train: .venv/train.stamp
 	$(BIN)/bit-transformer train $(ARGS)

@@ -61,10 +61,12 @@ def pick_device(name: str) -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device must be auto, cpu or cuda, got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device is {name!r}, but no GPU is usable; use auto or cpu")
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device {name!r} cannot be used: no GPU is usable; use auto or cpu")
+        # Torch accepts names of devices that are absent, such as cuda:9, or that cannot compute.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ConfigError(f"there is no device {name!r}; use auto, cpu or cuda") from error
     return device
 
 

@@ -1,4 +1,4 @@
-"""Train a small model on this repository's own README, continue a prompt, score some bytes."""
+"""Train a small model on the README of this repository, continue a prompt, score some bytes."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def main(steps: int = 150) -> None:
-    """About half a minute on two cores."""
+    """Run the example. It takes about half a minute on two cores."""
     torch.manual_seed(0)
     model = BitTransformerLM(
         d_model=128, nhead=2, num_layers=4, dim_feedforward=512, max_seq_len=1024

@@ -1,35 +1,33 @@
-"""Writes the table that shell completion reads: the flags of all commands, from their arguments."""
+"""Write completion.json, the table of all flags that shell completion reads."""
 
 import io
 import json
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
-from importlib import import_module
 from unittest import mock
 
 from bit_transformer.cli import parsing
 from bit_transformer.cli.arguments import Option
-from bit_transformer.cli.commands import COMMANDS
+from bit_transformer.cli.commands import COMMANDS, module_of
 from bit_transformer.cli.completion import TABLE, Table, Takes
 
 
 def options_of_command(command: str) -> list[Option]:
-    """What a command takes, as its help page shows it."""
+    """Return the options of a command, by asking for its help and keeping what it would show."""
     seen: list[Option] = []
 
     def page(command: str, about: str, options: Sequence[Option], *, everything: bool) -> str:
         seen.extend(options)
         return ""
 
-    module = import_module(f"bit_transformer.cli.{command}")
-    unseen = redirect_stdout(io.StringIO())
-    with mock.patch.object(parsing, "help_page", page), unseen, suppress(SystemExit):
-        module.run(["--help"])
+    silence = redirect_stdout(io.StringIO())
+    with mock.patch.object(parsing, "help_page", page), silence, suppress(SystemExit):
+        module_of(command).run(["--help"])
     return seen
 
 
 def current_table() -> Table:
-    """The table as the commands are now."""
+    """Return the table for the commands as they are now."""
     return {command: _flags(options_of_command(command)) for command in COMMANDS}
 
 
@@ -54,7 +52,7 @@ def _takes(option: Option) -> Takes:
 
 
 def written(table: Table) -> str:
-    """The table as it stands in its file."""
+    """Return the content of the table's file."""
     return json.dumps(table, indent=1) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""What a command takes, read from its dataclass: one list for help, completion and errors.
+"""The options of a command, read from its dataclass: one list for help, completion and errors.
 
-tyro parses the words. It has no way to leave rare flags out of a help page, and the boxes it draws
-do not fit a narrow terminal, so `help_page` is made from this list.
+tyro parses the words. `help_page` renders this list instead of tyro's own page, because tyro cannot
+hide rare flags and its boxes do not fit a narrow terminal.
 """
 
 import ast
@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import tyro
 
 RARE = "rare"
-"""Marks a field, as in `Annotated[int, RARE]`: only --help-all shows it."""
+"""Marks a field, as in `Annotated[int, RARE]`, that only --help-all shows."""
 
 UNIVERSAL = ("-h", "--help", "--help-all", "--debug")
 """Flags that every command takes."""
@@ -26,8 +26,10 @@ _METAVARS: dict[object, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
 class Shown:
-    """Marks a section of settings, as in `Annotated[ModelConfig, Shown("d_model")]`: --help shows
-    these fields of it, and --help-all the others too. All fields of an unmarked section are rare.
+    """Marks a section of settings, as in `Annotated[ModelConfig, Shown("d_model")]`.
+
+    --help shows the named fields of the section, and --help-all shows the others too. All fields of
+    an unmarked section are rare.
     """
 
     def __init__(self, *names: str) -> None:
@@ -39,26 +41,26 @@ class Option:
     """One flag with its aliases, or one positional argument."""
 
     field: str
-    """The field that it fills."""
+    """Name of the dataclass field."""
     names: tuple[str, ...]
-    """The flags; none for a positional argument."""
+    """The flags; empty for a positional argument."""
     metavar: str
-    """Stands for the value; empty for a switch."""
+    """Placeholder for the value; empty for a switch."""
     many: bool
     """Whether it takes any number of values."""
     choices: tuple[str, ...]
-    """The only values it takes, where they are few."""
+    """The allowed values; empty if they are not limited to a few."""
     default: str
-    """What it is when it is left out; empty where that is nothing."""
+    """The default as text; empty if there is none to show."""
     required: bool
-    on: bool
-    """Whether a switch is on already, so that --no-... is what one would type."""
+    on_by_default: bool
+    """Whether it is a switch that is on, so that the user types --no-..."""
     is_path: bool
     is_text: bool
     text: str
-    """What it does."""
+    """Help text."""
     section: str
-    """The section of settings it belongs to; empty for the command's own."""
+    """Section of settings; empty for the command's own options."""
     rare: bool
 
     @property
@@ -68,7 +70,7 @@ class Option:
 
 
 def options_of(kind: type, default: object = None) -> list[Option]:
-    """Everything that a command with these arguments takes, in the order of the fields."""
+    """Return everything that a command with these arguments takes, in the order of the fields."""
     return list(_walk(kind, default, section="", shown=None))
 
 
@@ -86,7 +88,7 @@ def _walk(
         else:
             rare = RARE in marks if shown is None else field.name not in shown
             option = _option(field.name, inner, marks, value)
-            text = texts.get(field.name, "")
+            text = texts.get(field.name, option.text)
             yield dataclasses.replace(option, text=text, section=section, rare=rare)
 
 
@@ -98,36 +100,41 @@ def _default(field: "dataclasses.Field[Any]") -> object:
 
 def _option(name: str, inner: object, marks: Sequence[object], value: object) -> Option:
     settings: list[Any] = [mark for mark in marks if isinstance(mark, type(tyro.conf.arg()))]
-    spoken = next((one.name for one in settings if one.name), name).replace("_", "-")
-    metavar = next((one.metavar for one in settings if one.metavar), None)
-    aliases = [alias for one in settings for alias in one.aliases or ()]
+    flag = _setting(settings, "name", name).replace("_", "-")
+    metavar = _setting(settings, "metavar", "")
+    aliases = [alias for setting in settings for alias in setting.aliases or ()]
     positional = tyro.conf.Positional in marks
     element, many = _element(inner)
-    choices = tuple(str(value) for value in get_args(element)) if _is_literal(element) else ()
+    choices = tuple(str(choice) for choice in get_args(element)) if _is_literal(element) else ()
     switch = element is bool or tyro.conf.UseCounterAction in marks
     kind = _METAVARS.get(element, "VALUE") if not choices else "{" + ",".join(choices) + "}"
     if positional:
-        kind = spoken.removesuffix("s" if many else "").upper()
+        kind = flag.removesuffix("s" if many else "").upper()
     required = value is dataclasses.MISSING
     return Option(
         field=name,
-        names=() if positional else (*aliases, f"--{spoken}"),
+        names=() if positional else (*aliases, f"--{flag}"),
         metavar="" if switch else metavar or kind,
         many=many and tyro.conf.UseAppendAction not in marks,
         choices=choices,
         default="" if required or switch else _shown_default(value),
         required=required,
-        on=switch and value is True,
+        on_by_default=switch and value is True,
         is_path=element is Path,
         is_text=element is str and not many,
-        text="",
+        text=_setting(settings, "help", ""),
         section="",
         rare=False,
     )
 
 
+def _setting(settings: Sequence[Any], name: str, default: str) -> str:
+    """Return what the first `tyro.conf.arg` that sets `name` sets it to."""
+    return next((value for one in settings if (value := getattr(one, name))), default)
+
+
 def _element(inner: object) -> tuple[object, bool]:
-    """What one value is, and whether there may be any number of them."""
+    """Return the type of one value, and whether there may be any number of values."""
     if get_origin(inner) in (Union, types.UnionType):
         inner = next(part for part in get_args(inner) if part is not type(None))
     if get_origin(inner) in (tuple, list):
@@ -155,13 +162,13 @@ def _shown_default(value: object) -> str:
 
 
 def _attribute_texts(kind: type) -> dict[str, str]:
-    """The string below each field of a class and of those it extends; none where no source is."""
+    """Return the string below each field, for a class and its bases; empty without source code."""
     texts: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
-        if not dataclasses.is_dataclass(one):
+    for base in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(base):
             continue
         try:
-            (tree,) = ast.parse(inspect.cleandoc("\n" + inspect.getsource(one))).body
+            (tree,) = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base))).body
         except (OSError, TypeError):
             continue
         assert isinstance(tree, ast.ClassDef)

@@ -1,4 +1,4 @@
-"""Any operation of a running server."""
+"""Call any operation of a running server."""
 
 import json as json_format
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.output import print_json, print_table
+from bit_transformer.cli.parsing import parse
 from bit_transformer.errors import ConfigError, ServiceError
 
 if TYPE_CHECKING:
@@ -17,31 +18,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CallArguments:
-    """Ask a running server for one of its operations and print the answer as JSON.
+    """Call an operation of a running server and print the answer as JSON.
 
-    Without an OPERATION, list them.
+    Without OPERATION, list the operations.
     """
 
     operation: Annotated[str | None, tyro.conf.Positional] = None
     """Name of an operation."""
     json: str = "{}"
-    """Its fields, as a JSON object."""
+    """Fields of the request, as a JSON object."""
     upload: tuple[Path, ...] = ()
-    """Files to upload first, under their own names."""
+    """Files to upload before the call; they keep their names."""
     wait: bool = False
-    """Print what a job tells, a line each, until it is over; fails if the job does."""
+    """Print the events of a job, one per line, until it ends. Fails if the job fails."""
     schema: bool = False
-    """Print the JSON schema of the operation's fields and of its answer instead."""
+    """Print the JSON schemas of the request and of the answer instead of calling."""
     server: str | None = None
-    """Address of the server; else MCP_SERVER_ADDR, else http://127.0.0.1:7000."""
+    """Address of the server. Without it: MCP_SERVER_ADDR, or http://127.0.0.1:7000."""
     runs: Path = Path("runs")
-    """Runs folder of the server, for its token; else BIT_TRANSFORMER_TOKEN."""
+    """Runs folder of the server, which holds its token. BIT_TRANSFORMER_TOKEN comes first."""
 
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(CallArguments, words, command="call")
-    # Before the operations are loaded, which takes seconds.
+    # Checked before the operations are imported, which takes seconds.
     fields = _fields(arguments.json)
     from bit_transformer.server.client import Client, find_address, find_token
     from bit_transformer.server.operations import OPERATIONS
@@ -78,7 +79,7 @@ def _operation(name: str) -> "Operation":
     from bit_transformer.server.operations import OPERATIONS
 
     if name not in OPERATIONS:
-        raise ConfigError(f"no operation {name!r}; there are {', '.join(OPERATIONS)}")
+        raise ConfigError(f"there is no operation {name!r}; choose one of {', '.join(OPERATIONS)}")
     return OPERATIONS[name]
 
 
@@ -86,7 +87,7 @@ def _fields(text: str) -> dict[str, Any]:
     try:
         fields = json_format.loads(text)
     except ValueError as error:
-        raise ConfigError(f"--json is no JSON: {error}") from error
+        raise ConfigError(f"--json is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ConfigError(f"--json must be an object such as {{}}, got {text[:40]!r}")
     return fields

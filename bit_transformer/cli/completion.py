@@ -1,7 +1,7 @@
-"""Shell completion, from a table of all flags that is made from the commands' arguments.
+"""Shell completion, from a table of all flags.
 
-`scripts/make_completion.py` writes the table anew; a test says when it has to. Completing a word
-then starts no Python, and printing a shell's script imports no other command.
+`scripts/make_completion.py` makes the table from the commands' arguments, and a test fails when it
+is out of date. Thus completing a word starts no Python, and printing a script imports no command.
 """
 
 import json
@@ -14,13 +14,12 @@ from typing import Annotated, Literal
 import tyro
 
 from bit_transformer.cli.commands import COMMANDS
-from bit_transformer.cli.output import parse
+from bit_transformer.cli.parsing import parse
 
 TABLE = Path(__file__).with_name("completion.json")
 
-
 Takes = Literal["nothing", "text", "path", "value"] | list[str]
-"""What a flag takes; a list holds all values that it may have."""
+"""The kind of value that a flag takes, or the list of all values that it may have."""
 
 Table = dict[str, dict[str, Takes]]
 """The flags of each command."""
@@ -28,10 +27,10 @@ Table = dict[str, dict[str, Takes]]
 
 @dataclass(frozen=True)
 class CompletionArguments:
-    """Print a script that makes a shell complete the commands and their flags."""
+    """Print a script that makes a shell complete commands and flags."""
 
     shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
-    """bash, zsh or fish."""
+    """Name of the shell: bash, zsh or fish."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -41,18 +40,18 @@ def run(words: Sequence[str]) -> None:
 
 
 def table() -> Table:
-    """All flags of all commands."""
+    """Read the flags of all commands."""
     found: Table = json.loads(TABLE.read_text(encoding="utf-8"))
     return found
 
 
 def text_flags(command: str) -> set[str]:
-    """Flags of a command whose value may be any text, even the name of a flag."""
+    """Return the flags of a command whose value may be any text, even the name of a flag."""
     return {name for name, takes in table().get(command, {}).items() if takes == "text"}
 
 
 def bash(flags: Table) -> str:
-    """The script for bash; what is no command, flag or choice is completed as a file."""
+    """Return the script for bash. Words that are not in the table complete as files."""
     choices = "\n".join(
         f"    {shlex.quote(f'{command} {name}')}) words={shlex.quote(' '.join(values))};;"
         for command, name, values in _choices(flags)
@@ -80,8 +79,8 @@ complete -o default -o bashdefault -F _bit_transformer bit-transformer"""
 
 
 def zsh(flags: Table) -> str:
-    """The script for zsh, to be evaluated or to be saved as _bit-transformer on its path."""
-    # A colon would end the name, and one in the phrase is harmless.
+    """Return the script for zsh. Evaluate it, or save it as _bit-transformer on zsh's fpath."""
+    # zsh splits each item at its first colon, so a colon in the phrase is harmless.
     commands = "\n".join(f"    {shlex.quote(f'{name}:{what}')}" for name, what in COMMANDS.items())
     choices = "\n".join(
         f"    {shlex.quote(f'{command} {name}')}) compadd -- {' '.join(values)}; return;;"
@@ -118,7 +117,7 @@ fi"""
 
 
 def fish(flags: Table) -> str:
-    """The script for fish."""
+    """Return the script for fish."""
     begin = "complete -c bit-transformer -n"
     lines = [
         f"{begin} __fish_use_subcommand -f -a {name} -d {_fish_quoted(phrase)}"

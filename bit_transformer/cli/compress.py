@@ -1,4 +1,4 @@
-"""Compress files."""
+"""Compress files without loss."""
 
 import time
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from bit_transformer.cli import decompress
-from bit_transformer.cli.output import parse
-from bit_transformer.cli.transfer import (
+from bit_transformer.cli.codec_files import (
     STANDARD,
+    FileArguments,
     Input,
-    Settings,
     check_terminal,
     destination,
     each_file,
     memory_limit_of,
-    progress_bar,
     reading,
     remove_input,
     run_and_files,
     shared_of,
     writing,
 )
-from bit_transformer.cli.words import Words, split_words
+from bit_transformer.cli.codec_words import Words, split_words
+from bit_transformer.cli.parsing import parse
+from bit_transformer.cli.progress import codec_bar
 from bit_transformer.compression.config import SUFFIX, CodecConfig
 
 if TYPE_CHECKING:
@@ -42,56 +42,26 @@ LEVELS = {
     8: CodecConfig(block_bytes=32 * _MIB, table_bits=23, best=True),
     9: CodecConfig(block_bytes=256 * _MIB, table_bits=24, best=True),
 }
-"""What -1 to -9 set: memory, and with -8 and -9 time too, for smaller files."""
+"""Settings of -1 to -9. Higher levels use more memory, 8 and 9 also more time."""
 _DEFAULT_LEVEL = 6
 _INSTEAD = ("-d", "--decompress", "-t", "--test", "-l", "--list")
-"""Options that ask for the other direction, as with gzip, xz and zstd."""
+"""Options that turn `compress` into `decompress`, as with gzip, xz and zstd."""
 
 
 @dataclass(frozen=True)
-class CompressArguments:
-    """Compress files without loss: FILE by context mixing, RUN FILE by that and a model.
+class CompressArguments(FileArguments):
+    """Compress files without loss, by context mixing. With RUN, a trained model helps.
 
-    Each FILE becomes FILE.btz, with its rights and times, and stays, unless --rm is given. Without
-    a FILE, standard input goes to standard output. `bit-transformer decompress` needs the same RUN
-    again.
+    FILE becomes FILE.btz, with the same permissions and times. FILE is kept unless --rm is given.
+    Without FILE, standard input is compressed to standard output. A file that was compressed with
+    RUN can only be decompressed with the same RUN.
     """
 
-    paths: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
-    ] = ()
-    """What to compress, - for stdin; before it perhaps a run, checkpoint or exported folder, or a
-    model's name on a hub."""
-    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """Compressed file; by default FILE.btz, or stdout for what is no regular file; - for stdout."""
-    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
-    """Write to stdout."""
     decompress: Annotated[bool, tyro.conf.arg(aliases=["-d"])] = False
-    """Decompress instead, as `bit-transformer decompress` does."""
-    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
-    """Check compressed files, and write nothing."""
-    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
-    """Show what is in compressed files."""
-    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
-    """Replace the output if it exists; through a symbolic link, what it leads to."""
-    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
-    """Keep the input, which is the default; it outweighs --rm."""
-    rm: bool = False
-    """Remove the input once the output is safe on disk."""
+    """Decompress instead, like `bit-transformer decompress`."""
     level: Annotated[Literal[1, 2, 3, 4, 5, 6, 7, 8, 9], tyro.conf.arg(metavar="1..9")] = 6
-    """Also -1 to -9: from little memory to small files. The codec's own options outweigh it."""
-    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
-    """Of the model; 0 for one on each core. They change nothing in the file."""
-    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
-    """Most memory for blocks and tables, as 512MiB or 50%; by default half of this machine's."""
-    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """File like this one, to learn from first; decompressing needs it again."""
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
-    """Say nothing but errors."""
-    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
-    """Say settings, memory and time too."""
-    json: bool = False
-    """Print the result as JSON."""
+    """Also -1 to -9: 1 uses the least memory, 9 makes the smallest files. Codec options override
+    it."""
     codec: CodecConfig = field(default_factory=CodecConfig)
 
 
@@ -99,31 +69,32 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     split = split_words(words)
     if any(word in _INSTEAD for word in split.options):
-        decompress.run(_without_ours(split).ordered())
+        decompress.run(_for_decompress(split).ordered())
         return
     level = split.level if split.level in LEVELS else _DEFAULT_LEVEL
     default = CompressArguments(codec=LEVELS[level])
     arguments = parse(CompressArguments, split.ordered(), command="compress", default=default)
     model, files = run_and_files(split, "compress")
-    settings, limit = Settings.of(arguments, files), memory_limit_of(arguments.memory_limit)
+    arguments.check(files)
+    limit = memory_limit_of(arguments.memory_limit)
     shared = shared_of(model, arguments.given, arguments.threads)
-    each_file(files, settings, lambda name: _compress(name, arguments, settings, shared, limit))
+    each_file(files, arguments, lambda name: _compress(name, arguments, shared, limit))
 
 
 def _compress(
-    name: str, arguments: CompressArguments, settings: Settings, shared: "Shared", limit: int
+    name: str, arguments: CompressArguments, shared: "Shared", limit: int
 ) -> dict[str, Any]:
     from bit_transformer.compression.encoding import compress_stream, memory_to_compress
     from bit_transformer.compression.memory_limit import shown
 
-    sink_name = destination(name, settings, lambda file: f"{file}{SUFFIX}")
-    check_terminal(sink_name, force=settings.force)
+    sink_name = destination(name, arguments, lambda file: f"{file}{SUFFIX}")
+    check_terminal(sink_name, force=arguments.force)
     began, config = time.monotonic(), arguments.codec
-    hidden = settings.quiet or settings.json
+    hidden = arguments.quiet or arguments.json
     with reading(name) as source:
         with (
-            writing(sink_name, source, force=settings.force) as sink,
-            progress_bar("compressing", source.length, hidden=hidden) as progress,
+            writing(sink_name, source, force=arguments.force) as sink,
+            codec_bar("compressing", source.length, hidden=hidden) as progress,
         ):
             done = compress_stream(
                 source,
@@ -134,13 +105,13 @@ def _compress(
                 progress=progress,
                 memory_limit=limit,
             )
-        _warn_of_changes(name, source, done, settings)
-        remove_input(name, source, sink_name, settings)
-    _tell(sink_name, done, settings)
-    if settings.verbose:
+        _warn_of_changes(name, source, done, arguments)
+        remove_input(name, source, sink_name, arguments)
+    _tell(sink_name, done, arguments)
+    if arguments.verbose:
         memory = shown(memory_to_compress(config, shared, done.raw_bytes))
         seconds = time.monotonic() - began
-        settings.tell(
+        arguments.tell(
             f"  level {arguments.level}, blocks of {config.block_bytes:,} bytes, tables of "
             f"2^{config.table_bits} entries, at most {memory}, {seconds:.1f} s"
         )
@@ -148,23 +119,25 @@ def _compress(
     return {**report, "bits_per_byte": done.bits_per_byte}
 
 
-def _warn_of_changes(name: str, source: Input, done: "Compressed", settings: Settings) -> None:
+def _warn_of_changes(
+    name: str, source: Input, done: "Compressed", arguments: FileArguments
+) -> None:
     if source.has_changed() or source.length not in (None, done.raw_bytes):
-        settings.warn(
-            f"{name} changed while it was read: what was compressed is {done.raw_bytes:,} bytes "
-            "as they were read"
+        arguments.warn(
+            f"{name} changed while it was read; the compressed file holds the {done.raw_bytes:,} "
+            "bytes that were read"
         )
 
 
-def _tell(sink: str, done: "Compressed", settings: Settings) -> None:
-    settings.tell(
+def _tell(sink: str, done: "Compressed", arguments: FileArguments) -> None:
+    arguments.tell(
         f"{'standard output' if sink == STANDARD else sink}: {done.coded_bytes:,} bytes for "
         f"{done.raw_bytes:,}, {done.bits_per_byte:.3f} bits per byte"
     )
 
 
-def _without_ours(split: Words) -> Words:
-    """The words for the other command: a level means nothing there, and -d is its nature."""
+def _for_decompress(split: Words) -> Words:
+    """Return the words for `decompress`, which knows neither levels nor -d."""
     options, skip = list[str](), False
     for word in split.options:
         if not skip and word not in ("-d", "--decompress", "--level"):

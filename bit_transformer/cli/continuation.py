@@ -1,4 +1,4 @@
-"""What `generate` does once its words have been understood: the part that needs a model."""
+"""The part of `generate` that needs a model: draw bytes and print them in the chosen form."""
 
 import base64
 import sys
@@ -9,34 +9,33 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from bit_transformer.bits.codec import bytes_to_bits
+from bit_transformer.bits.codec import bytes_to_bits, patch_text
 from bit_transformer.cli.generate_arguments import GenerateArguments
-from bit_transformer.cli.glass_box import watch_generation
+from bit_transformer.cli.model_arguments import load_model
 from bit_transformer.cli.output import print_json
 from bit_transformer.cli.streams import ByteOutput, shown_name
 from bit_transformer.errors import GateError
 from bit_transformer.inference.generate import stream_bits
 from bit_transformer.inference.samples import Sample, draw_samples, in_bytes
 from bit_transformer.inference.sampling import seeded
+from bit_transformer.inference.watch import WatchedStretch, watch
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.safety.gate import UNCALIBRATED, SafetyGate
 from bit_transformer.safety.guard import GuardedStream, guarded_stream
 from bit_transformer.safety.review import ReviewQueue
 from bit_transformer.safety.sampling import held_back, refusal
 
+_ALTERNATIVES = 3
+"""Most likely values that --watch shows for each patch."""
+_BAR_WIDTH = 12
+"""Width of the surprisal bar of --watch, one mark per bit."""
+
 
 def continue_prompt(arguments: GenerateArguments, prompt: bytes) -> None:
-    """Load the model, continue the prompt and print what comes, in the form that was asked for."""
-    model = BitTransformerLM.from_pretrained(arguments.run)
+    """Load the model, continue the prompt and print the result."""
+    model = load_model(arguments.run, arguments.device)
     if arguments.watch:
-        watch_generation(
-            model,
-            _bits(model, prompt),
-            _new_bits(model, arguments),
-            arguments.sampling,
-            arguments.seed,
-            arguments.stops(),
-        )
+        _watch(model, arguments, prompt)
     elif arguments.gate:
         _guarded(model, arguments, prompt)
     elif arguments.json:
@@ -78,7 +77,7 @@ def _stream(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes
         seeded(arguments.seed),
         stop=arguments.stops(),
     )
-    _print_stream(model, arguments, prompt, (bits[0].numpy() for bits in stream))
+    _print_stream(model, arguments, prompt, (bits[0].cpu().numpy() for bits in stream))
 
 
 def _guarded(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
@@ -108,7 +107,7 @@ def _guarded(model: BitTransformerLM, arguments: GenerateArguments, prompt: byte
 def _queued(
     model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes, stream: GuardedStream
 ) -> str:
-    """Put what was refused into the queue, where there is one, and say where it waits."""
+    """Put refused output into the review queue; return the end of the message that says where."""
     if arguments.queue is None:
         return ""
     withheld = torch.from_numpy(stream.withheld)
@@ -142,7 +141,7 @@ def _print_samples(model: BitTransformerLM, arguments: GenerateArguments, prompt
 
 
 def _print_document(prompt: bytes, samples: list[Sample], **facts: Any) -> None:
-    """Texts for readers, in which U+FFFD stands for what is no UTF-8, and the bytes in base64."""
+    """Print JSON: text with U+FFFD in place of invalid UTF-8, and the exact bytes in base64."""
     print_json(
         {
             "prompt": prompt.decode(errors="replace"),
@@ -153,3 +152,39 @@ def _print_document(prompt: bytes, samples: list[Sample], **facts: Any) -> None:
             **facts,
         }
     )
+
+
+def _watch(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+    """Print a line for each patch as it is drawn."""
+    patch_size = model.config.patch_size
+    columns = f"{'new':>5}  {'bits':<{patch_size}}  {'surprisal':<{_BAR_WIDTH + 5}}"
+    print(f"{columns}    K     C     S     T   instead of")
+    stretches = watch(
+        model.network,
+        _bits(model, prompt),
+        _new_bits(model, arguments),
+        arguments.sampling,
+        seeded(arguments.seed),
+        stop=arguments.stops(),
+    )
+    for stretch in stretches:
+        print(_watch_line(stretch, patch_size), flush=True)
+
+
+def _watch_line(stretch: WatchedStretch, patch_size: int) -> str:
+    bits = "".join(map(str, stretch.bits))
+    # The first patch is incomplete if the prompt ended inside it; then it has no value to show.
+    value = int(bits, 2) if len(bits) == patch_size else None
+    surprisal = float(stretch.surprisal.sum())
+    bar = ("#" * min(round(surprisal), _BAR_WIDTH)).ljust(_BAR_WIDTH)
+    metrics = ""
+    if len(stretch.readings):
+        newest = stretch.readings.at(-1)
+        metrics = "  ".join(f"{newest[name]:.2f}" for name in ("k", "c", "s", "t"))
+    others = "  ".join(
+        f"{patch_text(other, patch_size, quoted=True)} {p:.0%}"
+        for other, p in stretch.alternatives(_ALTERNATIVES)[0]
+        if other != value
+    )
+    new = "" if value is None else patch_text(value, patch_size, quoted=True)
+    return f"{new:>5}  {bits:<{patch_size}}  {surprisal:4.1f} {bar}  {metrics:<22}  {others}"

@@ -1,19 +1,20 @@
-"""The dashboard."""
+"""Start the dashboard."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bit_transformer.cli.output import parse
+from bit_transformer.cli.parsing import parse
 from bit_transformer.extras import extra_imports
 
 
 @dataclass(frozen=True)
 class DashboardArguments:
-    """Show what a management server does, in a browser: train, watch, ask, review, share.
+    """Show a management server in a browser: train, generate, review and share models.
 
-    Only this machine can reach the default address. The server's token stays in this process.
+    The default address accepts connections from this machine only. The browser never receives the
+    token of the management server.
     """
 
     host: str = "127.0.0.1"
@@ -21,16 +22,16 @@ class DashboardArguments:
     port: int = 5000
     """Port to listen on."""
     server: str | None = None
-    """Address of the management server; else MCP_SERVER_ADDR, else http://127.0.0.1:7000."""
+    """Address of the management server. Without it: MCP_SERVER_ADDR, or http://127.0.0.1:7000."""
     token: str | None = None
-    """Token of the management server; else BIT_TRANSFORMER_TOKEN, else that of the runs folder."""
+    """Token of the management server. Without it: BIT_TRANSFORMER_TOKEN, or the token in --runs."""
     runs: Path = Path("runs")
-    """Runs folder of the management server, for its token."""
+    """Runs folder of the management server, which holds its token."""
     password: str | None = None
-    """What visitors have to know, needed where others can reach the address; else
-    BIT_TRANSFORMER_PASSWORD."""
+    """Password of visitors. Without it: BIT_TRANSFORMER_PASSWORD. An address that other machines
+    can reach needs one."""
     allow_host: tuple[str, ...] = ()
-    """Host headers to let in beside those of the address, such as example.org:5000."""
+    """Other Host headers to accept besides the address, such as example.org:5000."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -44,5 +45,5 @@ def run(words: Sequence[str]) -> None:
     place = Place(arguments.host, arguments.port, arguments.allow_host, password)
     address = find_address(arguments.server)
     url = f"http://{in_url(place.host)}:{place.port}"
-    print(f"Dashboard of {address} on {url}, end it with Ctrl-C", flush=True)
+    print(f"Dashboard of {address} on {url}, stop with Ctrl-C", flush=True)
     run_dashboard(place, address, lambda: arguments.token or find_token(arguments.runs))

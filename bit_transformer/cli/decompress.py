@@ -1,28 +1,27 @@
-"""Decompress files, or what can be saved of them."""
+"""Decompress files, or recover what is left of damaged ones."""
 
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from bit_transformer.cli.output import parse, print_table
-from bit_transformer.cli.transfer import (
+from bit_transformer.cli.codec_files import (
     STANDARD,
-    Settings,
+    FileArguments,
     destination,
     each_file,
     memory_limit_of,
-    progress_bar,
     reading,
     remove_input,
     run_and_files,
     shared_of,
     writing,
 )
-from bit_transformer.cli.words import split_words
+from bit_transformer.cli.codec_words import split_words
+from bit_transformer.cli.output import print_table
+from bit_transformer.cli.parsing import parse
+from bit_transformer.cli.progress import codec_bar
 from bit_transformer.compression.config import SUFFIX
 from bit_transformer.errors import ConfigError, ContainerError
 
@@ -32,65 +31,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DecompressArguments:
-    """Give back what `bit-transformer compress` was given, checked to the last bit.
+class DecompressArguments(FileArguments):
+    """Restore files that `bit-transformer compress` wrote. Checksums verify every byte.
 
-    FILE.btz becomes FILE, with its rights and times, and stays, unless --rm is given. Without a
-    FILE, standard input goes to standard output. Files that follow each other in one, as after
-    `cat a.btz b.btz`, are all given back.
+    FILE.btz becomes FILE, with the same permissions and times. FILE.btz is kept unless --rm is
+    given. Without FILE, standard input is decompressed to standard output. Concatenated files, as
+    after `cat a.btz b.btz`, are all restored, one after the other.
     """
 
-    paths: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
-    ] = ()
-    """What to decompress, - for stdin; before it the run that it was compressed with, if any."""
-    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """Where to; by default FILE without .btz, or stdout for what is no regular file; - for
-    stdout."""
-    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
-    """Write to stdout."""
-    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
-    """Check that all of it can be given back, and write nothing."""
-    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
-    """Show how the file is made, and decompress nothing."""
     recover: bool = False
-    """Save what can be saved of a damaged file; zeros fill what is missing, and each such stretch
-    is named."""
-    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
-    """Replace the output if it exists; through a symbolic link, what it leads to."""
-    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
-    """Keep the input, which is the default; it outweighs --rm."""
-    rm: bool = False
-    """Remove the input once the output is safe on disk."""
-    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
-    """Of the model; 0 for one on each core."""
-    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
-    """Most memory for blocks and tables, as 512MiB or 50%; by default half of this machine's."""
-    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """The file that --given named in compressing."""
-    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
-    """Say nothing but errors."""
-    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
-    """Say the time it took too."""
-    json: bool = False
-    """Print the result as JSON."""
+    """Recover what is left of a damaged file. Zeros replace missing bytes, and their positions are
+    printed."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The work for each file."""
+    """The operations on one file, and what they share."""
 
-    settings: Settings
+    arguments: DecompressArguments
     shared: "Shared"
     memory_limit: int
 
     def decompress(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import decompress_stream
 
-        began, sink_name = time.monotonic(), destination(name, self.settings, _without_suffix)
+        began, sink_name = time.monotonic(), destination(name, self.arguments, _without_suffix)
         with reading(name) as source:
             with (
-                writing(sink_name, source, force=self.settings.force) as sink,
+                writing(sink_name, source, force=self.arguments.force) as sink,
                 self._progress("decompressing") as progress,
             ):
                 raw_bytes = decompress_stream(
@@ -100,9 +68,9 @@ class _Job:
                     progress=progress,
                     memory_limit=self.memory_limit,
                 )
-            remove_input(name, source, sink_name, self.settings)
+            remove_input(name, source, sink_name, self.arguments)
         shown = "standard output" if sink_name == STANDARD else sink_name
-        self.settings.tell(f"{shown}: {raw_bytes:,} bytes")
+        self.arguments.tell(f"{shown}: {raw_bytes:,} bytes")
         self._tell_time(began)
         return {"file": name, "out": sink_name, "raw_bytes": raw_bytes}
 
@@ -113,24 +81,24 @@ class _Job:
         with reading(name) as source, self._progress("testing") as progress:
             raw_bytes = decompress_stream(
                 source,
-                _Nowhere(),
+                _NullSink(),
                 shared=self.shared,
                 progress=progress,
                 memory_limit=self.memory_limit,
             )
-        self.settings.tell(f"{name}: whole, {raw_bytes:,} bytes")
+        self.arguments.tell(f"{name}: intact, {raw_bytes:,} bytes")
         self._tell_time(began)
         return {"file": name, "whole": True, "raw_bytes": raw_bytes}
 
     def recover(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import recover_stream
 
-        sink_name = destination(name, self.settings, _without_suffix)
+        sink_name = destination(name, self.arguments, _without_suffix)
         if sink_name == STANDARD:
-            raise ConfigError("--recover writes out of order; name a file with --out")
+            raise ConfigError("--recover cannot write to a stream; name a file with --out")
         with (
-            reading(name, again=True) as source,
-            writing(sink_name, source, force=self.settings.force, seekable=True) as sink,
+            reading(name, rewindable=True) as source,
+            writing(sink_name, source, force=self.arguments.force, seekable=True) as sink,
             self._progress("recovering") as progress,
         ):
             found = recover_stream(
@@ -146,29 +114,30 @@ class _Job:
     def list(self, name: str) -> dict[str, Any]:
         from bit_transformer.compression.decoding import list_blocks
 
-        with reading(name, again=True) as source:
+        with reading(name, rewindable=True) as source:
             listing = list_blocks(source, memory_limit=self.memory_limit)
-        if not self.settings.json:
+        if not self.arguments.json:
             _show(name, listing)
         _refuse_damage(name, listing.damage)
         return {"file": name, "raw_bytes": listing.raw_bytes, **asdict(listing)}
 
     def _tell_time(self, began: float) -> None:
-        if self.settings.verbose:
-            self.settings.tell(f"  {time.monotonic() - began:.1f} s")
+        if self.arguments.verbose:
+            self.arguments.tell(f"  {time.monotonic() - began:.1f} s")
 
     def _progress(self, title: str) -> Any:
-        return progress_bar(title, None, hidden=self.settings.quiet or self.settings.json)
+        return codec_bar(title, None, hidden=self.arguments.quiet or self.arguments.json)
 
     def _tell_damage(self, name: str, sink: str, found: "Recovered") -> None:
-        """An error where something is wrong or missing, so that no script takes it for whole."""
+        """Print what is damaged. Raise `ContainerError`, so that scripts notice."""
         if not found.damage and not found.missing:
-            self.settings.tell(f"{sink}: {found.raw_bytes:,} bytes, nothing is missing")
+            self.arguments.tell(f"{sink}: {found.raw_bytes:,} bytes, nothing is missing")
             return
         for line in found.damage:
             print(line, file=sys.stderr)
         for begin, end in found.missing:
-            print(f"bytes {begin:,} to {end - 1:,} are missing; zeros stand there", file=sys.stderr)
+            span = f"bytes {begin:,} to {end - 1:,}"
+            print(f"{span} are missing and replaced by zeros", file=sys.stderr)
         lost = sum(end - begin for begin, end in found.missing)
         raise ContainerError(
             f"{name} is damaged: {found.raw_bytes - lost:,} of {found.raw_bytes:,} bytes are "
@@ -176,8 +145,8 @@ class _Job:
         )
 
 
-class _Nowhere:
-    """Takes bytes that only had to be checked."""
+class _NullSink:
+    """Discards bytes that only have to be checked."""
 
     def write(self, content: bytes, /) -> int:
         return len(content)
@@ -188,13 +157,14 @@ def run(words: Sequence[str]) -> None:
     split = split_words(words)
     arguments = parse(DecompressArguments, split.ordered(), command="decompress")
     model, files = run_and_files(split, "decompress")
-    settings, limit = Settings.of(arguments, files), memory_limit_of(arguments.memory_limit)
+    arguments.check(files)
+    limit = memory_limit_of(arguments.memory_limit)
     if arguments.list:
-        each_file(files, settings, _Job(settings, _nothing(), limit).list)
+        each_file(files, arguments, _Job(arguments, _nothing(), limit).list)
         return
-    job = _Job(settings, shared_of(model, arguments.given, arguments.threads), limit)
+    job = _Job(arguments, shared_of(model, arguments.given, arguments.threads), limit)
     work = job.test if arguments.test else job.recover if arguments.recover else job.decompress
-    each_file(files, settings, work)
+    each_file(files, arguments, work)
 
 
 def _nothing() -> "Shared":
@@ -210,7 +180,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _show(name: str, listing: "Listing") -> None:
-    """A table for each of the files that the file consists of."""
+    """Print a table of blocks for each of the concatenated files."""
     for number, member in enumerate(listing.members, 1):
         rows = [
             (str(block.index), f"{block.raw_bytes:,}", f"{block.coded_bytes:,}", str(block.lanes))
@@ -220,14 +190,15 @@ def _show(name: str, listing: "Listing") -> None:
         which = f", {number} of {len(listing.members)}" if len(listing.members) > 1 else ""
         size = sum(block.raw_bytes for block in member.blocks)
         title = f"{name}{which}: {size:,} bytes, {needs}"
-        title += f", given {member.given[:16]}..." if member.given else ""
+        title += f", needs the dictionary {member.given[:16]}..." if member.given else ""
         print_table(title, ("block", "bytes", "coded", "lanes"), rows)
 
 
 def _refuse_damage(name: str, damage: "list[str]") -> None:
+    """Print what is damaged, and raise `ContainerError` if anything is."""
     for line in damage:
         print(line, file=sys.stderr)
     if damage:
         raise ContainerError(
-            f"{name} is damaged, see above; decompress --recover saves what can be saved"
+            f"{name} is damaged, see above; decompress --recover restores what is left"
         )

@@ -1,4 +1,4 @@
-"""A model beside general compressors on the same bytes."""
+"""Compare a model with general compressors on the same bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_comparison, print_json
+from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
+from bit_transformer.cli.output import print_comparison, print_json
+from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import shown_name
 from bit_transformer.errors import ConfigError, SourceError
 from bit_transformer.inference.baselines import (
@@ -21,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalArguments:
-    """Bits per byte of a model and of general compressors on the same bytes.
+    """Compare the bits per byte of a model and of general compressors on the same bytes.
 
-    The model has been trained before and the compressors have not: its weights are not counted.
+    The comparison favours the model: it was trained beforehand, and its weights are not counted.
     """
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder, checkpoint folder or exported model."""
+    run: RunName
     data: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ()
-    """Files, folders or globs; without any, the data that the run held out."""
+    """Files, folders or globs. Without DATA, the held-out data of the run."""
     against: str = ",".join(COMPRESSORS)
-    """Compressors, separated by commas."""
+    """Names of compressors, separated by commas."""
     limit: int | None = None
-    """Read only so many bytes."""
+    """Number of bytes to read, at most."""
+    device: DeviceName = DEFAULT_DEVICE
     json: bool = False
     """Print the result as JSON."""
 
@@ -42,16 +44,14 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(EvalArguments, words, command="eval")
     if arguments.limit is not None and arguments.limit < 1:
-        raise ConfigError(f"limit must be at least 1 byte, got {arguments.limit}; leave it out")
+        raise ConfigError(f"limit must be at least 1 byte, got {arguments.limit}")
     names = [name.strip() for name in arguments.against.split(",") if name.strip()]
     require_compressors(names)
     import numpy as np
 
-    from bit_transformer.lm import BitTransformerLM
-
+    model = load_model(arguments.run, arguments.device)
     pieces = _data(arguments)
     rivals = compressed_bits_per_byte(np.concatenate(pieces).tobytes(), names)
-    model = BitTransformerLM.from_pretrained(arguments.run)
     surprisals = [model.score(piece).surprisal for piece in pieces]
     ours = float(np.concatenate(surprisals).mean(dtype=np.float64))
     data_bytes = sum(len(piece) for piece in pieces)
@@ -77,5 +77,7 @@ def _data(arguments: EvalArguments) -> "list[np.ndarray]":
     dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run_folder.data)
     pieces = list(dataset.held_out_bytes(arguments.limit))
     if not pieces:
-        raise SourceError(f"{shown_name(arguments.run)} held nothing out; name DATA to evaluate on")
+        raise SourceError(
+            f"{shown_name(arguments.run)} has no held-out data; name DATA to evaluate on"
+        )
     return pieces

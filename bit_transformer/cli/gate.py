@@ -1,4 +1,4 @@
-"""What the safety gate of a model lets pass."""
+"""Print the share of windows that a model's safety gate lets pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
+from bit_transformer.cli.output import print_json, print_table
+from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import file_bytes
 from bit_transformer.errors import ConfigError
 
@@ -18,20 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GateArguments:
-    """Share of windows that pass a model's gate, the calibrated one and the documented floors.
+    """Print the share of windows that pass a model's safety gate.
 
-    Without FILES the windows are held-out ones of the run that the calibration did not see. The
-    first half of each window counts as its prompt.
+    There are two rows: one for the gate calibrated with the model, one for the documented floors.
+
+    Without FILE, the windows are held-out windows of the run that the calibration did not use. The
+    gate takes the first half of each window as a prompt and judges the second half.
     """
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder; with FILES also a checkpoint folder or an exported model."""
+    run: RunName
     files: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = ()
-    """Files to judge."""
+    """Files to test. They are needed unless RUN has held-out data."""
     limit: int = 1600
-    """Windows at most, spread over the data."""
+    """Number of windows, at most. They are spread over the data."""
+    device: DeviceName = DEFAULT_DEVICE
     json: bool = False
-    """Print as JSON."""
+    """Print the result as JSON."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -39,11 +43,10 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(GateArguments, words, command="gate")
     if arguments.limit < 1:
         raise ConfigError(f"limit must be at least 1 window, got {arguments.limit}")
-    from bit_transformer.lm import BitTransformerLM
     from bit_transformer.safety.calibration import passing_shares
     from bit_transformer.safety.gate import SafetyGate
 
-    model = BitTransformerLM.from_pretrained(arguments.run)
+    model = load_model(arguments.run, arguments.device)
     windows = _windows(model, arguments)
     gates = {"documented floors": SafetyGate()}
     calibrated = SafetyGate.from_pretrained(arguments.run)
@@ -70,11 +73,11 @@ def run(words: Sequence[str]) -> None:
         )
         for row in report
     ]
-    print_table(f"{len(windows):,} windows let pass", ("gate", "floors", "passing"), rows)
+    print_table(f"Share of {len(windows):,} windows that pass", ("gate", "floors", "passing"), rows)
 
 
 def _windows(model: "BitTransformerLM", arguments: GateArguments) -> "np.ndarray":
-    """Stretches of bytes, (count, window)."""
+    """Return windows of bytes, (count, bytes per window)."""
     import numpy as np
 
     from bit_transformer.data.dataset import open_dataset
@@ -87,4 +90,5 @@ def _windows(model: "BitTransformerLM", arguments: GateArguments) -> "np.ndarray
     folder = run_of(arguments.run)
     settings = folder.config()
     dataset = open_dataset(settings.data, window_bytes=settings.window_bytes, spool=folder.data)
+    # The calibration has used the other half of the windows: those with even indices.
     return gate_windows(model.network, dataset.held_out_bytes(), 2 * arguments.limit)[1::2]

@@ -1,9 +1,9 @@
-"""Continue a prompt."""
+"""Continue a prompt: parse and check what needs no model. `continuation` does the rest."""
 
 from collections.abc import Sequence
 
 from bit_transformer.cli.generate_arguments import GenerateArguments
-from bit_transformer.cli.output import parse
+from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import argument_bytes, file_bytes
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.sampling_config import require_seed
@@ -14,7 +14,7 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(GenerateArguments, words, command="generate")
     _check(arguments)
     prompt = _prompt(arguments)
-    # Mistakes are told before this, which takes seconds.
+    # This import takes seconds; usage errors are reported before it.
     from bit_transformer.cli.continuation import continue_prompt
 
     continue_prompt(arguments, prompt)
@@ -29,11 +29,11 @@ def _check(arguments: GenerateArguments) -> None:
     require_seed(arguments.seed)
     arguments.stops()
     if arguments.queue is not None and not arguments.gate:
-        raise ConfigError("--queue is for what --gate refuses; give --gate as well")
+        raise ConfigError("--queue receives what --gate refuses; give --gate as well")
     if arguments.watch and (arguments.gate or arguments.json or arguments.raw):
-        raise ConfigError("--watch prints lines of its own; leave out --gate, --json and --raw")
+        raise ConfigError("--watch has its own output format; leave out --gate, --json and --raw")
     if (arguments.watch or arguments.gate) and arguments.samples != 1:
-        raise ConfigError("--watch and --gate print one sample as it grows; leave out --samples")
+        raise ConfigError("--watch and --gate print one sample at a time; leave out --samples")
 
 
 def _prompt(arguments: GenerateArguments) -> bytes:

@@ -1,4 +1,4 @@
-"""What `generate` is told."""
+"""Flags of `generate`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName
 from bit_transformer.cli.streams import argument_bytes
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import stop_strings, unescaped
@@ -13,40 +14,41 @@ from bit_transformer.inference.stop import stop_strings, unescaped
 
 @dataclass(frozen=True)
 class GenerateArguments:
-    """Continue a prompt with a trained model, printing as it goes.
+    """Continue a prompt with a trained model, and print bytes as they are drawn.
 
-    A pipe or a file is given the very bytes; on a terminal control characters and what is no UTF-8
-    are escaped.
+    A pipe or a file receives the bytes unchanged. On a terminal, control characters and invalid
+    UTF-8 are escaped.
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder, checkpoint folder or exported model."""
+    run: RunName
     prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
-    """Bytes to continue, taken as they are typed; without any, the sample starts from nothing."""
+    """Bytes to continue, exactly as typed. Without a prompt, a sample starts from nothing."""
     prompt_file: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """File whose bytes to continue, of any length; - is standard input, ./- a file of that name."""
+    """File with the bytes to continue, of any length. - is standard input, ./- a file called -."""
     new_bytes: int = 400
-    """Bytes to add at most."""
+    """Number of bytes to add, at most."""
     stop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TEXT")] = ()
-    r"""End before this text comes in the new bytes; give it again for several. \n, \r, \t, \0, \xHH
-    and \\ stand for a line break, a return, a tab, a zero, any byte and a backslash."""
+    r"""Stop before this text appears in the new bytes. Repeat the flag for several texts. \n, \r,
+    \t, \0, \xHH and \\ mean a line break, a carriage return, a tab, a zero byte, any byte and a
+    backslash."""
     samples: int = 1
-    """How many continuations; the first is the same however many there are."""
+    """Number of continuations. Sample i is the same for any number."""
     seed: int = 0
-    """The same seed gives the same samples: a whole number from 0 to 2^63 - 1."""
+    """Random seed, from 0 to 2^63 - 1. The same seed gives the same samples on a CPU."""
     raw: bool = False
-    """Write the new bytes alone, without the prompt, and as they are on a terminal too."""
+    """Write the new bytes without the prompt, and unescaped also on a terminal."""
     json: bool = False
-    """Print prompt and samples as JSON, and for each why it ended: length, stop or gate."""
+    """Print prompt and samples as JSON, and why each sample ended: length, stop or gate."""
     gate: bool = False
-    """Cut the output at the first stretch that the gate calibrated with the model refuses."""
+    """Cut the output before the first stretch that the model's safety gate refuses."""
     queue: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """With --gate: folder of the review queue that refused output goes to."""
+    """With --gate: folder of the review queue that receives refused output."""
     watch: bool = False
-    """Show a line for each byte: surprisal, K, C, S, T and the likeliest alternatives."""
+    """Print a line for each byte: surprisal, K, C, S, T and the most likely alternatives."""
+    device: DeviceName = DEFAULT_DEVICE
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def stops(self) -> tuple[bytes, ...]:
-        """The stop strings as bytes; `ConfigError` for what is none."""
-        meant = [unescaped(argument_bytes(word)) for word in self.stop]
-        return stop_strings(meant, valid_utf8=self.sampling.valid_utf8)
+        """Return the stop strings as bytes; raise `ConfigError` for an invalid one."""
+        strings = [unescaped(argument_bytes(word)) for word in self.stop]
+        return stop_strings(strings, valid_utf8=self.sampling.valid_utf8)

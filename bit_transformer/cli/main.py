@@ -1,20 +1,19 @@
-"""Finds the command, turns errors into one line and an exit code.
+"""Finds the command; turns every error into one line and an exit code.
 
-Importing this loads next to nothing, so that help and a mistyped command take no time.
+Importing this module loads almost nothing, so that --help and a mistyped command are instant.
 """
 
 import errno
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from bit_transformer.cli.commands import COMMANDS
+from bit_transformer.cli.commands import COMMANDS, module_of
 from bit_transformer.cli.process import (
-    drop,
-    leave_to_the_system,
+    discard,
     prepare_streams,
+    restore_default_signals,
     show_log,
     signals_raise,
 )
@@ -22,15 +21,15 @@ from bit_transformer.device import prepare_threads
 from bit_transformer.errors import BitTransformerError, Interrupted, StorageError
 from bit_transformer.version import __version__
 
-_REFUSALS = {
+_SYSTEM_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO),
 }
-"""A full disk, rights, limits: what a machine lacks is no fault of ours."""
+"""A full disk, missing rights, limits: the machine is at fault, not this program."""
 
 
 def usage() -> str:
-    """What `bit-transformer --help` prints."""
+    """Return the page of `bit-transformer --help`."""
     import shutil
     import textwrap
 
@@ -42,8 +41,8 @@ def usage() -> str:
         )
     closing = (
         "bit-transformer COMMAND --help shows the options of a command, --version the version.",
-        "Exit code: 0 on success, 2 on a usage error, 1 on a failure (--debug shows where), 130, "
-        "143 or 129 when stopped by SIGINT, SIGTERM or SIGHUP, 141 when nobody reads the output.",
+        "Exit codes: 0 success, 1 failure (--debug shows the traceback), 2 usage error, 130, 143 "
+        "or 129 stopped by SIGINT, SIGTERM or SIGHUP, 141 the reader of the output is gone.",
     )
     return "\n".join(
         [
@@ -59,10 +58,10 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the value is the exit code.
+    """Run one command and return the exit code.
 
-    Without arguments it is the whole process: it takes those of the command line, and sees to the
-    standard streams and to what happens to signals after it.
+    Without `arguments` this is the whole process: the words come from the command line, and
+    standard streams, threads and signals are set up first.
     """
     try:
         if arguments is None:
@@ -73,25 +72,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         code = _interrupted(interrupt)
     if arguments is None:
-        leave_to_the_system()
+        restore_default_signals()
         code = _flushed(code)
     return code
 
 
 def _flushed(code: int) -> int:
-    """The exit code, or another where what was printed could not be written to the end."""
+    """Flush standard output; return `code`, or the code of the error that this raises."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_gone()
     except StorageError as error:
-        drop(sys.stdout)
+        discard(sys.stdout)
         return code if code else _fail(str(error), error.exit_code)
     return code
 
 
 def _guarded(words: list[str], raised: Sequence[int]) -> int:
-    """The exit code of a command, whatever happens in it; `raised` has the signals that were."""
+    """Run a command and return its exit code, whatever it raises.
+
+    `raised` lists the signals that have been raised as exceptions so far.
+    """
     try:
         return _run(words)
     except BitTransformerError as error:
@@ -103,25 +105,25 @@ def _guarded(words: list[str], raised: Sequence[int]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except MemoryError as error:
-        what = "there is not enough memory for this; a smaller batch, model or block needs less"
-        return _explain(error, what, 1, words)
+        message = "memory is exhausted; use a smaller batch, model or block"
+        return _explain(error, message, 1, words)
     except OSError as error:
-        return _refused(error, words)
+        return _os_error(error, words)
     except Exception as error:
         if raised:
-            # Python and libraries, while they import, make other errors of an interrupt.
+            # Some libraries turn an interrupt into another error while they are imported.
             return _interrupted(Interrupted(raised[0]))
         return _internal(error, words)
 
 
-def _refused(error: OSError, words: Sequence[str]) -> int:
+def _os_error(error: OSError, words: Sequence[str]) -> int:
     if error.filename is not None:
-        what = f"cannot use {error.filename}: {error.strerror}"
-    elif error.errno in _REFUSALS:
-        what = f"the system refuses what is needed: {error.strerror}"
+        message = f"cannot use {error.filename}: {error.strerror}"
+    elif error.errno in _SYSTEM_ERRORS:
+        message = f"the operating system reports: {error.strerror}"
     else:
         return _internal(error, words)
-    return _explain(error, what, 1, words)
+    return _explain(error, message, 1, words)
 
 
 def _run(words: list[str]) -> int:
@@ -137,14 +139,13 @@ def _run(words: list[str]) -> int:
         print(f"bit-transformer {__version__}")
         return 0
     if command not in COMMANDS:
-        return _fail(_no_command(command), 2)
+        return _fail(_unknown_command(command), 2)
     show_log()
-    module = importlib.import_module(f"bit_transformer.cli.{command}")
-    module.run(words[1:])
+    module_of(command).run(words[1:])
     return 0
 
 
-def _no_command(word: str) -> str:
+def _unknown_command(word: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(word, COMMANDS, n=1)
@@ -153,8 +154,8 @@ def _no_command(word: str) -> str:
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
-    # An interrupt that came while text was run, as dataclasses do, is still kept as unhandled and
-    # would end the process by its signal; running any text clears that.
+    # CPython marks an interrupt that leaves exec(), which dataclasses use, as unhandled and would
+    # end the process by SIGINT. Another exec() clears the mark.
     exec("")
     if isinstance(interrupt, Interrupted) and interrupt.signal_number != signal.SIGINT:
         name = signal.Signals(interrupt.signal_number).name
@@ -163,34 +164,35 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 
 def _reader_gone() -> int:
-    """The reader has what it wanted, as in `... | head`."""
-    drop(sys.stdout)
+    """Return the exit code for a closed pipe: the reader has read enough, as in `... | head`."""
+    discard(sys.stdout)
     return 128 + signal.SIGPIPE
 
 
 def _internal(error: BaseException, words: Sequence[str]) -> int:
-    what = f"internal error, {type(error).__name__}: {error}; --debug shows where"
-    return _explain(error, what, 1, words)
+    name = type(error).__name__
+    message = f"internal error, {name}: {error}; --debug shows the traceback"
+    return _explain(error, message, 1, words)
 
 
 def _explain(error: BaseException, message: str, code: int, words: Sequence[str]) -> int:
-    if _debug_asked(words):
+    if _is_debugging(words):
         import traceback
 
         traceback.print_exception(error)
     return _fail(message, code)
 
 
-def _debug_asked(words: Sequence[str]) -> bool:
-    """Whether --debug is a flag here, neither the value of another nor behind --."""
+def _is_debugging(words: Sequence[str]) -> bool:
+    """Whether --debug is used as a flag: not as the value of another flag, not after --."""
     if "--debug" not in words:
         return False
     from bit_transformer.cli.completion import text_flags
 
     end = words.index("--") if "--" in words else len(words)
-    taking = text_flags(words[0])
+    with_text = text_flags(words[0])
     return any(
-        word == "--debug" and (at == 0 or words[at - 1] not in taking)
+        word == "--debug" and (at == 0 or words[at - 1] not in with_text)
         for at, word in enumerate(words[:end])
     )
 
@@ -199,8 +201,8 @@ def _fail(message: str, code: int) -> int:
     try:
         print(f"bit-transformer: {message}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        # Where nobody can be told, the exit code tells.
-        drop(sys.stderr)
+        # Standard error cannot be written. The exit code remains.
+        discard(sys.stderr)
     return code
 
 

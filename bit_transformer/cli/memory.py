@@ -1,4 +1,4 @@
-"""What a run with these settings will need in memory."""
+"""Estimate the memory of a training run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from bit_transformer.training.config import parse_bytes
 _MEANINGS = {
     "parameters": "weights",
     "gradients": "gradients",
-    "optimizer": "optimizer states",
+    "optimizer": "optimizer state",
     "activations": "activations of one micro-batch",
-    "copies": "averaged weights, states to return to",
+    "copies": "averaged weights and recovery states",
     "peak": "peak of a training step",
 }
 
 
 def run(words: Sequence[str]) -> None:
-    """Run the command; it takes the flags of `train`."""
+    """Run the command, which takes the flags of `train`."""
     arguments = parse_settings(words, command="memory")
     from bit_transformer.training.memory_estimate import (
         estimate_inference,
@@ -40,9 +40,9 @@ def run(words: Sequence[str]) -> None:
         print_json(report)
         return
     rows = [(meaning, _mib(training[name])) for name, meaning in _MEANINGS.items()]
-    rows.append(("inference: weights and the cache of one sequence", _mib(weights + cache)))
+    rows.append(("inference: weights and cache of one sequence", _mib(weights + cache)))
     train = settings.train
-    title = f"Memory of {train.batch_size} windows a step in {train.accumulate} micro-batches"
+    title = f"Memory for {train.batch_size} windows per step in {train.accumulate} micro-batches"
     if train.memory_budget is not None:
         title += f", within {parse_bytes(train.memory_budget) / 2**20:,.0f} MiB"
     print_table(title, ("", "MiB"), rows)

@@ -1,27 +1,23 @@
-"""Tables and JSON, the same way for every command."""
+"""JSON and tables on standard output, the same way for every command."""
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bit_transformer.cli.parsing import parse, parse_known
-
-__all__ = ["parse", "parse_known", "print_comparison", "print_json", "print_table"]
-
 
 def print_json(report: Mapping[str, Any] | Sequence[Any]) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document."""
     print(json.dumps(report, indent=2, allow_nan=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; the first column is text, the others are figures."""
+    """Print a table whose first column is text and whose other columns are numbers."""
     from rich.console import Console
     from rich.table import Table
 
-    class Pipe(Console):
-        """Says that nobody reads any more, instead of ending the process by itself."""
+    class PipeConsole(Console):
+        """Raises BrokenPipeError when the reader is gone; rich would end the process instead."""
 
         def on_broken_pipe(self) -> None:
             raise
@@ -31,15 +27,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    # Names are text: no markup, no names of emoji.
-    console = Pipe(file=sys.stdout, markup=False, emoji=False)
-    # Apart from the table, whose width a title of its own would be wrapped to.
+    # File names are plain text: rich must not read markup or emoji names in them.
+    console = PipeConsole(file=sys.stdout, markup=False, emoji=False)
+    # Printed apart from the table, because a title inside it is wrapped to the table's width.
     console.print(title, style="bold", highlight=False, soft_wrap=True)
     console.print(table)
 
 
 def print_comparison(ours: float, rivals: Mapping[str, float], data_bytes: int) -> None:
-    """Bits per byte of the model and of general compressors on the same bytes, best first."""
+    """Print bits per byte of the model and of general compressors on the same bytes, best first."""
     entries = sorted([("this model", ours), *rivals.items()], key=lambda entry: entry[1])
     rows = [
         (name, f"{value:.3f}", "" if name == "this model" else f"{ours / value:.2f}")

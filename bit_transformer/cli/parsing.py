@@ -1,4 +1,4 @@
-"""From a command's words to its arguments; what cannot be meant becomes one line."""
+"""Turns a command's words into its arguments; a usage error becomes one line."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from bit_transformer.cli.arguments import UNIVERSAL, Option, options_of
-from bit_transformer.cli.examples import DESCRIPTIONS
+from bit_transformer.cli.commands import DESCRIPTIONS
 from bit_transformer.cli.help_page import help_page
 from bit_transformer.errors import ConfigError
 
 Arguments = TypeVar("Arguments")
 
-_WANTED = {"N": "a whole number", "X": "a number"}
+_EXPECTED = {"N": "a whole number", "X": "a number"}
 
 
 def parse(
@@ -25,9 +25,9 @@ def parse(
     command: str,
     default: Arguments | None = None,
 ) -> Arguments:
-    """The command's arguments from its words.
+    """Return the arguments that the words of a command stand for.
 
-    Prints the help and raises `SystemExit` where that is asked for; raises `ConfigError` for a
+    Prints the help and raises `SystemExit` if the words ask for it. Raises `ConfigError` for a
     usage error.
     """
     options = options_of(kind, default)
@@ -37,7 +37,7 @@ def parse(
         print(help_page(command, about, options, everything="--help-all" in asked))
         raise SystemExit(0)
     _check_switches(words, options)
-    with _refusing(command, options):
+    with _config_errors(command, options):
         arguments: Arguments = tyro.cli(
             kind,
             args=words,
@@ -49,9 +49,9 @@ def parse(
 
 
 def parse_known(kind: type[Arguments], words: Sequence[str], *, command: str) -> Arguments:
-    """Those arguments that this class knows; all other words are left to a later `parse`."""
+    """Return the arguments that this class knows, and leave all other words to a later `parse`."""
     options = options_of(kind)
-    with _refusing(command, options):
+    with _config_errors(command, options):
         arguments, _ = tyro.cli(
             kind, args=joined(words, options), add_help=False, return_unknown_args=True
         )
@@ -59,9 +59,9 @@ def parse_known(kind: type[Arguments], words: Sequence[str], *, command: str) ->
 
 
 def joined(words: Sequence[str], options: Sequence[Option]) -> list[str]:
-    """The words, a value that begins with a dash joined to its flag.
+    """Return the words, with each value that begins with a dash joined to its flag by "=".
 
-    A text may be anything, even the name of a flag; other values are never one.
+    A text may be anything, even the name of a flag. Other values cannot be the name of a flag.
     """
     takes = {name: option for option in options if option.takes_one for name in option.names}
     known = {*UNIVERSAL, *(name for option in options for name in option.names)}
@@ -85,17 +85,20 @@ def joined(words: Sequence[str], options: Sequence[Option]) -> list[str]:
 
 
 def without_debug(words: Sequence[str]) -> list[str]:
-    """The words without the flag --debug, which `main` reads; behind -- it is no flag."""
+    """Return the words without --debug, which `main` reads. After -- it is not a flag."""
     end = words.index("--") if "--" in words else len(words)
     return [word for at, word in enumerate(words) if at > end or word != "--debug"]
 
 
 def _check_switches(words: Sequence[str], options: Sequence[Option]) -> None:
-    """tyro takes what stands behind a switch, as in --json=x, for the next argument."""
-    switches = {name for one in options if not one.metavar for name in one.names}
+    """Raise `ConfigError` for a switch with a value.
+
+    tyro takes the x of --json=x for the next positional argument.
+    """
+    switches = {name for option in options if not option.metavar for name in option.names}
     for word in _flags(words):
-        name, joint, _ = word.partition("=")
-        if joint and _dashed(name) in switches:
+        name, equals, _ = word.partition("=")
+        if equals and _dashed(name) in switches:
             raise ConfigError(f"{name} takes no value, got {word!r}")
 
 
@@ -115,26 +118,29 @@ def _settings(default: object) -> dict[str, Any]:
     return {} if default is None else {"default": default}
 
 
-def _refusing(command: str, options: Sequence[Option]) -> AbstractContextManager[None]:
-    """Where it lasts, a usage error is a `ConfigError`; tyro's own page where its hook is gone."""
+def _config_errors(command: str, options: Sequence[Option]) -> AbstractContextManager[None]:
+    """Context in which a usage error raises `ConfigError`.
+
+    The hook is private to tyro. If a later version drops it, tyro prints its own page instead.
+    """
     try:
         from tyro._errors import ParseErrorEvent, on_parse_error
     except ImportError:
         return nullcontext()
 
-    def refuse(event: ParseErrorEvent) -> NoReturn:
+    def fail(event: ParseErrorEvent) -> NoReturn:
         raise ConfigError(_problem(event, command, options)) from None
 
-    return on_parse_error(refuse)
+    return on_parse_error(fail)
 
 
 def _problem(event: Any, command: str, options: Sequence[Option]) -> str:
-    """One line for what tyro found wrong."""
+    """Return one line about a usage error that tyro found."""
     match type(event).__name__:
         case "UnrecognizedArgs":
             return _unknown(event.tokens, command, options)
         case "MissingArgs":
-            names = [_name(one.arg, options) for one in event.missing_arguments]
+            names = [_name(missing.arg, options) for missing in event.missing_arguments]
             return f"{command} needs {' and '.join(names)}{_see(command)}"
         case "InvalidChoice":
             name, allowed = _name(event.argument, options), ", ".join(event.choices)
@@ -145,22 +151,22 @@ def _problem(event: Any, command: str, options: Sequence[Option]) -> str:
         case "InstantiationFailure":
             return _bad_value(event, options)
         case other:
-            return f"{command} cannot be called so ({other}){_see(command)}"
+            return f"{command} does not understand these words ({other}){_see(command)}"
 
 
 def _bad_value(event: Any, options: Sequence[Option]) -> str:
-    """A setting's own sentence, or one about a word that is no number."""
+    """Return the setting's own message, or one about a word that is not a number."""
     message = str(event.message)
     if event.argument is None:
         return message
     name = _name(event.argument, options)
-    kinds = {one.metavar for one in options if name in one.names}
-    # tyro quotes the words it could not read; Python's own sentences end in the word.
+    kinds = {option.metavar for option in options if name in option.names}
+    # tyro quotes the words that it could not read, and Python's own messages end in the word.
     quoted = re.search(r"\['(.*)'\]|: '(.*)'$", message)
-    wanted = next((_WANTED[kind] for kind in kinds if kind in _WANTED), None)
-    if quoted is None or wanted is None:
+    expected = next((_EXPECTED[kind] for kind in kinds if kind in _EXPECTED), None)
+    if quoted is None or expected is None:
         return f"{name}: {message}"
-    return f"{name} must be {wanted}, got {quoted[1] or quoted[2] or ''!r}"
+    return f"{name} must be {expected}, got {quoted[1] or quoted[2] or ''!r}"
 
 
 def _unknown(tokens: Sequence[str], command: str, options: Sequence[Option]) -> str:
@@ -174,7 +180,7 @@ def _unknown(tokens: Sequence[str], command: str, options: Sequence[Option]) -> 
 
 
 def _name(argument: Any, options: Sequence[Option]) -> str:
-    """The flag or the placeholder that the help shows."""
+    """Return the flag or the placeholder that the help shows."""
     if argument.is_positional():
         field = argument.field.intern_name
         return next((one.metavar for one in options if one.field == field), field.upper())
@@ -186,6 +192,6 @@ def _see(command: str) -> str:
 
 
 def suggestion(word: str, names: Sequence[str]) -> str:
-    """`; did you mean ...?` for the name that was probably meant; empty where none is near."""
+    """Return `; did you mean ...?` with the most similar name; empty if none is similar."""
     near = get_close_matches(word, names, n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""What a command line owes the process it runs in: streams that exist, signals that clean up."""
+"""The process of a command: standard streams, log lines and signals."""
 
 from __future__ import annotations
 
@@ -22,38 +22,40 @@ if TYPE_CHECKING:
 
 
 class ClosedInput(io.TextIOBase):
-    """Standard input that the caller has closed: reading it is an error, not the end of a file."""
+    """Stands for a closed standard input: reading it is an error, not the end of a file."""
 
     @property
     def buffer(self) -> NoReturn:
-        """Where bytes would come from."""
-        raise SourceError("standard input is closed; name a file, or give it something to read")
+        """Raise `SourceError`; there are no bytes."""
+        raise SourceError("standard input is closed; name a file, or redirect one into it")
 
     def read(self, size: int | None = -1, /) -> str:
-        """Refuses."""
+        """Raise `SourceError`."""
         return str(self.buffer.read())
 
 
 class Output(io.FileIO):
-    """Standard output; what cannot be written is told as ours, wherever it was printed."""
+    """Standard output whose errors are `StorageError`, wherever the program prints."""
 
     def write(self, data: Any, /) -> int:
-        """The number of bytes written; `BrokenPipeError` where nobody reads them any more, and
-        `StorageError` for anything else."""
+        """Write bytes and return how many were written.
+
+        Raises `BrokenPipeError` if the reader is gone, and `StorageError` for any other failure.
+        """
         try:
             return super().write(data)
         except BrokenPipeError:
             raise
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise StorageError(f"cannot write to standard output: {why}") from error
+            reason = os.strerror(error.errno or 0)
+            raise StorageError(f"cannot write to standard output: {reason}") from error
 
 
 class Errors(io.FileIO):
-    """Standard error; where nobody can be told, the work goes on, and the exit code tells."""
+    """Standard error that ignores failed writes: the work continues, and the exit code remains."""
 
     def write(self, data: Any, /) -> int:
-        """The number of bytes written, or that are given up."""
+        """Write bytes and return how many were written or dropped."""
         try:
             return super().write(data)
         except OSError:
@@ -61,20 +63,20 @@ class Errors(io.FileIO):
 
 
 class ClosedOutput(io.RawIOBase):
-    """Standard output that the caller has closed: what is written is not lost in silence."""
+    """Stands for a closed standard output: writing to it is an error, so that nothing is lost."""
 
     def writable(self) -> bool:
-        """Until it is tried."""
+        """Return True; `write` reports the error."""
         return True
 
     def write(self, data: Any, /) -> int:
-        """Refuses."""
+        """Raise `StorageError`."""
         raise StorageError("cannot write to standard output: it is closed")
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe to use: none is missing, and all text can be printed."""
-    codecs.register_error(_SHOWN, _shown)
+    """Make the standard streams safe: none is missing, and any text can be printed."""
+    codecs.register_error(_ESCAPE, _escape)
     before = sys.stdout
     _fill_descriptors()
     if sys.stdin is None:
@@ -85,20 +87,22 @@ def prepare_streams() -> None:
         raw = Output(before.fileno(), "wb", closefd=False)
         lines = before.line_buffering or before.write_through
         sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(raw), before.encoding, _SHOWN, line_buffering=lines
+            io.BufferedWriter(raw), before.encoding, _ESCAPE, line_buffering=lines
         )
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open to the end)
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (stays open)
     elif sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
-        told = Errors(sys.stderr.fileno(), "wb", closefd=False)
+        errors = Errors(sys.stderr.fileno(), "wb", closefd=False)
         sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(told), sys.stderr.encoding, _SHOWN, line_buffering=True
+            io.BufferedWriter(errors), sys.stderr.encoding, _ESCAPE, line_buffering=True
         )
 
 
 def _fill_descriptors() -> None:
-    """A closed descriptor is opened on the null device: the next file that is opened would take its
-    number otherwise, and get what libraries print."""
+    """Open closed standard descriptors on the null device.
+
+    Otherwise the next file that is opened gets such a number, and with it what libraries print.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -110,29 +114,31 @@ def _fill_descriptors() -> None:
 
 
 class LogLines(logging.Handler):
-    """Shows what the package logs as lines on standard error, as it is at that moment: a progress
-    bar may stand in for it."""
+    """Prints log records of the package as lines on standard error.
+
+    It looks up `sys.stderr` for each record, because a progress bar may replace it for a while.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; where nobody can be told, the work goes on."""
+        """Print one line; ignore a standard error that cannot be written."""
         with suppress(OSError, ValueError):
             print(f"bit-transformer: {record.getMessage()}", file=sys.stderr, flush=True)
 
 
 def show_log() -> None:
-    """Show warnings, and what a wait is for, while a command runs."""
+    """Show warnings and the reasons of long waits while a command runs."""
     log = logging.getLogger("bit_transformer")
     if not any(isinstance(handler, LogLines) for handler in log.handlers):
         log.addHandler(LogLines())
     log.setLevel(logging.INFO)
 
 
-_SHOWN = "bit_transformer.shown"
-"""How text is printed that the locale has no letters for, or that is no text, as file names may be:
-a byte as \\xe9, a letter as \\u0142. No message fails because of what it quotes."""
+_ESCAPE = "bit_transformer.escape"
+"""Name of the error handler for characters that the locale cannot encode, so that no message fails
+because of what it quotes. Undecodable bytes of a file name print as \\xe9, letters as \\u0142."""
 
 
-def _shown(error: UnicodeError) -> tuple[str, int]:
+def _escape(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     import re
 
@@ -140,8 +146,8 @@ def _shown(error: UnicodeError) -> tuple[str, int]:
     return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", str(text)), end
 
 
-def drop(stream: TextIO) -> None:
-    """Nothing that is still unwritten may fail once more when the process ends."""
+def discard(stream: TextIO) -> None:
+    """Send what is still buffered to the null device, so that it cannot fail again at exit."""
     with suppress(OSError, ValueError, BitTransformerError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -150,61 +156,60 @@ def drop(stream: TextIO) -> None:
 
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
-_BEFORE = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(_ENDING, signal.SIG_DFL)
-"""What happens to signals where nobody has seen to them yet."""
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(_ENDING, signal.SIG_DFL)
+"""Handlers of a process that has not set any. Other handlers are the caller's and stay."""
 
 
 @contextmanager
 def signals_raise() -> Iterator[list[int]]:
-    """SIGTERM and SIGHUP raise `Interrupted` in the main thread, once; further ones are ignored, so
-    that what the first one has begun to clean up is cleaned up. SIGINT raises each time.
+    """Context in which signals raise exceptions in the main thread; yields the signals raised.
 
-    A signal that the caller has ignored, as `nohup` does, stays ignored. The value is a list of the
-    signals that were raised.
+    SIGINT raises `KeyboardInterrupt` each time. The first SIGTERM or SIGHUP raises `Interrupted`;
+    later ones are ignored, so that they cannot break off the cleanup. A signal that the caller
+    ignores, as `nohup` does, stays ignored.
     """
-    told: list[int] = []
+    ending: list[int] = []
     raised: list[int] = []
 
-    def tell(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if _torch_is_loading(frame):
-            _tell_later(number)
+            _send_later(number)
         elif number == signal.SIGINT:
             raised.append(number)
             raise KeyboardInterrupt
-        elif not told:
-            told.append(number)
+        elif not ending:
+            ending.append(number)
             raised.append(number)
             raise Interrupted(number)
 
-    def tell_again(unraisable: "sys.UnraisableHookArgs") -> None:
-        """An interrupt that hit a finalizer, which cannot raise it, comes once more."""
+    def send_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        """Send an interrupt again that was lost in a finalizer, which cannot raise."""
         error = unraisable.exc_value
         if not isinstance(error, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
             return
-        told.clear()
-        _tell_later(error.signal_number if isinstance(error, Interrupted) else signal.SIGINT)
+        ending.clear()
+        _send_later(error.signal_number if isinstance(error, Interrupted) else signal.SIGINT)
 
     hook = sys.unraisablehook
-    numbers = [number for number, before in _BEFORE.items() if signal.getsignal(number) is before]
+    numbers = [number for number, before in _DEFAULTS.items() if signal.getsignal(number) is before]
     try:
         for number in numbers:
-            signal.signal(number, tell)
+            signal.signal(number, handle)
     except ValueError:
-        # Only the main thread is told of signals.
+        # Only the main thread may set handlers.
         numbers = []
-    sys.unraisablehook = tell_again
+    sys.unraisablehook = send_again
     try:
         yield raised
     finally:
         sys.unraisablehook = hook
         for number in numbers:
-            signal.signal(number, _BEFORE[number])
+            signal.signal(number, _DEFAULTS[number])
 
 
 def _torch_is_loading(frame: FrameType | None) -> bool:
-    """Whether an interrupt would come out of torch's own start in C++, which ends the process with
-    a page about itself when it meets one."""
+    """Whether torch is being imported: its C++ code aborts the process on an exception."""
     while frame is not None:
         if frame.f_globals.get("__name__") == "torch" and frame.f_code.co_name == "<module>":
             return True
@@ -212,18 +217,18 @@ def _torch_is_loading(frame: FrameType | None) -> bool:
     return False
 
 
-def _tell_later(number: int) -> None:
-    """Have a signal told in a moment, from wherever the main thread is then."""
+def _send_later(number: int) -> None:
+    """Send a signal to the main thread again after 20 ms."""
 
-    def tell() -> None:
+    def send() -> None:
         time.sleep(0.02)
         _thread.interrupt_main(signal.Signals(number))
 
-    _thread.start_new_thread(tell, ())
+    _thread.start_new_thread(send, ())
 
 
-def leave_to_the_system() -> None:
-    """From here on a signal ends the process at once; there is nothing left to clean up."""
+def restore_default_signals() -> None:
+    """Let a signal end the process at once: there is nothing left to clean up."""
     for number in (signal.SIGINT, *_ENDING):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A run or a checkpoint from a hub."""
+"""Download a run or a checkpoint from a hub."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,26 +8,27 @@ from typing import Annotated
 import tyro
 
 from bit_transformer.cli.arguments import RARE
-from bit_transformer.cli.output import parse, print_json
+from bit_transformer.cli.output import print_json
+from bit_transformer.cli.parsing import parse
 
 
 @dataclass(frozen=True)
 class PullArguments:
     """Download the newest checkpoint of a repository into a new folder.
 
-    It is a run folder where the repository holds a run: every command takes it, and training can be
-    resumed in it where its training state was uploaded.
+    If the repository holds a run, the folder is a run folder, and every command takes it. Training
+    resumes in it if the training state was uploaded.
     """
 
     repository: Annotated[str, tyro.conf.Positional]
-    """As in user/name, or user/name@revision."""
+    """Name of the repository: user/name, or user/name@revision."""
     out: Path | None = None
-    """New folder; by default runs/NAME."""
+    """New folder. By default runs/NAME."""
     weights_only: bool = False
-    """Leave the training state, which only resuming needs, where it is."""
+    """Do not download the training state, which is only needed to resume."""
     hf_token: Annotated[str | None, RARE] = None
-    """The hub's token; better left to HF_TOKEN or the hub's token file, which no list of processes
-    shows."""
+    """Token of the hub. HF_TOKEN and the hub's token file are safer: other users can see flags in
+    the list of processes."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -37,7 +38,7 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(PullArguments, words, command="pull")
     from bit_transformer.checkpoint.format import read_manifest
     from bit_transformer.checkpoint.locate import locate_checkpoint
-    from bit_transformer.cli.transfers import transfer_bar
+    from bit_transformer.cli.progress import transfer_bar
     from bit_transformer.hub.identity import HubId
     from bit_transformer.hub.transfer import pull
 
@@ -62,4 +63,4 @@ def run(words: Sequence[str]) -> None:
         print_json(report)
         return
     print(f"{arguments.repository} is in {folder}")
-    print(f"Go on: bit-transformer generate {folder} --prompt 'your text'")
+    print(f"Try it: bit-transformer generate {folder} --prompt 'your text'")

@@ -1,4 +1,4 @@
-"""A run or a checkpoint to a hub."""
+"""Upload a run or a checkpoint to a hub."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,28 +9,30 @@ from typing import Annotated
 import tyro
 
 from bit_transformer.cli.arguments import RARE
-from bit_transformer.cli.output import parse, print_json
+from bit_transformer.cli.output import print_json
+from bit_transformer.cli.parsing import parse
 
 
 @dataclass(frozen=True)
 class PushArguments:
-    """Upload the newest checkpoint of a run with a model card of its measured figures.
+    """Upload the newest checkpoint of a run, with a model card of the measured results.
 
-    The run's settings and metrics go with it, the paths of its data among them. A repository that
-    is not there is made, private unless told otherwise.
+    The settings and metrics of the run are uploaded too, and they include the paths of its data. A
+    repository that does not exist is created, private unless --public is given.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder, checkpoint folder or exported model."""
     repository: Annotated[str, tyro.conf.Positional]
-    """Where to, as in user/name."""
+    """Name of the repository: user/name."""
     training: bool = False
-    """Also upload what going on with the training needs, about twice the weights again."""
+    """Also upload the training state, to resume elsewhere. It is about twice as large as the
+    weights."""
     public: bool = False
-    """Have a new repository seen by everybody."""
+    """Make a new repository public."""
     hf_token: Annotated[str | None, RARE] = None
-    """The hub's token; better left to HF_TOKEN or the hub's token file, which no list of processes
-    shows."""
+    """Token of the hub. HF_TOKEN and the hub's token file are safer: other users can see flags in
+    the list of processes."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -38,7 +40,7 @@ class PushArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(PushArguments, words, command="push")
-    from bit_transformer.cli.transfers import transfer_bar
+    from bit_transformer.cli.progress import transfer_bar
     from bit_transformer.hub.transfer import push
 
     with transfer_bar("upload") as progress:
@@ -54,4 +56,4 @@ def run(words: Sequence[str]) -> None:
         print_json(dataclasses.asdict(pushed))
         return
     print(f"{pushed.files} files, {pushed.bytes:,} bytes: {pushed.url}")
-    print(f"Anywhere: bit-transformer generate {pushed.repository} --prompt 'your text'")
+    print(f"Try it anywhere: bit-transformer generate {pushed.repository} --prompt 'your text'")

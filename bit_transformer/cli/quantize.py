@@ -1,4 +1,4 @@
-"""A model with smaller weights, in a folder of its own."""
+"""Write a model with weights of 8 or 4 bits into a new folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json
+from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
+from bit_transformer.cli.output import print_json
+from bit_transformer.cli.parsing import parse
 from bit_transformer.errors import SourceError
 
 if TYPE_CHECKING:
@@ -16,19 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantizeArguments:
-    """Write a model with 8-bit weights, or with a trunk of 4-bit weights.
+    """Write a model with 8-bit weights, or with a trunk of 4-bit weights, for inference.
 
-    The result is for inference: every command that takes RUN takes its folder.
+    Every command that takes RUN takes the new folder.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder, checkpoint folder or exported model."""
+    run: RunName
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """New folder for the quantized model."""
     to: Literal["int8", "int4"] = "int8"
-    """int4 keeps the 4 bits that a model was trained in, and rounds one that was not."""
+    """Format of the weights. int4 is exact for a model that was trained in 4 bits, and rounds any
+    other."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """File to measure the loss on: bits per byte before and after."""
+    """File on which to measure bits per byte before and after."""
+    device: DeviceName = DEFAULT_DEVICE
     json: bool = False
     """Print the result as JSON."""
 
@@ -36,10 +39,9 @@ class QuantizeArguments:
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(QuantizeArguments, words, command="quantize")
-    from bit_transformer.lm import BitTransformerLM
     from bit_transformer.quantization import quantized, weight_bytes
 
-    model = BitTransformerLM.from_pretrained(arguments.run)
+    model = load_model(arguments.run, arguments.device)
     smaller = quantized(model, arguments.to)
     data = None if arguments.data is None else _read(arguments.data)
     smaller.save_pretrained(arguments.out)
@@ -66,8 +68,8 @@ def _read(path: Path) -> "np.ndarray":
 def _print(report: dict[str, Any], arguments: QuantizeArguments) -> None:
     before, after = report["bytes_before"], report["bytes_after"]
     print(
-        f"{arguments.to} weights in {arguments.out}: {after:,} bytes, {before / after:.2f} times "
-        f"less than {before:,}"
+        f"{arguments.to} weights in {arguments.out}: {after:,} bytes instead of {before:,}, "
+        f"{before / after:.2f} times smaller"
     )
     if "bits_per_byte_after" in report:
         was, now = report["bits_per_byte_before"], report["bits_per_byte_after"]

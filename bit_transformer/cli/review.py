@@ -1,4 +1,4 @@
-"""A human decides what the gate has held back."""
+"""A person decides about output that the safety gate withheld."""
 
 import base64
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from bit_transformer.checkpoint.atomic import is_written_into, write_output
-from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.output import print_json, print_table
+from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import ByteOutput, shown_name, shown_text
 from bit_transformer.errors import ConfigError, ReviewError
 from bit_transformer.safety.review import STATES, ReviewItem, ReviewQueue, State
@@ -20,24 +21,24 @@ _SHOWN_BYTES = 60
 
 @dataclass(frozen=True)
 class ReviewArguments:
-    """List, show, approve or reject output that the safety gate held back.
+    """List, show, approve or reject output that the safety gate withheld.
 
-    An item is decided once. Approving prints its output, or writes it to --out; what was rejected
-    is never released.
+    Approving an item prints its output, or writes it to --out. Each item is decided once, and
+    rejected output is never released.
     """
 
     action: Annotated[Action, tyro.conf.Positional] = "list"
-    """list, show, approve or reject."""
+    """One of list, show, approve and reject."""
     item: Annotated[str | None, tyro.conf.Positional] = None
-    """Identity of an item, as the list shows it; not for list."""
+    """Identity of an item, as `review list` prints it."""
     queue: Path = Path("review")
-    """Folder of the queue."""
+    """Folder of the review queue."""
     state: State = "pending"
-    """Which items to list."""
+    """State of the items to list."""
     out: Path | None = None
-    """File for the approved output; it must not exist."""
+    """New file for the approved output."""
     json: bool = False
-    """Print as JSON."""
+    """Print the result as JSON."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -48,7 +49,9 @@ def run(words: Sequence[str]) -> None:
         _list(queue, arguments)
         return
     if arguments.item is None:
-        raise ConfigError(f"review {arguments.action} needs the identity of an item")
+        raise ConfigError(
+            f"review {arguments.action} needs the identity of an item; see review list"
+        )
     if arguments.action == "show":
         _show(queue.show(arguments.item), queue.state_of(arguments.item), json=arguments.json)
     elif arguments.action == "reject":
@@ -96,7 +99,7 @@ def _show(item: ReviewItem, state: State, *, json: bool) -> None:
         texts |= {"output_base64": base64.b64encode(output).decode()}
         print_json({**_summary(item), **facts, **texts})
         return
-    print(f"{item.identity}, {state}, held back {item.created}")
+    print(f"{item.identity}, {state}, withheld {item.created}")
     for reason in item.reasons:
         print(f"  {reason}")
     for name, value in dict(item.telemetry.get("readings", {})).items():
@@ -111,7 +114,7 @@ def _show(item: ReviewItem, state: State, *, json: bool) -> None:
 def _approve(queue: ReviewQueue, identity: str, out: Path | None) -> None:
     if out is not None and out.exists() and not is_written_into(out):
         raise ConfigError(
-            f"{shown_name(out)} exists already; name a new file, nothing was released"
+            f"{shown_name(out)} exists already, and nothing was released; name a new file"
         )
     output = ByteOutput() if out is None else None
     item = queue.approve(identity)

@@ -1,4 +1,4 @@
-"""The runs in a folder."""
+"""List the runs in a folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.output import print_json, print_table
+from bit_transformer.cli.parsing import parse
 from bit_transformer.errors import SourceError
 
 
 @dataclass(frozen=True)
 class RunsArguments:
-    """List the runs in a folder: how far they are, how good, and what is wrong with one."""
+    """List the runs in a folder, with their steps, held-out bits per byte and state."""
 
     folder: Annotated[Path, tyro.conf.Positional] = Path("runs")
     """Folder that holds run folders."""
@@ -25,7 +26,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(RunsArguments, words, command="runs")
     if not arguments.folder.is_dir():
-        raise SourceError(f"{arguments.folder} is no folder; name one that holds run folders")
+        raise SourceError(f"{arguments.folder} is not a folder; name one that holds run folders")
     from bit_transformer.training.run_folder import find_runs
 
     summaries = [run_folder.summary_or_problem() for run_folder in find_runs(arguments.folder)]

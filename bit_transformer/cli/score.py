@@ -1,4 +1,4 @@
-"""Bits per byte of a file, painted by surprisal if asked."""
+"""Print the bits per byte of a file, and colour it by surprisal with --html."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,25 +7,27 @@ from typing import Annotated, Any
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json
+from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
+from bit_transformer.cli.output import print_json
+from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import file_bytes, file_pieces, shown_name
 from bit_transformer.errors import SourceError
 
 
 @dataclass(frozen=True)
 class ScoreArguments:
-    """Bits per byte of a file under a trained model, every byte counted."""
+    """Print the bits per byte of a file under a trained model. Every byte counts."""
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder, checkpoint folder or exported model."""
+    run: RunName
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """File of any size to score; - is standard input, ./- a file of that name."""
+    """File of any size. - is standard input, ./- a file called -."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write a page that shows the file coloured by surprisal."""
+    """Also write an HTML page that shows the file coloured by surprisal."""
     window_bytes: int | None = None
-    """Bytes per window; by default the whole context."""
+    """Bytes per window. By default the whole context."""
     overlap_bytes: int | None = None
-    """Bytes of context that windows begin with, not counted; by default half a window."""
+    """Bytes of the previous window that a window repeats as context. By default half a window."""
+    device: DeviceName = DEFAULT_DEVICE
     json: bool = False
     """Print the result as JSON."""
 
@@ -43,17 +45,16 @@ def run(words: Sequence[str]) -> None:
         f"{report['file']}"
     )
     if arguments.html is not None:
-        print(f"Painted by surprisal: {shown_name(arguments.html)}")
+        print(f"Coloured by surprisal: {shown_name(arguments.html)}")
 
 
 def _sum(arguments: ScoreArguments) -> dict[str, Any]:
-    """The report, in constant memory."""
+    """Return the report; reads the file in constant memory."""
     import numpy as np
 
     from bit_transformer.inference.score import scoring_window, stream_surprisal
-    from bit_transformer.lm import BitTransformerLM
 
-    network = BitTransformerLM.from_pretrained(arguments.run).network
+    network = load_model(arguments.run, arguments.device).network
     window, overlap = scoring_window(network, arguments.window_bytes, arguments.overlap_bytes)
     pieces = (np.frombuffer(piece, np.uint8) for piece in file_pieces(arguments.file))
     bits = counted = 0.0
@@ -71,13 +72,12 @@ def _sum(arguments: ScoreArguments) -> dict[str, Any]:
 
 
 def _paint(arguments: ScoreArguments) -> dict[str, Any]:
-    """The report, and the page."""
+    """Return the report and write the page; the whole file is held in memory."""
     from bit_transformer.checkpoint.atomic import write_output
     from bit_transformer.inference.painting import paint
-    from bit_transformer.lm import BitTransformerLM
 
     assert arguments.html is not None
-    model = BitTransformerLM.from_pretrained(arguments.run)
+    model = load_model(arguments.run, arguments.device)
     data = file_bytes(arguments.file)
     if not data:
         raise SourceError(f"{shown_name(arguments.file)} is empty; there is nothing to score")

@@ -1,35 +1,36 @@
-"""The management server."""
+"""Start the management server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bit_transformer.cli.output import parse
+from bit_transformer.cli.parsing import parse
 from bit_transformer.extras import extra_imports
 from bit_transformer.server.settings import Limits
 
 
 @dataclass(frozen=True)
 class ServeArguments:
-    """Serve a runs folder: REST with its description at /openapi.json, MCP at /mcp.
+    """Serve a runs folder over REST, described at /openapi.json, and over MCP at /mcp.
 
-    Only this machine can reach the default address; another one needs --token, or
-    BIT_TRANSFORMER_TOKEN in the environment, where other users of the machine cannot read it.
-    Without either a token is made. Jobs go on when the server ends, and are found again.
+    The default address accepts connections from this machine only. Any other address needs a token:
+    BIT_TRANSFORMER_TOKEN in the environment, or --token, which other users of the machine can see.
+    At the default address, the server makes one if neither is given. Jobs continue when the server
+    ends, and the next server finds them again.
     """
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 7000
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free one."""
     runs: Path = Path("runs")
-    """Folder that holds the runs; the token is kept in .server/token there."""
+    """Folder that holds the runs. The token is stored in .server/token there."""
     token: str | None = None
-    """Token that clients have to know."""
+    """Token that clients must send."""
     allow_host: tuple[str, ...] = ()
-    """Host headers to let in beside those of the address, such as example.org:7000."""
+    """Other Host headers to accept besides the address, such as example.org:7000."""
     allow_origin: tuple[str, ...] = ()
-    """Origins whose pages may ask, such as https://example.org."""
+    """Origins whose web pages may send requests, such as https://example.org."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -46,6 +47,6 @@ def run(words: Sequence[str]) -> None:
 
 
 def print_address(url: str, token_path: Path) -> None:
-    """Say where the server is, once it listens."""
+    """Print the addresses of the server, once it listens."""
     print(f"Serving {token_path.parent.parent} on {url}, its token is in {token_path}")
-    print(f"REST: {url}/openapi.json   MCP: {url}/mcp   end it with Ctrl-C", flush=True)
+    print(f"REST: {url}/openapi.json   MCP: {url}/mcp   stop with Ctrl-C", flush=True)

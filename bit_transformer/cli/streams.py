@@ -1,4 +1,4 @@
-"""Bytes from files and standard input, bytes to standard output, and names that are safe to print.
+"""Bytes from files and standard input, bytes to standard output, and text that is safe to print.
 
 Nothing here loads torch.
 """
@@ -14,49 +14,50 @@ from typing import BinaryIO
 from bit_transformer.errors import SourceError, StorageError
 
 STANDARD_INPUT = "-"
-"""The name that stands for standard input; a file of that name is `./-`."""
+"""The name for standard input; `./-` is a file of that name."""
 _READ_BYTES = 1 << 20
 _KEPT = "\n\t"
-"""Control characters that a terminal is given as they are."""
+"""Control characters that are printed as they are."""
 
 
 def argument_bytes(word: str) -> bytes:
-    """The bytes of a word of the command line, whatever they are."""
+    """Return the bytes of a word of the command line; they need not be valid text."""
     try:
         return os.fsencode(word)
     except UnicodeEncodeError:
-        # A caller's own text, in a locale that has no bytes for it.
+        # The text comes from a Python caller, and the locale cannot encode it.
         return word.encode("utf-8", "surrogateescape")
 
 
 def shown_name(name: str | Path) -> str:
-    """A file name in one harmless line: bytes that are no UTF-8 and control characters are
-    escaped."""
+    """Return a file name as one printable line."""
     return shown_text(argument_bytes(str(name)))
 
 
 def shown_text(content: bytes, *, lines: bool = False) -> str:
-    """Bytes as harmless text: what is no UTF-8 and control characters are escaped, with `lines` all
-    but line breaks and tabs."""
-    return _harmless(content.decode("utf-8", "backslashreplace"), kept=_KEPT if lines else "")
+    """Return bytes as printable text: invalid UTF-8 and control characters are escaped.
+
+    With `lines`, line breaks and tabs are kept.
+    """
+    return _escaped(content.decode("utf-8", "backslashreplace"), kept=_KEPT if lines else "")
 
 
 def file_pieces(name: str) -> Iterator[bytes]:
-    """The bytes of a file, or of standard input for `-`, piece by piece."""
+    """Yield the bytes of a file, or of standard input for `-`, piece by piece."""
     with _reading(name) as file:
         while piece := file.read(_READ_BYTES):
             yield piece
 
 
 def file_bytes(name: str, limit: int | None = None) -> bytes:
-    """The first `limit` bytes of a file, or of standard input for `-`; by default all of them."""
+    """Return the first `limit` bytes of a file, or of standard input for `-`; by default all."""
     with _reading(name) as file:
         return file.read(-1 if limit is None else limit)
 
 
 @contextmanager
 def _reading(name: str) -> Iterator[BinaryIO]:
-    """Raises `SourceError` for what cannot be opened or read."""
+    """Open an input; raise `SourceError` if it cannot be opened or read."""
     try:
         if name == STANDARD_INPUT:
             if sys.stdin is None:
@@ -73,14 +74,15 @@ def _reading(name: str) -> Iterator[BinaryIO]:
 
 
 class ByteOutput:
-    """Standard output for bytes.
+    """Writes bytes to standard output.
 
-    A pipe or a file is given them exactly. On a terminal, unless they are to be `raw`, what is no
-    UTF-8 and control characters but line breaks and tabs are escaped, as \\x1b.
+    A pipe or a file receives them unchanged. On a terminal, unless `raw`, invalid UTF-8 and control
+    characters other than line breaks and tabs are escaped, as \\x1b, because a terminal would obey
+    them.
     """
 
     def __init__(self, *, raw: bool = False) -> None:
-        """Raises `StorageError` when standard output is closed."""
+        """Raise `StorageError` if standard output is closed."""
         if sys.stdout is None:
             raise StorageError("standard output is closed; redirect it to a file")
         self._text = None
@@ -88,21 +90,21 @@ class ByteOutput:
             self._text = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
 
     def write(self, content: bytes) -> None:
-        """Hand bytes out at once; `StorageError` when they cannot be written."""
-        _write(content if self._text is None else _on_terminal(self._text.decode(content)))
+        """Write and flush bytes; raise `StorageError` if they cannot be written."""
+        _write(content if self._text is None else _for_terminal(self._text.decode(content)))
 
     def end(self) -> None:
-        """End the line of a terminal."""
+        """End the line on a terminal."""
         if self._text is not None:
-            _write(_on_terminal(self._text.decode(b"", final=True)) + b"\n")
+            _write(_for_terminal(self._text.decode(b"", final=True)) + b"\n")
 
 
-def _on_terminal(text: str) -> bytes:
+def _for_terminal(text: str) -> bytes:
     encoding = sys.stdout.encoding or "utf-8"
-    return _harmless(text, kept=_KEPT).encode(encoding, "backslashreplace")
+    return _escaped(text, kept=_KEPT).encode(encoding, "backslashreplace")
 
 
-def _harmless(text: str, *, kept: str) -> str:
+def _escaped(text: str, *, kept: str) -> str:
     return "".join(
         one if one.isprintable() or one in kept else one.encode("unicode_escape").decode()
         for one in text
@@ -117,6 +119,6 @@ def _write(content: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What could not be written must not be tried again at exit.
+        # Python would try to write the rest again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise StorageError(f"cannot write to standard output: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Pictures of telemetry: of a run while it trained, or along a file."""
+"""Plot the metrics of a training run, or of a model along a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from bit_transformer.cli.output import parse, print_json, print_table
+from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
+from bit_transformer.cli.output import print_json, print_table
+from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import file_bytes, shown_name
 from bit_transformer.errors import ConfigError, SourceError
 
@@ -16,18 +18,22 @@ Columns = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class TelemetryArguments:
-    """Draw K, C, S and attention entropy of a run as it trained, or of a FILE along its bytes."""
+    """Plot the metrics of a training run over its steps. With FILE, plot them along the file.
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder; with a FILE also a checkpoint folder or an exported model."""
+    The metrics of a training run are K, C, S and attention entropy; those of a file are K, C, S, T,
+    U and surprisal.
+    """
+
+    run: RunName
     file: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
-    """File to read, - for standard input; the picture then shows readings along it."""
+    """File to read; - is standard input. Without FILE, RUN must be a run folder."""
     limit: int = 16_384
-    """Bytes of the file to read."""
+    """Number of bytes of FILE to read, at most."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The picture, a PNG; by default readings.png in the run folder, and none for a FILE."""
+    """Picture to write, a PNG. By default readings.png in the run folder; with FILE, no picture."""
+    device: DeviceName = DEFAULT_DEVICE
     json: bool = False
-    """Print the readings' first, last, lowest and highest values as JSON."""
+    """Print the first, last, lowest and highest value of each metric as JSON."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -39,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     if out is not None:
         _draw(arguments, columns, out)
     summary = {
-        name: dict(zip(("first", "last", "lowest", "highest"), _four(values), strict=True))
+        name: dict(zip(("first", "last", "lowest", "highest"), _summary(values), strict=True))
         for name, values in columns.items()
         if name != "step"
     }
@@ -47,18 +53,16 @@ def run(words: Sequence[str]) -> None:
         print_json({"picture": None if out is None else str(out), "readings": summary})
         return
     rows = [(name, *(f"{value:.3f}" for value in row.values())) for name, row in summary.items()]
-    print_table("Readings", ("reading", "first", "last", "lowest", "highest"), rows)
-    print(
-        f"Picture: {shown_name(out)}" if out else "Name a picture with --out to see their course."
-    )
+    print_table("Metrics", ("metric", "first", "last", "lowest", "highest"), rows)
+    print(f"Picture: {shown_name(out)}" if out else "Name a picture with --out to plot them.")
 
 
 def _columns(arguments: TelemetryArguments) -> tuple[Columns, Path | None]:
-    """The readings and where their picture goes."""
+    """Return the metrics, and the path of their picture if there is one."""
     from bit_transformer.training.run_folder import run_of
 
     if arguments.file is not None:
-        return _along(arguments.run, arguments.file, arguments.limit), arguments.out
+        return _along(arguments, arguments.file), arguments.out
     columns = _of_training(arguments.run)
     return columns, arguments.out or run_of(arguments.run).path / "readings.png"
 
@@ -81,30 +85,28 @@ def _of_training(run_folder: str) -> Columns:
 
     folder = run_of(run_folder)
     folder.config()
-    records = [one for one in read_metrics(folder.metrics) if one["kind"] == "telemetry"]
+    records = [each for each in read_metrics(folder.metrics) if each["kind"] == "telemetry"]
     if not records:
         raise SourceError(
-            f"{shown_name(run_folder)} has no telemetry of its training; train with "
-            "telemetry-every above 0"
+            f"{shown_name(run_folder)} has no telemetry; train with --telemetry-every above 0"
         )
     names = ["step", *records[0]["readings"]]
-    flat = [{"step": one["step"], **one["readings"]} for one in records]
-    return {name: [one[name] for one in flat] for name in names}
+    rows = [{"step": record["step"], **record["readings"]} for record in records]
+    return {name: [row[name] for row in rows] for name in names}
 
 
-def _along(run_folder: str, file: str, limit: int) -> Columns:
-    data = file_bytes(file, limit)
+def _along(arguments: TelemetryArguments, file: str) -> Columns:
+    data = file_bytes(file, arguments.limit)
     if not data:
-        raise SourceError(f"{shown_name(file)} is empty: there is nothing to read")
+        raise SourceError(f"{shown_name(file)} is empty; there is nothing to read")
     import numpy as np
     import torch
 
     from bit_transformer.bits.codec import bytes_to_bits
     from bit_transformer.inference.watch import bit_readings
-    from bit_transformer.lm import BitTransformerLM
     from bit_transformer.telemetry.stream import READING_FIELDS
 
-    model = BitTransformerLM.from_pretrained(run_folder)
+    model = load_model(arguments.run, arguments.device)
     bits = torch.from_numpy(bytes_to_bits(data, parity=model.config.parity))[None]
     (found,) = bit_readings(model.network, bits)
     patches = np.arange(1, len(found) + 1)
@@ -114,5 +116,5 @@ def _along(run_folder: str, file: str, limit: int) -> Columns:
     }
 
 
-def _four(values: Sequence[float]) -> tuple[float, float, float, float]:
+def _summary(values: Sequence[float]) -> tuple[float, float, float, float]:
     return values[0], values[-1], min(values), max(values)

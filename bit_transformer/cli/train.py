@@ -1,4 +1,4 @@
-"""Train a model, compare it with general compressors, sample."""
+"""Train a model, compare it with general compressors, print a sample."""
 
 import dataclasses
 import shlex
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from bit_transformer.cli.arguments import RARE, Shown
-from bit_transformer.cli.output import parse, parse_known, print_comparison, print_json
+from bit_transformer.cli.output import print_comparison, print_json
+from bit_transformer.cli.parsing import parse, parse_known
 from bit_transformer.errors import ConfigError, Interrupted, MissingExtraError, StoppedError
 from bit_transformer.model.config import PresetName, preset
 from bit_transformer.training.config import RunConfig
 from bit_transformer.waiting import waiting
 
-# What loads torch is imported where it is used, so that help and usage errors are fast.
 if TYPE_CHECKING:
+    import torch
+
     from bit_transformer.hub.mirror import HubMirror
     from bit_transformer.lm import BitTransformerLM
     from bit_transformer.training.callbacks.stop_signals import StopSignals
@@ -33,34 +35,33 @@ _SAMPLE_BYTES = 400
 
 @dataclass(frozen=True)
 class TrainArguments:
-    """Train a model on any bytes, then report bits per byte beside general compressors, and sample.
+    """Train a model on any bytes, compare it with general compressors, and print a sample.
 
-    Without DATA it trains on the Python standard library of this machine. Settings come from the
-    defaults, then --preset, then --config, then the flags; --resume takes them from the run
-    instead.
+    Without DATA, it trains on the Python standard library of this machine. Flags override --config,
+    which overrides --preset, which overrides the defaults. With --resume, flags override the
+    settings of the run.
     """
 
     data_sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="data")] = ()
-    """Files, folders, globs, - for stdin, hf://OWNER/NAME."""
+    """Files, folders, globs, hf://OWNER/NAME data sets, or - for stdin."""
     out: Path | None = None
-    """Run folder; by default a new one under runs/."""
+    """Run folder. By default a new one under runs/."""
     resume: bool = False
-    """Go on with the run in --out, or with the one under runs/ that was written to last."""
+    """Resume the run in --out. Without --out, resume the run under runs/ that was written last."""
     preset: PresetName = "tiny"
-    """Size of the model: the model settings it stands for are in the README."""
+    """Size of the model. The model options override single settings of it."""
     config: Path | None = None
-    """TOML file with a section for each group of settings below."""
+    """TOML file of settings, with a section for each group of options below."""
     hf_repo: Annotated[str | None, RARE] = None
-    """Repository on a hub, as in user/name, that is kept at the newest checkpoint; where it holds
-    this run already, on a new machine say, training goes on from there."""
+    """Hub repository, as user/name, that receives each new checkpoint. If it already holds this
+    run, training resumes from there, also on another machine."""
     hf_token: Annotated[str | None, RARE] = None
-    """The hub's token for --hf-repo; better left to HF_TOKEN or the hub's token file, which no list
-    of processes shows."""
+    """Token of the hub for --hf-repo. HF_TOKEN and the hub's token file are safer: other users can
+    see flags in the list of processes."""
     json: bool = False
     """Print the report as JSON."""
     verbose: bool = False
-    """Say at the start which device, number format and threads were chosen; the report has them
-    too."""
+    """Print the device, number format and threads at the start. The report has them too."""
     settings: Annotated[
         RunConfig,
         Shown(
@@ -70,7 +71,7 @@ class TrainArguments:
     ] = field(default_factory=RunConfig)
 
     def run_config(self) -> RunConfig:
-        """The settings of the run."""
+        """Return the settings of the run."""
         if not self.data_sources:
             return self.settings
         data = dataclasses.replace(self.settings.data, sources=self.data_sources)
@@ -79,7 +80,7 @@ class TrainArguments:
 
 @dataclass(frozen=True)
 class _Origin:
-    """The few flags that decide where the defaults of all others come from."""
+    """The flags that decide the defaults of all other flags."""
 
     out: Path | None = None
     resume: bool = False
@@ -87,7 +88,7 @@ class _Origin:
     config: Path | None = None
 
     def defaults(self) -> TrainArguments:
-        """What the flags start from."""
+        """Return the defaults of all flags."""
         settings = RunConfig(model=preset(self.preset))
         if self.resume:
             from bit_transformer.training.run_folder import RunFolder
@@ -98,7 +99,7 @@ class _Origin:
         return TrainArguments(settings=settings)
 
     def folder(self) -> Path:
-        """The run folder that is meant."""
+        """Return the run folder."""
         if self.out is not None:
             return self.out
         if self.resume:
@@ -116,7 +117,7 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(TrainArguments, words, command="train", default=origin.defaults())
     folder = origin.folder()
     if origin.resume and origin.out is None:
-        print(f"bit-transformer: going on with {folder}", file=sys.stderr)
+        print(f"bit-transformer: resuming {folder}", file=sys.stderr)
     from bit_transformer.training.callbacks.stop_signals import StopSignals, lasting_stderr
 
     with StopSignals() as signals, lasting_stderr():
@@ -127,11 +128,14 @@ def run(words: Sequence[str]) -> None:
 
 
 def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> None:
+    from bit_transformer.device import pick_device
     from bit_transformer.training.callbacks.base import Callback
     from bit_transformer.training.fit import train_run
     from bit_transformer.training.run_folder import RunFolder
 
     settings = arguments.run_config()
+    # Checked before anything is written.
+    device = pick_device(settings.train.device)
     mirror = _mirror(arguments, folder)
     resume = arguments.resume
     callbacks: list[Callback] = [signals]
@@ -140,18 +144,18 @@ def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> N
         resume = mirror.prepare() or resume
     run_folder = RunFolder(folder)
     if arguments.verbose:
-        _tell_choices(settings.train.device)
+        _print_choices(device)
     if resume:
-        # Before the lock, which makes the folder: where there is no run nothing is made.
+        # Raises an error without a run. It comes before the lock, which creates the folder.
         run_folder.config()
     with run_folder.writing():
         result = train_run(settings, folder, resume=resume, callbacks=callbacks)
         if result.interrupted:
             assert signals.number is not None
             done = f"stopped at step {result.steps} of {settings.train.steps}"
-            raise StoppedError(f"{done}; {_way_on(folder)}", signals.number)
+            raise StoppedError(f"{done}; {_how_to_resume(folder)}", signals.number)
         if signals.number is not None:
-            # It came when the last checkpoint was whole and nothing was left to break off.
+            # The signal came after the last checkpoint, when training was complete.
             raise Interrupted(signals.number)
         report = run_folder.report() or {}
         with waiting("compressing the held-out data with general compressors"):
@@ -168,36 +172,37 @@ def _train(arguments: TrainArguments, folder: Path, signals: "StopSignals") -> N
     result.require_learned()
 
 
-def _tell_choices(name: str) -> None:
-    """On stderr, what was decided from what the device can do."""
-    from bit_transformer.device import describe, pick_device
+def _print_choices(device: "torch.device") -> None:
+    """Print to stderr what was chosen for this device."""
+    from bit_transformer.device import describe
 
-    choices = (f"{what}: {value}" for what, value in describe(pick_device(name)).items())
+    choices = (f"{name}: {value}" for name, value in describe(device).items())
     print(f"bit-transformer: {'; '.join(choices)}", file=sys.stderr)
 
 
 def _stopped_at_once(folder: Path, number: int) -> StoppedError:
-    """What is told of a run that a signal has ended at once: what of it is on disk, the way on."""
+    """Return the error for a run that a signal ended: what is on disk, and how to resume."""
     from bit_transformer.training.run_folder import RunFolder
 
     run_folder = RunFolder(folder)
     if not run_folder.exists():
-        return StoppedError(f"stopped before the run began; nothing is in {folder}", number)
+        return StoppedError(
+            f"stopped before the run began; nothing was written to {folder}", number
+        )
     saved = max(run_folder.checkpoints.steps(), default=None)
     if saved is None:
-        done = "stopped before the first checkpoint, so nothing of the run is saved"
-        return StoppedError(f"{done}; begin again with: {_resume(folder)}", number)
+        done = "stopped before the first checkpoint, so nothing is saved"
+        return StoppedError(f"{done}; start again with: {_resume(folder)}", number)
     if run_folder.report() is not None:
-        done = f"stopped after the run had ended and before it was compared; {folder} is complete"
-        way = f"compare it with: bit-transformer eval {shlex.quote(str(folder))}"
-        return StoppedError(f"{done}; {way}", number)
-    return StoppedError(
-        f"stopped; the last checkpoint is of step {saved}; {_way_on(folder)}", number
-    )
+        done = f"stopped after training and before the comparison; {folder} is complete"
+        remedy = f"compare it with: bit-transformer eval {shlex.quote(str(folder))}"
+        return StoppedError(f"{done}; {remedy}", number)
+    done = f"stopped; the last checkpoint is from step {saved}"
+    return StoppedError(f"{done}; {_how_to_resume(folder)}", number)
 
 
-def _way_on(folder: Path) -> str:
-    return f"go on with: {_resume(folder)}"
+def _how_to_resume(folder: Path) -> str:
+    return f"resume with: {_resume(folder)}"
 
 
 def _resume(folder: Path) -> str:
@@ -207,7 +212,7 @@ def _resume(folder: Path) -> str:
 def _mirror(arguments: TrainArguments, folder: Path) -> "HubMirror | None":
     if arguments.hf_repo is None:
         if arguments.hf_token is not None:
-            raise ConfigError("--hf-token is for --hf-repo; name a repository as well")
+            raise ConfigError("--hf-token needs --hf-repo; name a repository as well")
         return None
     from bit_transformer.hub.mirror import HubMirror
 
@@ -215,7 +220,7 @@ def _mirror(arguments: TrainArguments, folder: Path) -> "HubMirror | None":
 
 
 def parse_settings(words: Sequence[str], *, command: str) -> TrainArguments:
-    """The arguments, over the defaults that some of them choose."""
+    """Parse the flags of `train`, for another command that takes the same flags."""
     return parse(TrainArguments, words, command=command, default=_origin(words).defaults())
 
 
@@ -224,7 +229,7 @@ def _origin(words: Sequence[str]) -> _Origin:
 
 
 def _baselines(settings: RunConfig, run_folder: "RunFolder") -> dict[str, float]:
-    """General compressors on all held-out bytes; nothing when nothing was held out."""
+    """Return bits per byte of general compressors on all held-out bytes; empty without any."""
     import numpy as np
 
     from bit_transformer.inference.baselines import compressed_bits_per_byte
@@ -235,6 +240,7 @@ def _baselines(settings: RunConfig, run_folder: "RunFolder") -> dict[str, float]
     try:
         return compressed_bits_per_byte(np.concatenate(held_out).tobytes())
     except MissingExtraError:
+        # These three are part of Python; zstd and brotli are not installed.
         return compressed_bits_per_byte(np.concatenate(held_out).tobytes(), ("gzip", "bzip2", "xz"))
 
 
@@ -243,10 +249,10 @@ def _sample(model: "BitTransformerLM") -> str:
 
     from bit_transformer.bits.codec import bits_to_bytes
 
-    nothing = torch.zeros(1, 0, dtype=torch.uint8)
-    generator = torch.Generator(model.network.device).manual_seed(0)
+    no_prompt = torch.zeros(1, 0, dtype=torch.uint8)
+    generator = torch.Generator(model.device).manual_seed(0)
     new_bits = _SAMPLE_BYTES * model.config.bits_per_byte
-    bits = model.generate(nothing, new_bits, temperature=0.8, generator=generator)
+    bits = model.generate(no_prompt, new_bits, temperature=0.8, generator=generator)
     return bits_to_bytes(bits[0].numpy(), parity=model.config.parity).decode(errors="replace")
 
 
@@ -260,14 +266,14 @@ def _print_report(result: "RunResult", baselines: dict[str, float], sample: str)
     )
     print(_gate_line(result.gate))
     print(f"Run folder: {result.folder}")
-    print(f"Go on: bit-transformer generate {result.folder} --prompt 'your text'")
+    print(f"Try it: bit-transformer generate {result.folder} --prompt 'your text'")
 
 
 def _gate_line(gate: dict[str, Any]) -> str:
     if not gate.get("calibrated"):
         return f"Gate: {gate.get('reason', 'not calibrated')}"
     return (
-        f"Gate: calibrated on {gate['windows']:,} held-out windows; it holds back at most "
+        f"Gate: calibrated on {gate['windows']:,} held-out windows; it withholds at most "
         f"{gate['guaranteed']:.1%} of good output (with {gate['confidence']:.0%} confidence; "
-        f"{gate['asked']:.1%} was asked for)"
+        f"the target was {gate['asked']:.1%})"
     )

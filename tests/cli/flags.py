@@ -1,4 +1,4 @@
-"""All flags of all commands."""
+"""All flags of all commands: a frozen list, because a flag is a promise to users."""
 
 import re
 
@@ -8,7 +8,7 @@ from bit_transformer.cli.main import main
 
 
 def flags_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
-    """The flags that a command's full help shows."""
+    """Return the flags that the full help of a command shows."""
     assert main([command, "--help-all"]) == 0
     return set(re.findall(r"(?<![\w-])--(?!no-)[a-z][a-z0-9-]*", capsys.readouterr().out))
 
@@ -93,6 +93,7 @@ FLAGS: dict[str, set[str]] = {
         "--window-bytes",
     },
     "generate": {
+        "--device",
         "--gate",
         "--help",
         "--json",
@@ -112,6 +113,7 @@ FLAGS: dict[str, set[str]] = {
         "--watch",
     },
     "score": {
+        "--device",
         "--help",
         "--html",
         "--json",
@@ -120,6 +122,7 @@ FLAGS: dict[str, set[str]] = {
     },
     "eval": {
         "--against",
+        "--device",
         "--help",
         "--json",
         "--limit",
@@ -170,12 +173,14 @@ FLAGS: dict[str, set[str]] = {
         "--json",
     },
     "telemetry": {
+        "--device",
         "--help",
         "--json",
         "--limit",
         "--out",
     },
     "gate": {
+        "--device",
         "--help",
         "--json",
         "--limit",
@@ -189,7 +194,7 @@ FLAGS: dict[str, set[str]] = {
     },
     "push": {"--help", "--hf-token", "--json", "--public", "--training"},
     "pull": {"--help", "--hf-token", "--json", "--out", "--weights-only"},
-    "quantize": {"--data", "--help", "--json", "--out", "--to"},
+    "quantize": {"--data", "--device", "--help", "--json", "--out", "--to"},
     "serve": {
         "--allow-host",
         "--allow-origin",

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: prompts, files, names and output that are no text, in any locale."""
+"""Prompts, files, names and output may be any bytes, in any locale."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from bit_transformer.safety.gate import METADATA_KEY, SafetyGate
 from tests.builders import tiny_model
 
 NAME = os.fsdecode(b"caf\xe9\n[bold]")
-"""A name that is no UTF-8, with a line break and what looks like markup."""
+"""A file name that is not UTF-8, with a line break and text that looks like markup."""
 SHOWN = r"caf\xe9\n[bold]"
 BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 COMMAND = [sys.executable, "-m", "bit_transformer"]
@@ -134,7 +134,7 @@ def test_a_terminal_gets_nothing_that_it_would_obey(model):
         (["--seed", str(2**64)], f"got {2**64}"),
         (["--stop", "\\q"], r"there is no escape \q"),
         (["--stop", ""], "a stop string must have 1 to 1024 bytes, got 0"),
-        (["--stop", "\\xff", "--valid-utf8"], "is not valid UTF-8"),
+        (["--stop", "\\xff", "--valid-utf8"], "valid UTF-8"),
         (["--prompt-file", "none"], "cannot read none: No such file or directory"),
         (["--prompt-file", "."], "cannot read .: Is a directory"),
         (["--watch", "--json"], "leave out --gate, --json and --raw"),
@@ -149,7 +149,6 @@ def test_mistakes_are_told_in_one_line(flags, message, model, capsys):
     "flags", [["--temperature", "1e9"], ["--temperature=-1"], ["--top-k", "0"]]
 )
 def test_sampling_settings_have_the_limits_of_the_library(flags, model, capsys):
-    # The command line's parser ends by itself, or hands the error on.
     try:
         code = main(["generate", model, *flags])
     except SystemExit as end:
@@ -205,7 +204,7 @@ def test_closed_standard_input_is_told_in_one_line(words, model):
         ["eval", "MODEL", "DATA", "--against", "xz", "--limit", "500"],
     ],
 )
-def test_names_that_are_no_text_are_read_and_printed(words, model, data, tmp_path):
+def test_names_that_are_not_text_are_read_and_printed(words, model, data, tmp_path):
     given = {"MODEL": model, "DATA": data, "OUT": str(tmp_path / f"{NAME}.png")}
     words = [os.fsencode(given.get(word, word)) for word in words]
     if words[0] == b"eval":

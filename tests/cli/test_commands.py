@@ -1,4 +1,4 @@
-"""The command line as its users meet it: results on stdout, one line and a code for every error."""
+"""Commands print results on stdout, and one line with an exit code for every error."""
 
 import json
 import subprocess
@@ -139,7 +139,7 @@ def test_bad_input_is_one_line_and_a_code(run, corpus, tmp_path, capsys):
     _fails(["score", run, tmp_path / "none"], 1, "cannot read", capsys)
     _fails(["score", run, empty], 1, "nothing to score", capsys)
     _fails(["eval", run, "--against", "rar"], 2, "no compressor named 'rar'", capsys)
-    _fails(["runs", tmp_path / "none"], 1, "is no folder", capsys)
+    _fails(["runs", tmp_path / "none"], 1, "is not a folder", capsys)
     _fails(["fly"], 2, "no command 'fly'", capsys)
 
 

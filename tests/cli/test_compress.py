@@ -1,4 +1,4 @@
-"""`compress` and `decompress` as their users meet them."""
+"""The commands `compress` and `decompress`."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from bit_transformer import BitTransformerLM
 from bit_transformer.checkpoint import atomic
 from bit_transformer.cli.main import main
 
-# What is started in the background ignores interrupts, and hands that down.
+# A shell starts background jobs with SIGINT ignored, and child processes inherit that.
 _INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -109,7 +109,7 @@ def test_damage_is_named_and_what_can_be_saved_is(file, tmp_path, capsys):
     assert not out.exists()
     assert main(["decompress", str(packed), "--out", str(out), "--recover"]) == 1
     told = capsys.readouterr().err
-    assert "are missing; zeros stand there" in told
+    assert "are missing and replaced by zeros" in told
     assert "bytes are recovered in" in told
     found = out.read_bytes()
     same = sum(a == b for a, b in zip(found, TEXT, strict=True))
@@ -142,7 +142,7 @@ def test_a_listing_shows_the_blocks(file, capsys):
         (["compress", "absent"], "cannot read absent: it does not exist"),
         (["compress", "."], "it is a folder; pack it with tar first"),
         (["compress", "./runs/typo"], "cannot read ./runs/typo: it does not exist"),
-        (["compress", "plain", "plain", "--out", "x"], "--out names one file, and 2 are to be"),
+        (["compress", "plain", "plain", "--out", "x"], "--out names one file, got 2 inputs"),
         (["compress", "plain", "-c", "-o", "x"], "both say where to write"),
         (["compress", "plain", "-M", "much"], "a number like 512MiB"),
         (["compress", "plain", "-M", "64KiB"], "needs 34 MiB of memory, the limit is 1 MiB"),
@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_nothing_behind(file, monkeypatch, capsys):
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path):
-    """A real one, from outside, while a large file is under way."""
+    """A real signal from another process, in the middle of a large file."""
     file = tmp_path / "large"
     file.write_bytes(os.urandom(8_000_000))
     words = [sys.executable, "-c", _INTERRUPTIBLE, "compress", str(file)]
@@ -184,12 +184,12 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
     while not list(tmp_path.glob(".tmp-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     with process.stderr:
-        # Python drops an interrupt that arrives while machine code is being loaded.
+        # Python drops an interrupt that arrives while numba loads machine code, so repeat it.
         while process.poll() is None and time.monotonic() < deadline:
             if list(tmp_path.glob(".tmp-*")):
                 process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-        # A second interrupt may meet Python while it is ending.
+        # A second interrupt may arrive while Python exits.
         assert process.returncode in (130, -signal.SIGINT)
     assert list(tmp_path.iterdir()) == [file]

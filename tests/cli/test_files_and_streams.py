@@ -1,4 +1,4 @@
-"""Files as other compressors treat them: rights, times, links, devices, streams, names."""
+"""Permissions, times, links, devices, streams and names are treated as other compressors do."""
 
 import errno
 import os
@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bit_transformer.checkpoint import atomic
-from bit_transformer.cli import transfer
+from bit_transformer.cli import codec_files
+from bit_transformer.cli.codec_words import split_words
 from bit_transformer.cli.main import main
-from bit_transformer.cli.words import split_words
 from bit_transformer.errors import Interrupted, SourceError, StorageError, storage_error
 
 TEXT = b"".join(b"row %d has %d\n" % (n, n * n) for n in range(300))
@@ -133,7 +133,7 @@ def test_devices_are_written_into_and_stay(here, capsys):
     assert told.endswith("No space left on device; free some space or choose another folder")
     assert main(["compress", "s"]) == 0
     assert main(["decompress", "s.btz", "--recover", "-o", "/dev/null"]) == 2
-    assert "is no file" in capsys.readouterr().err
+    assert "is not a file" in capsys.readouterr().err
 
 
 def test_fifos_are_read_and_written_into(here):
@@ -155,7 +155,7 @@ def test_fifos_are_read_and_written_into(here):
     assert Path("again").read_bytes() == TEXT
 
 
-def test_what_is_no_regular_file_goes_to_standard_output(here, capsysbinary):
+def test_a_device_or_pipe_goes_to_standard_output(here, capsysbinary):
     read, write = os.pipe()
     os.write(write, TEXT)
     os.close(write)
@@ -175,9 +175,9 @@ def test_a_file_that_says_it_is_empty_is_read_all_the_same(here, capsysbinary):
     assert Path("v").read_bytes() == Path("/proc/version").read_bytes()
 
 
-def test_a_file_that_changes_meanwhile_makes_a_whole_one_and_says_so(here, monkeypatch, capsys):
+def test_a_file_that_changes_while_it_is_read_gives_a_warning(here, monkeypatch, capsys):
     Path("s").write_bytes(TEXT)
-    real = transfer.Input.read
+    real = codec_files.Input.read
 
     def grows(self, size):
         if self.status is not None and os.path.getsize("s") == len(TEXT):
@@ -185,10 +185,13 @@ def test_a_file_that_changes_meanwhile_makes_a_whole_one_and_says_so(here, monke
                 file.write(b"more")
         return real(self, size)
 
-    monkeypatch.setattr(transfer.Input, "read", grows)
+    monkeypatch.setattr(codec_files.Input, "read", grows)
     assert main(["compress", "--rm", "s"]) == 0
     told = capsys.readouterr().err
-    assert f"s changed while it was read: what was compressed is {len(TEXT) + 4:,} bytes" in told
+    assert (
+        f"s changed while it was read; the compressed file holds the {len(TEXT) + 4:,} bytes"
+        in told
+    )
     assert "s is kept" in told
     assert Path("s").exists()
     assert main(["decompress", "s.btz", "-o", "again"]) == 0
@@ -297,7 +300,7 @@ def test_short_options_stand_together_and_anywhere(words, options, names):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_leave_no_half_file(tmp_path, number):
-    """`Interrupted` out of the middle of a block, as the handlers of `main` raise it."""
+    """`Interrupted` is raised in the middle of a block, as the handlers of `main` raise it."""
     code = """
 import signal, sys
 from bit_transformer.errors import Interrupted
@@ -330,7 +333,7 @@ except Interrupted as interrupt:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_an_interruption_is_no_failure_to_be_swallowed():
+def test_an_interruption_is_not_an_exception_that_handlers_swallow():
     assert Interrupted(signal.SIGTERM).exit_code == 143
     assert not isinstance(Interrupted(signal.SIGHUP), Exception)
 
@@ -367,7 +370,7 @@ def test_remedies_fit_the_error(number, remedy):
     assert remedy in str(storage_error("x", OSError(number, os.strerror(number))))
 
 
-def test_what_fails_in_reading_is_no_trouble_of_writing(here, monkeypatch, capsys):
+def test_a_failed_read_is_a_source_error(here, monkeypatch, capsys):
     Path("s").write_bytes(TEXT)
 
     class Broken:
@@ -378,10 +381,10 @@ def test_what_fails_in_reading_is_no_trouble_of_writing(here, monkeypatch, capsy
             raise OSError
 
     with pytest.raises(SourceError, match="cannot read s: Input/output error"):
-        transfer.Input("s", Broken()).read(1)
+        codec_files.Input("s", Broken()).read(1)
 
 
-def test_a_reader_that_went_away_is_no_storage_error(here):
+def test_a_reader_that_went_away_is_not_a_storage_error(here):
     with pytest.raises(BrokenPipeError), atomic.storage_errors(here):
         raise BrokenPipeError
     with pytest.raises(StorageError, match="it is a folder"):

@@ -1,9 +1,8 @@
-"""The pages of --help and --help-all, and what is said of words that cannot be meant."""
+"""The pages of --help and --help-all, and the messages about usage errors."""
 
 import re
 import shlex
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,8 +12,7 @@ import tyro
 from bit_transformer import RunConfig
 from bit_transformer.cli import parsing
 from bit_transformer.cli.arguments import RARE, Shown, options_of
-from bit_transformer.cli.commands import COMMANDS
-from bit_transformer.cli.examples import EXAMPLES
+from bit_transformer.cli.commands import COMMANDS, EXAMPLES, module_of
 from bit_transformer.cli.main import main
 from bit_transformer.cli.parsing import joined, parse, without_debug
 from bit_transformer.errors import ConfigError
@@ -26,9 +24,9 @@ class Section:
     """Settings."""
 
     common: int = 1
-    """Often set."""
+    """A common setting."""
     seldom: float = 0.5
-    """Hardly ever set."""
+    """A rare setting."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,15 @@ class Arguments:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """What with."""
+    """A run."""
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """What else."""
+    """More files."""
     text: str | None = None
     """Any text."""
     count: Annotated[int, RARE] = 3
-    """How often."""
+    """A number."""
     size: Literal["small", "large"] = "small"
-    """How much."""
+    """A size."""
     check: bool = True
     """Look again."""
     section: Annotated[Section, Shown("common")] = Section()
@@ -70,18 +68,18 @@ def test_a_page_shows_common_flags_and_says_how_many_more_there_are(capsys, monk
         "And no more.\n"
         "\n"
         "Arguments:\n"
-        "  RUN                     What with.\n"
-        "  [FILE ...]              What else.\n"
+        "  RUN                     A run.\n"
+        "  [FILE ...]              More files.\n"
         "\n"
         "Options:\n"
         "  --text TEXT             Any text.\n"
-        "  --size {small,large}    How much. (default: small)\n"
+        "  --size {small,large}    A size. (default: small)\n"
         "  --check, --no-check     Look again. (on)\n"
         "  -h, --help              Show this page.\n"
         "  --help-all              Show 2 more options.\n"
         "\n"
         "Section options:\n"
-        "  --common N              Often set. (default: 1)\n"
+        "  --common N              A common setting. (default: 1)\n"
     )
 
 
@@ -98,7 +96,7 @@ def test_every_page_fits_the_terminal(command, columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main([command, "--help-all"]) == 0
     text, _, examples = capsys.readouterr().out.partition("\nExamples:\n")
-    # One word that cannot be broken may be longer, as a list of choices is.
+    # A single word that cannot be broken may be longer, such as a list of choices.
     assert not [line for line in text.splitlines() if len(line) > columns and " " in line.strip()]
     assert "bit-transformer " in examples
 
@@ -121,8 +119,8 @@ def test_a_short_page_has_at_most_twenty_flags(command, capsys):
 def test_memory_speaks_of_memory(capsys):
     assert main(["memory", "--help"]) == 0
     printed = capsys.readouterr().out
-    assert "need in memory" in printed
-    assert "report bits per byte beside" not in printed
+    assert "Estimate the memory" in printed
+    assert "compare it with general compressors" not in printed
 
 
 class _Parsed(BaseException):
@@ -146,7 +144,7 @@ def test_every_example_is_understood(line, tmp_path, monkeypatch):
     monkeypatch.setattr(parsing.tyro, "cli", stop)
     command, *words = shlex.split(re.search(r"bit-transformer ([^|)]+)", line)[1])
     with pytest.raises(_Parsed):
-        import_module(f"bit_transformer.cli.{command}").run(words)
+        module_of(command).run(words)
 
 
 def test_every_command_has_one_to_three_examples_of_itself():
@@ -187,7 +185,7 @@ def test_a_text_may_begin_with_a_dash_and_even_be_a_flag():
     assert parse(Arguments, ["r", "--", "--check"], command="try").files == (Path("--check"),)
 
 
-def test_debug_is_a_flag_only_where_it_is_no_value():
+def test_debug_as_a_value_is_not_a_flag():
     options = options_of(Arguments)
     assert without_debug(joined(["r", "--debug", "--check"], options)) == ["r", "--check"]
     assert without_debug(joined(["--text", "--debug"], options)) == ["--text=--debug"]
@@ -200,7 +198,7 @@ def test_debug_as_the_value_of_another_flag_shows_no_traceback(tmp_path, capsys)
     assert main(["runs", "--", "--debug"]) == 1
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
-    assert "--debug is no folder" in printed
+    assert "--debug is not a folder" in printed
     assert main(["--debug", "runs", str(tmp_path / "none")]) == 1
     assert "Traceback" in capsys.readouterr().err
 

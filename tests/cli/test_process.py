@@ -1,4 +1,4 @@
-"""What the process of a command owes its caller: streams, signals and exit codes."""
+"""The process of a command: standard streams, signals and exit codes."""
 
 import errno
 import io
@@ -19,7 +19,7 @@ COMMAND = f"{sys.executable} -m bit_transformer"
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A line of bash in which $B is the command line."""
+    """Run a line of bash in which $B is the command `bit-transformer`."""
     return subprocess.run(
         ["bash", "-c", line],
         capture_output=True,
@@ -41,7 +41,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("$B --debug runs none 2>/dev/full", 1, ""),
         ("$B runs none --debug 2>/dev/full", 1, ""),
         ("$B --version <&-", 0, ""),
-        ("$B runs none --json >&-", 1, "none is no folder; name one that holds run folders"),
+        ("$B runs none --json >&-", 1, "none is not a folder; name one that holds run folders"),
     ],
 )
 def test_a_stream_that_cannot_be_used_is_one_line(line, code, told, unbuffered):
@@ -50,13 +50,13 @@ def test_a_stream_that_cannot_be_used_is_one_line(line, code, told, unbuffered):
     assert ended.stderr == (f"bit-transformer: {told}\n" if told else "")
 
 
-def test_a_reader_that_goes_away_is_no_error_of_ours():
+def test_a_reader_that_goes_away_is_not_reported():
     ended = shell("(sleep 2; $B completion fish) | true; echo ${PIPESTATUS[0]}")
     assert ended.stdout == "141\n"
     assert ended.stderr == ""
 
 
-def test_a_reader_of_a_table_that_goes_away_is_no_error_of_ours(monkeypatch):
+def test_a_reader_of_a_table_that_goes_away_raises_broken_pipe(monkeypatch):
     class Gone(io.StringIO):
         def write(self, text: str, /) -> int:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
@@ -67,12 +67,12 @@ def test_a_reader_of_a_table_that_goes_away_is_no_error_of_ours(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_word_that_is_no_text_is_quoted_whatever_the_locale(encoding):
+def test_a_word_that_is_not_text_is_quoted_in_any_locale(encoding):
     line = r"$B runs $'caf\xe9-\xc5\x82'"
     ended = shell(line, LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING=encoding)
     assert ended.returncode == 1
     assert ended.stderr.startswith("bit-transformer: caf")
-    assert ended.stderr.endswith("is no folder; name one that holds run folders\n")
+    assert ended.stderr.endswith("is not a folder; name one that holds run folders\n")
 
 
 def test_help_is_printed_in_a_locale_without_letters():
@@ -117,8 +117,8 @@ def test_a_signal_that_the_caller_ignores_stays_ignored():
         (Interrupted(signal.SIGHUP), 129, "stopped by SIGHUP"),
         (StoppedError("stopped at step 2 of 4", signal.SIGINT), 130, "stopped at step 2 of 4"),
         (PermissionError(13, "Permission denied", "x"), 1, "cannot use x: Permission denied"),
-        (OSError(28, "No space left on device"), 1, "the system refuses what is needed: No space"),
-        (MemoryError(), 1, "there is not enough memory for this"),
+        (OSError(28, "No space left on device"), 1, "the operating system reports: No space"),
+        (MemoryError(), 1, "memory is exhausted"),
         (SystemExit("that is all"), 1, "that is all"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_reader_of_messages_that_goes_away_stops_no_work(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_torch_starts_waits_until_it_has(number):
-    """Its C++ ends the process by itself when an interrupt comes out of its callbacks."""
+    """Torch's C++ code would abort the process if a callback raised an interrupt."""
     torch = compile(f"import os; os.kill(os.getpid(), {int(number)}); done.append(1)", "", "exec")
     done: list[int] = []
 

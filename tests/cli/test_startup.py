@@ -1,4 +1,4 @@
-"""What a command line loads before it works: as little as its answer needs."""
+"""A command loads as few libraries as its answer needs."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ LIBRARIES = ["jaxtyping", "numba", "numpy", "pydantic", "rich", "torch"]
 
 
 def loaded_by(*words: str, code: int = 0) -> set[str]:
-    """The large libraries that a process has loaded when the command has ended."""
+    """Return the large libraries that a process has loaded when its command ends."""
     script = (
         "import json, sys\n"
         "from bit_transformer.cli.main import main\n"
@@ -61,7 +61,7 @@ def test_compressing_without_a_model_loads_no_torch(tmp_path):
 def test_the_completion_table_is_current():
     from bit_transformer.cli.completion import TABLE
 
-    # python scripts/make_completion.py writes it anew.
+    # If this fails, run python -m scripts.make_completion.
     assert TABLE.read_text(encoding="utf-8") == written(current_table())
 
 

@@ -1,4 +1,4 @@
-"""The commands around telemetry and the gate, on a small run whose gate was calibrated."""
+"""The commands telemetry, gate and review, on a small run with a calibrated gate."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def run(corpus, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def strict(run, tmp_path) -> Path:
-    """The same model with a gate that nothing passes."""
+    """Return the same model with a gate that nothing passes."""
     gate = SafetyGate(1.0, 1.0, burn_in=0).to_dict()
     model = BitTransformerLM.from_pretrained(run)
     return model.save_pretrained(tmp_path / "strict", **{METADATA_KEY: gate})

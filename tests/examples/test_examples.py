@@ -1,4 +1,4 @@
-"""The example and the README's Python run as they stand."""
+"""The examples and the Python code of the README run unchanged."""
 
 import re
 import runpy
@@ -17,7 +17,7 @@ def test_the_quickstart_runs(capsys):
     assert printed.count("bits per byte:") == 2
 
 
-def test_a_loop_of_ones_own_runs(capsys):
+def test_the_own_loop_runs(capsys):
     module = runpy.run_path(str(ROOT / "examples" / "own_loop.py"))
     module["main"](steps=2)
     assert capsys.readouterr().out.count("bits per byte") == 2

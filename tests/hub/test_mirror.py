@@ -192,7 +192,7 @@ def test_a_refused_token_is_reported_before_the_first_step(hub, corpus, tmp_path
 def test_a_token_without_a_repository_is_refused(corpus, tmp_path, capsys):
     words = ["train", str(corpus), *SHORT, "--out", str(tmp_path / "run"), "--hf-token", "hf_x"]
     assert main(words) == 2
-    assert "--hf-token is for --hf-repo" in capsys.readouterr().err
+    assert "--hf-token needs --hf-repo" in capsys.readouterr().err
 
 
 def test_the_token_is_written_into_no_file_of_the_run(hub, corpus, tmp_path, capsys, monkeypatch):

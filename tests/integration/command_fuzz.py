@@ -1,7 +1,7 @@
-"""Random command lines, inputs, environments and events, each from its own number.
+"""Random command lines with inputs, environments and signals.
 
-`case(seed, number)` is always the same case, so that a failure is found again by its number. What
-becomes of a case is run and judged in `command_judge`.
+`case(seed, number)` is deterministic, so that a failure can be reproduced from its number.
+`command_judge` runs a case and judges the result.
 """
 
 import random
@@ -16,7 +16,7 @@ Words = list[bytes]
 
 @dataclass(frozen=True)
 class Input:
-    """Something that lies in the folder before the command starts."""
+    """A file or folder that exists before the command starts."""
 
     name: bytes
     kind: str
@@ -24,22 +24,22 @@ class Input:
 
 @dataclass
 class Case:
-    """All that is decided about one process."""
+    """Everything that is decided about one process."""
 
     number: int
     words: Words = field(default_factory=list)
     inputs: list[Input] = field(default_factory=list)
     environment: dict[str, str | None] = field(default_factory=dict)
-    """None takes a variable away."""
+    """A value of None unsets the variable."""
     stdin: str = "empty"
     stdout: str = "pipe"
     stderr: str = "pipe"
     signal: tuple[str, float] | None = None
-    """The name of a signal, and seconds after the moment when the process can answer it."""
+    """Name of a signal, and the delay in seconds after the process has set its handlers."""
     file_limit: int | None = None
-    """Blocks that a file may have, as on a full disk."""
+    """Largest file size in blocks (ulimit -f), which stands for a full disk."""
     usage_error: bool | None = None
-    """Whether it must end as a usage error; None where both are right."""
+    """Whether it must end as a usage error; None if either end is right."""
     replaced: set[bytes] = field(default_factory=set)
     """Inputs that the command may change or remove."""
 
@@ -78,9 +78,9 @@ OUTPUTS = (
     *(b"no/such/folder/out", b"/dev/null", b"/dev/full", b"-", b"./-", b"", b"old", b"old"),
     *(b"o" * 250, b"o" * 256, b"ou\xe9t\n", b".", b"/proc/version", b"old_folder"),
 )
-# Their values are how long a command takes: large ones are no fault, and are never waited for.
+# Their values decide how long a command runs, so they stay small.
 PATIENT = {b"--steps", b"--samples", b"--new-bytes"}
-# A hub, a compiler for C++ and services of others are left out.
+# Left out: flags that need a hub, a GPU, a C++ compiler or another service, or change too much.
 NOT_TRIED = {
     *("--hf-repo", "--hf-token", "--compile", "--qat", "--trackio", "--tensorboard", "--host"),
     *("--server", "--help", "--help-all", "--debug", "--device", "--port", "--preset"),
@@ -89,18 +89,18 @@ TRAINING = tuple(
     b"--d-model=16 --nhead=2 --num-layers=1 --dim-feedforward=32 --max-seq-len=256 --steps=2 "
     b"--memory-slots=256 --batch-size=2 --evaluate-bytes=64 --device=cpu --window-bytes=16".split()
 )
-# Commands that load no model are quick, and are tried more often.
+# How often each command is tried. Commands that load no model are quick and come more often.
 WEIGHTS = {
     **{"compress": 22, "decompress": 22, "runs": 8, "review": 6, "completion": 3, "memory": 4},
     **{"generate": 7, "score": 6, "eval": 3, "telemetry": 3, "gate": 3, "quantize": 2, "train": 6},
     **{"call": 4, "serve": 1, "dashboard": 1},
 }
-EVER_ON = ("serve", "dashboard")
-"""Commands that only a signal ends."""
+SERVERS = ("serve", "dashboard")
+"""Commands that run until a signal ends them."""
 
 
 def case(seed: int, number: int) -> Case:
-    """One case; the same for the same seed and number."""
+    """Return the case of this seed and number."""
     chance = random.Random(f"{seed} {number}")
     made = Case(number)
     [form] = chance.choices((_call, _mistyped_flag, _mistyped_command, _page), (80, 7, 4, 9))
@@ -117,12 +117,12 @@ def _call(made: Case, chance: random.Random) -> None:
     made.words += _in_some_order(chance, operands, [*own, *flags])
     if chance.random() < 0.05:
         made.words.insert(chance.randint(0, len(made.words)), b"--debug")
-    if command in EVER_ON:
+    if command in SERVERS:
         made.signal = (_signal_name(chance), chance.random() * 4)
 
 
 def _in_some_order(chance: random.Random, operands: Words, flags: list[Words]) -> Words:
-    """Flags before, between and behind the operands, with -- before operands that need it."""
+    """Put flags before and after the operands, with -- before operands that need it."""
     groups = [*flags]
     chance.shuffle(groups)
     flat = [word for group in groups for word in group]
@@ -182,7 +182,7 @@ def _page(made: Case, chance: random.Random) -> None:
 
 
 def _flags(made: Case, chance: random.Random, command: str) -> list[Words]:
-    """Some flags of a command with values that are right, or past their limits."""
+    """Choose some flags of a command, with valid and invalid values."""
     known = {name: takes for name, takes in table()[command].items() if name not in NOT_TRIED}
     count = min(len(known), chance.choice((0, 0, 0, 0, 1, 1, 2, 3)))
     return [_flag(made, chance, name, known[name]) for name in chance.sample(sorted(known), count)]
@@ -216,8 +216,7 @@ def _value(made: Case, chance: random.Random, flag: bytes, takes: Takes) -> byte
 
 
 def _input(made: Case, chance: random.Random, kinds: Sequence[str]) -> bytes:
-    """The word for an input, which is put into the folder; now and then for one that is not there,
-    or one that is there already."""
+    """Add an input to the case and return its name; sometimes name a missing or an earlier one."""
     draw = chance.random()
     if draw < 0.06:
         return chance.choice((b"missing", b"runs/typo", b"", b"m" * 300, b"no/\xff", b"/dev/null"))
@@ -348,7 +347,7 @@ ENVIRONMENTS: tuple[dict[str, str | None], ...] = (
 
 
 def _surroundings(made: Case, chance: random.Random) -> None:
-    """Streams, environment, signals and a full disk; most cases have none or one of them."""
+    """Choose streams, environment, signal and file limit; most cases have at most one of them."""
     if chance.random() < 0.3:
         made.environment = dict(chance.choice(ENVIRONMENTS))
     if chance.random() < 0.015:
@@ -367,7 +366,7 @@ def _surroundings(made: Case, chance: random.Random) -> None:
 
 
 def _replaceable(made: Case) -> set[bytes]:
-    """Inputs that the command is told to write over or to remove."""
+    """Return the inputs that the command is told to overwrite or to remove."""
     words, inputs = made.words, {one.name for one in made.inputs}
     if b"--rm" in words or b"--force" in words or b"-f" in words:
         return {b"old", b"-", *inputs}

@@ -1,4 +1,4 @@
-"""Runs a case of `command_fuzz` as a process in a fresh folder, and judges what it left."""
+"""Runs a case of `command_fuzz` as a process in a fresh folder, and judges the result."""
 
 import hashlib
 import os
@@ -23,21 +23,21 @@ from bit_transformer.compression.decoding import decompress_stream, list_blocks
 from bit_transformer.errors import BitTransformerError
 from bit_transformer.training.run_folder import RunFolder
 
-LONGEST_SECONDS = 120.0
+MAX_SECONDS = 120.0
 CODES = {0, 1, 2, 129, 130, 141, 143}
 FORBIDDEN = (
     *(b"Traceback", b"internal error", b"Exception ignored", b"Fatal Python", b"core dumped"),
     *(b"terminate called", b"Warning:", b"Segmentation", b"<object ", b"object at 0x"),
 )
 CLASS_NAME = re.compile(rb"\b[A-Z][a-z]+[A-Za-z]*(?:Error|Exception)\b|\bKeyboardInterrupt\b")
-# Torch makes this empty folder for its own compiler as it is loaded.
+# Torch creates this empty folder for its compiler when it is imported.
 _OF_TORCH = b"$TMPDIR/torchinductor_"
 TEXT = b"to be or not to be, that is the question\n" * 60
 
 
 @dataclass(frozen=True)
 class Models:
-    """What is dear to make, and copied into the folders."""
+    """Files that are slow to make; each case gets copies."""
 
     run: Path
     model: Path
@@ -45,7 +45,7 @@ class Models:
     packed: bytes
     """`TEXT`, compressed."""
     caches: Path
-    """Where compiled code is kept, and what else libraries keep in a home."""
+    """Home folder of all cases, where libraries cache compiled code."""
 
 
 Snapshot = dict[bytes, tuple[int, bytes]]
@@ -53,7 +53,7 @@ Snapshot = dict[bytes, tuple[int, bytes]]
 
 @dataclass
 class Outcome:
-    """What one process did."""
+    """The result of one process."""
 
     code: int
     stdout: bytes = b""
@@ -62,15 +62,15 @@ class Outcome:
     signalled: bool = False
     hung: bool = False
     by_signal: bool = False
-    """Whether the system ended it, as it does once the work is done."""
+    """Whether a signal ended the process directly, as happens once the work is done."""
     before: Snapshot = field(default_factory=dict)
     after: Snapshot = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
-    """Files that are there and are not whole."""
+    """Complaints about incomplete files."""
 
 
 def run(case: Case, folder: Path, models: Models) -> Outcome:
-    """Start the process in `folder`, which is new, and wait for its end."""
+    """Run the process in the new folder `folder`, and wait for its end."""
     work, temporary = folder / "work", folder / "tmp"
     work.mkdir(parents=True)
     temporary.mkdir()
@@ -106,7 +106,7 @@ def _process(case: Case, work: Path, temporary: Path, models: Models, stack: Exi
         if case.signal is not None:
             outcome.signalled = _send(process, *case.signal)
         outcome.stdout, outcome.stderr = (
-            found or b"" for found in process.communicate(timeout=LONGEST_SECONDS)
+            found or b"" for found in process.communicate(timeout=MAX_SECONDS)
         )
     except subprocess.TimeoutExpired:
         outcome.hung = True
@@ -114,7 +114,7 @@ def _process(case: Case, work: Path, temporary: Path, models: Models, stack: Exi
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             outcome.stdout, outcome.stderr = (found or b"" for found in process.communicate())
-    # A shell shows the end by a signal so.
+    # A shell reports an end by signal n as 128 + n, and Python as -n.
     outcome.code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     outcome.by_signal = process.returncode < 0
     outcome.seconds = time.monotonic() - began
@@ -122,7 +122,7 @@ def _process(case: Case, work: Path, temporary: Path, models: Models, stack: Exi
 
 
 def _shell(case: Case) -> list[bytes]:
-    """A shell that closes streams and limits files, then becomes the command."""
+    """Return a shell command that closes streams, limits file sizes and then execs the command."""
     closed = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-"}
     redirections = [sign for name, sign in closed.items() if getattr(case, name) == "closed"]
     limit = "" if case.file_limit is None else f"ulimit -f {case.file_limit}; "
@@ -131,7 +131,7 @@ def _shell(case: Case) -> list[bytes]:
 
 
 def _without_root() -> list[bytes]:
-    """Rights count for root as well, where that can be had."""
+    """Return a prefix that makes file permissions apply to root too, if setpriv is installed."""
     tool = shutil.which("setpriv")
     if os.geteuid() != 0 or tool is None:
         return []
@@ -152,13 +152,16 @@ def _environment(case: Case, temporary: Path, models: Models) -> dict[str, str]:
         **case.environment,
     }
     if case.file_limit is not None:
-        # Python itself keeps what it has compiled of a module cut off where a file may not grow.
+        # Under a file limit, Python would leave truncated bytecode in its cache.
         base["PYTHONDONTWRITEBYTECODE"] = "1"
     return {name: value for name, value in base.items() if value is not None}
 
 
 def _send(process: subprocess.Popen[bytes], name: str, delay: float) -> bool:
-    """Send a signal a while after the process has begun to answer it; whether it was still on."""
+    """Send a signal `delay` seconds after the process has set a handler for SIGTERM.
+
+    Returns whether the process was still running.
+    """
     status, deadline = Path(f"/proc/{process.pid}/status"), time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status.read_text())
@@ -181,7 +184,7 @@ def _stdin(kind: str, work: Path, models: Models) -> Iterator[int | IO[bytes]]:
             yield file
     elif content is not None:
         reader, writer = os.pipe()
-        # Smaller than a pipe holds.
+        # The content is smaller than the buffer of a pipe, so this does not block.
         os.write(writer, content)
         os.close(writer)
         yield reader
@@ -273,7 +276,7 @@ _CONTENTS: Mapping[str, Callable[[Models], bytes]] = {
 
 
 def _snapshot(folder: Path) -> Snapshot:
-    """Rights and content of all that is in a folder; a FIFO, a link and a folder have none."""
+    """Return permissions and content of everything in a folder; special files have no content."""
     found: Snapshot = {}
     for base, folders, files in os.walk(os.fsencode(folder)):
         for name in (*folders, *files):
@@ -290,7 +293,7 @@ def _snapshot(folder: Path) -> Snapshot:
 
 
 def broken(outcome: Outcome) -> Iterator[str]:
-    """What is new and is not whole, by the end that its kind of file has."""
+    """Yield a complaint for each new file that is incomplete, judged by how its kind ends."""
     for name, (mode, content) in outcome.after.items():
         if not stat.S_ISREG(mode) or outcome.before.get(name) == (mode, content):
             continue
@@ -306,7 +309,7 @@ def _decodes(content: bytes) -> bool:
     try:
         listing = list_blocks(BytesIO(content))
         if any(member.network or member.given for member in listing.members):
-            # The checksums of its blocks hold.
+            # Without the model or dictionary, only the checksums of the blocks can be checked.
             return not listing.damage
         decompress_stream(BytesIO(content), BytesIO())
     except BitTransformerError:
@@ -315,9 +318,9 @@ def _decodes(content: bytes) -> bool:
 
 
 def complaints(case: Case, outcome: Outcome) -> list[str]:
-    """Everything that is wrong with how a case ended; nothing where it is as documented."""
+    """Return everything that is wrong with how a case ended; empty if it ended as documented."""
     if outcome.hung:
-        return [f"it did not end within {LONGEST_SECONDS:.0f} s"]
+        return [f"it did not end within {MAX_SECONDS:.0f} s"]
     return [*_codes(case, outcome), *_words(case, outcome), *_files(case, outcome)]
 
 
@@ -336,14 +339,13 @@ def _codes(case: Case, outcome: Outcome) -> Iterator[str]:
 
 
 def _words(case: Case, outcome: Outcome) -> Iterator[str]:
-    # What it quotes from the command line is no word of its own.
     said = outcome.stdout + b"\n" + outcome.stderr
     if b"--debug" not in case.words:
         yield from (f"it says {word!r}" for word in FORBIDDEN if word in said)
         yield from (f"it names a class, {name!r}" for name in set(CLASS_NAME.findall(said)))
     if outcome.code == 0 and re.search(rb"\berror\b", outcome.stderr, re.IGNORECASE):
         yield "exit code 0, and it speaks of an error"
-    # A signal that came when all was done, and the end was left to the system, has no words.
+    # A signal at the very end comes after the handlers are removed, and prints nothing.
     can_be_read = case.stderr == "pipe" and outcome.code != 141 and not outcome.by_signal
     if outcome.code != 0 and can_be_read and not outcome.stderr.strip():
         yield f"exit code {outcome.code} without a word on standard error"

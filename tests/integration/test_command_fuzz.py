@@ -1,4 +1,4 @@
-"""Whatever is typed, and whatever happens on the way, a command ends as documented."""
+"""A command ends as documented, whatever is typed and whatever happens while it runs."""
 
 import dataclasses
 import signal
@@ -24,7 +24,7 @@ FEW = 36
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    """A run of two steps, an exported model, one that is damaged, and a compressed file."""
+    """Return a run of two steps, an exported model, one with NaN weights, and a compressed file."""
     folder = tmp_path_factory.mktemp("models")
     model = tiny_model()
     model.save_pretrained(folder / "model")
@@ -47,14 +47,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     compress_stream(BytesIO(TEXT), packed)
     caches = folder / "caches"
     caches.mkdir()
-    # Where the tests run in the background, a shell has made them deaf to it.
+    # A shell that starts the tests in the background makes them ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Models(folder / "run", folder / "model", folder / "nan", packed.getvalue(), caches)
     signal.signal(signal.SIGINT, before)
 
 
 def _judge(numbers: range, folder: Path, models: Models) -> list[str]:
-    """Run cases, two at a time; a paragraph for each that did not end as documented."""
+    """Run cases, two at a time; return a paragraph for each that did not end as documented."""
 
     def judged(number: int) -> str:
         one = case(SEED, number)

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on as if nothing had happened."""
+"""A run that is killed at any moment resumes with exactly the same results."""
 
 import json
 import random
@@ -39,11 +39,11 @@ def _records(run: Path) -> list[dict[str, float]]:
 
 
 def _kill_on_the_way(process: subprocess.Popen[bytes], run: Path, chance: random.Random) -> None:
-    """Wait until this process has added some steps, then a random moment longer, then kill it."""
+    """Wait until this process has logged some steps, then a random moment, then kill it."""
     began, wanted = len(_records(run)), chance.randint(1, 15)
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        # A resumed run first drops what came after its checkpoint.
+        # A resumed run first drops the records after its checkpoint.
         began = min(began, len(_records(run)))
         if len(_records(run)) >= began + wanted:
             break
@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path, kills, steps):
     while killed < kills:
         process = _start(corpus, tmp_path / "cut", steps)
         _kill_on_the_way(process, tmp_path / "cut", chance)
-        if process.returncode == 0:  # This process was held up, and that one was not.
+        if process.returncode == 0:  # It ended before the kill; start over.
             shutil.rmtree(tmp_path / "cut")
             killed = 0
             continue

@@ -1,4 +1,4 @@
-"""Jobs of the server on the hub in memory: there and back, and a bad token that nobody sees."""
+"""Server jobs push to and pull from a fake hub, and never reveal a bad token."""
 
 import json
 from contextlib import closing

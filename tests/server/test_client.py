@@ -57,11 +57,11 @@ def test_a_generation_is_printed_as_it_comes(call):
 def test_refusals_are_one_line(call, served, tmp_path, monkeypatch):
     assert call("fly")[::2] == (
         2,
-        f"bit-transformer: no operation 'fly'; there are {', '.join(OPERATIONS)}",
+        f"bit-transformer: there is no operation 'fly'; choose one of {', '.join(OPERATIONS)}",
     )
     code, _, line = call("infer", fields={"run": "none"})
     assert (code, "there is no run 'none'" in line) == (1, True)
-    for text, words in (("{", "--json is no JSON"), ("[]", "must be an object")):
+    for text, words in (("{", "--json is not valid JSON"), ("[]", "must be an object")):
         assert main(["call", "status", "--json", text]) == 2
         assert words in call("status", "--json", text)[2]
     assert "cannot read" in call("status", "--upload", str(tmp_path / "none"))[2]

@@ -49,7 +49,7 @@ def test_resume_takes_the_run_that_was_written_to_last_and_says_so(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--resume", "--steps", "2", "--json"]) == 0
     printed = capsys.readouterr()
-    assert "bit-transformer: going on with runs/a-new" in printed.err
+    assert "bit-transformer: resuming runs/a-new" in printed.err
     assert json.loads(printed.out)["run"] == "runs/a-new"
     # What counts is what was written, not when the folder was made.
     os.utime(tmp_path / "runs" / "z-old" / "metrics.jsonl")

@@ -176,7 +176,7 @@ def test_a_signal_ends_a_training_saved_and_another_one_is_kept_out(corpus, tmp_
     saved = RunFolder(folder).checkpoints.latest(training=True)
     step = int(saved.name.removeprefix("step-"))
     assert told.strip().splitlines()[-1] == (
-        f"bit-transformer: stopped at step {step} of 1000000; go on with: "
+        f"bit-transformer: stopped at step {step} of 1000000; resume with: "
         f"bit-transformer train --resume --out {folder}"
     )
     assert (process.returncode, printed) == (128 + number, "")

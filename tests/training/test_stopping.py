@@ -55,7 +55,7 @@ def test_an_evaluation_is_broken_off_and_made_up_for(words, tmp_path, monkeypatc
         _signal_at(patch, causal, "stream_surprisal", 1)
         assert main(words) == 130
     error = capsys.readouterr().err
-    assert "stopped at step 2 of 6; go on with: bit-transformer train --resume --out" in error
+    assert "stopped at step 2 of 6; resume with: bit-transformer train --resume --out" in error
     assert _evaluations(tmp_path / "run") == []
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
     assert _evaluations(tmp_path / "run") == _evaluations(tmp_path / "whole")
@@ -76,7 +76,7 @@ def test_the_end_of_a_run_is_broken_off_saved(
         _signal_at(patch, place, name, call, signal.SIGTERM)
         assert main(words) == 143
     printed = capsys.readouterr()
-    assert "stopped at step 6 of 6; go on with" in printed.err
+    assert "stopped at step 6 of 6; resume with" in printed.err
     assert printed.out == ""
     run = RunFolder(tmp_path / "run")
     assert run.checkpoints.steps() == [6]
@@ -90,14 +90,14 @@ def test_a_signal_before_anything_is_saved_says_so(words, tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         _signal_at(patch, RunFolder, "dataset", 1, signal.SIGHUP)
         assert main(words) == 129
-    assert "stopped before the run began; nothing is in" in capsys.readouterr().err
+    assert "stopped before the run began; nothing was written to" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     from bit_transformer.training.trainer import Trainer
 
     with monkeypatch.context() as patch:
         _signal_at(patch, Trainer, "step", 1)
         assert main(words) == 130
-    assert "before the first checkpoint, so nothing of the run is saved" in capsys.readouterr().err
+    assert "before the first checkpoint, so nothing is saved" in capsys.readouterr().err
     assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
 
 
@@ -136,7 +136,7 @@ def test_a_second_signal_ends_at_once_with_the_last_checkpoint(
     monkeypatch.setattr(stop_signals, "_ONE_WISH", 0.0)
     every[3] = str(tmp_path / "other")
     assert main(every) == 130
-    assert "the last checkpoint is of step 3; go on with" in capsys.readouterr().err
+    assert "the last checkpoint is from step 3; resume with" in capsys.readouterr().err
     assert RunFolder(tmp_path / "other").checkpoints.latest(training=True).name == "step-00000003"
 
 

@@ -1,21 +1,23 @@
-"""Where `compress` and `decompress` read and write: files, and - for standard input and output.
+"""Files and streams of `compress` and `decompress`; - means standard input or output.
 
-Names stay the words that the user typed, because "./-" is a file and "-" is not.
+File names are strings as the user typed them, not paths, because "./-" is a file and "-" is not.
 """
 
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import tyro
 
 from bit_transformer.checkpoint.atomic import is_written_into, output_file, storage_errors
+from bit_transformer.cli.codec_words import Words
 from bit_transformer.cli.output import print_json
-from bit_transformer.cli.words import Words
 from bit_transformer.compression.memory_limit import default_memory_limit, parse_size
 from bit_transformer.errors import (
     BitTransformerError,
@@ -35,80 +37,99 @@ _SYSTEM = ("/dev/", "/proc/")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What both commands are told about reading, writing and telling."""
+class FileArguments:
+    """Arguments that `compress` and `decompress` share."""
 
-    out: str | None
-    stdout: bool
-    force: bool
-    rm: bool
-    quiet: bool
-    verbose: bool
-    json: bool
+    paths: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] FILE...")
+    ] = ()
+    """Files; - is stdin. RUN is a run folder, a checkpoint folder, an exported model, or a model's
+    name on a hub."""
+    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
+    """Output file; - is stdout. By default FILE with .btz appended, or removed to decompress;
+    stdout if FILE is a device or pipe."""
+    stdout: Annotated[bool, tyro.conf.arg(aliases=["-c"])] = False
+    """Write to stdout."""
+    test: Annotated[bool, tyro.conf.arg(aliases=["-t"])] = False
+    """Check that compressed files can be restored, without writing anything."""
+    list: Annotated[bool, tyro.conf.arg(aliases=["-l"])] = False
+    """List the blocks of compressed files, without decompressing them."""
+    force: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Replace the output if it exists. A symbolic link stays, and its target is replaced."""
+    keep: Annotated[bool, tyro.conf.arg(aliases=["-k"])] = False
+    """Keep the input. This is the default, and it overrides --rm."""
+    rm: bool = False
+    """Remove the input once the output is safe on disk."""
+    threads: Annotated[int, tyro.conf.arg(aliases=["-T"])] = 0
+    """Threads for the model; 0 means one per core. The output is the same for any number."""
+    memory_limit: Annotated[str | None, tyro.conf.arg(aliases=["-M"], metavar="SIZE")] = None
+    """Largest memory for blocks and tables, such as 512MiB or 50%. By default half of the
+    machine's."""
+    given: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Similar file to use as a dictionary. Decompressing needs the same file."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Print errors only."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Also print the time taken and, when compressing, settings and memory."""
+    json: bool = False
+    """Print the result as JSON."""
 
-    @classmethod
-    def of(cls, arguments: Any, files: list[str]) -> "Settings":
-        """From a command's arguments; `ConfigError` where they contradict each other."""
-        if arguments.stdout and arguments.out is not None:
+    def check(self, files: Sequence[str]) -> None:
+        """Raise `ConfigError` if options contradict each other or the number of files."""
+        if self.stdout and self.out is not None:
             raise ConfigError("--stdout and --out both say where to write; leave one out")
-        if arguments.out not in (None, STANDARD) and len(files) > 1:
-            raise ConfigError(f"--out names one file, and {len(files)} are to be written; leave it")
-        return cls(
-            out=arguments.out,
-            stdout=arguments.stdout,
-            force=arguments.force,
-            rm=arguments.rm and not arguments.keep,
-            quiet=arguments.quiet,
-            verbose=arguments.verbose,
-            json=arguments.json,
-        )
+        if self.out not in (None, STANDARD) and len(files) > 1:
+            raise ConfigError(f"--out names one file, got {len(files)} inputs; leave it out")
 
     def tell(self, line: str) -> None:
-        """A line about what was done."""
+        """Print a result, unless --quiet or --json is set."""
         if not self.quiet and not self.json:
             print(line, file=sys.stderr)
 
     def warn(self, line: str) -> None:
-        """A line about what the user should know."""
+        """Print a warning, unless --quiet is set."""
         if not self.quiet:
             print(f"bit-transformer: {line}", file=sys.stderr)
 
 
 class Input:
-    """Bytes of a file or a stream; what fails in reading is a `SourceError` that names it."""
+    """Bytes of a file or a stream. A failed read raises `SourceError` with the name."""
 
     def __init__(self, name: str, file: Any) -> None:
         self._name, self._file = name, file
         self._before = None if name == STANDARD else _status_of(file)
 
     def read(self, size: int, /) -> bytes:
-        """Up to so many bytes, fewer only at the end."""
+        """Return up to `size` bytes, fewer only at the end."""
         with _read_errors(self._name):
             found: bytes = self._file.read(size)
         return found
 
     def seek(self, offset: int, /) -> int:
-        """Read from there on."""
+        """Move to a position in bytes from the start."""
         with _read_errors(self._name):
             found: int = self._file.seek(offset)
         return found
 
     def seekable(self) -> bool:
-        """Whether it is a file and no stream."""
+        """Whether it is a file, not a stream."""
         return _seekable(self._file)
 
     @property
     def status(self) -> os.stat_result | None:
-        """Of the regular file it is; None for a stream."""
+        """Status of the regular file when it was opened; None for a stream."""
         return self._before
 
     @property
     def length(self) -> int | None:
-        """Bytes of a regular file; files that the system makes up say that they have none."""
+        """Length of a regular file in bytes; None if unknown.
+
+        Files under /proc report 0 bytes and hold more, so 0 counts as unknown.
+        """
         return (self._before.st_size or None) if self._before else None
 
     def has_changed(self) -> bool:
-        """Whether somebody has written to the file since it was opened."""
+        """Whether the file has been written to since it was opened."""
         before, now = self._before, _status_of(self._file)
         if before is None or now is None:
             return False
@@ -116,14 +137,14 @@ class Input:
 
 
 @contextmanager
-def reading(name: str, *, again: bool = False) -> Iterator[Input]:
-    """The bytes that a name means; a copy of a stream where they are to be read `again`."""
+def reading(name: str, *, rewindable: bool = False) -> Iterator[Input]:
+    """Open an input. A stream is copied to a temporary file if it must be `rewindable`."""
     with _read_errors(name):
         if name != STANDARD and os.path.isdir(name):
             raise SourceError(f"cannot read {name}: it is a folder; pack it with tar first")
         file = standard_bytes(sys.stdin, _STDIN) if name == STANDARD else open(name, "rb")  # noqa: SIM115
     try:
-        if again and not _seekable(file):
+        if rewindable and not _seekable(file):
             with _copy_of(Input(name, file)) as copy:
                 yield Input(name, copy)
         else:
@@ -134,7 +155,7 @@ def reading(name: str, *, again: bool = False) -> Iterator[Input]:
 
 
 def _copy_of(source: Input) -> Any:
-    """All of a stream, in a file that nobody else sees."""
+    """Copy a stream to an anonymous temporary file."""
     folder = Path(tempfile.gettempdir())
     with storage_errors(folder):
         copy = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the caller closes it)
@@ -145,7 +166,7 @@ def _copy_of(source: Input) -> Any:
 
 
 def standard_bytes(stream: Any, name: str) -> Any:
-    """The bytes of standard input or output; `SourceError` where it is closed."""
+    """Return the binary buffer of standard input or output; raise `SourceError` if it is closed."""
     if stream is None:
         raise SourceError(f"{name} is closed; name a file")
     return stream.buffer
@@ -153,8 +174,11 @@ def standard_bytes(stream: Any, name: str) -> Any:
 
 @contextmanager
 def writing(name: str, source: Input, *, force: bool, seekable: bool = False) -> Iterator[BinaryIO]:
-    """Where bytes for a name go: a file appears when all is written, with rights, owner and times
-    of the source; a device, a FIFO or standard output is written into."""
+    """Open an output.
+
+    A file appears once everything is written, with permissions, owner and times of the source. A
+    device, a FIFO or standard output receives the bytes directly.
+    """
     if name == STANDARD:
         try:
             sink = standard_bytes(sys.stdout, _STDOUT)
@@ -172,12 +196,14 @@ def writing(name: str, source: Input, *, force: bool, seekable: bool = False) ->
 
 
 def _check_sink(path: Path, source: Input, *, force: bool, seekable: bool) -> None:
-    """Refuse before any work what would destroy something after it."""
+    """Raise an error, before any work is done, if the output would destroy something."""
     if is_written_into(path):
         if seekable:
-            raise ConfigError(f"{path} is no file, and --recover writes out of order; name a file")
+            raise ConfigError(
+                f"{path} is not a file, and --recover writes out of order; name a file"
+            )
         if path.is_block_device() and not force:
-            raise StorageError(f"{path} is a disk; --force overwrites what is on it")
+            raise StorageError(f"{path} is a disk; --force overwrites its contents")
         return
     if not os.path.lexists(path):
         return
@@ -189,33 +215,33 @@ def _check_sink(path: Path, source: Input, *, force: bool, seekable: bool) -> No
         raise StorageError(f"{path} exists; --force replaces it, --out names another file")
 
 
-def destination(name: str, settings: Settings, default: Callable[[str], str]) -> str:
-    """The name that output for an input goes to."""
-    if settings.out is not None and not settings.stdout:
-        found = settings.out
-    elif settings.stdout or name == STANDARD or name.startswith(_SYSTEM) or _is_stream(name):
+def destination(name: str, arguments: FileArguments, default: Callable[[str], str]) -> str:
+    """Return the name of the output for an input."""
+    if arguments.out is not None and not arguments.stdout:
+        found = arguments.out
+    elif arguments.stdout or name == STANDARD or name.startswith(_SYSTEM) or _is_stream(name):
         found = STANDARD
     else:
         found = default(name)
-    if found == STANDARD and settings.json:
-        raise ConfigError("--json prints to stdout, where the bytes go; name a file with --out")
+    if found == STANDARD and arguments.json:
+        raise ConfigError("--json and the output cannot both go to stdout; name a file with --out")
     return found
 
 
 def check_terminal(sink: str, *, force: bool) -> None:
-    """Compressed bytes are of no use on a terminal."""
+    """Raise `ConfigError` if compressed bytes would go to a terminal."""
     if sink == STANDARD and not force and sys.stdout is not None and sys.stdout.isatty():
         raise ConfigError("compressed bytes are not written to a terminal; name a file with --out")
 
 
 def each_file(
     names: list[str],
-    settings: Settings,
+    arguments: FileArguments,
     work: Callable[[str], dict[str, Any] | None],
 ) -> None:
-    """Do the work for each file; one that fails does not keep the others from it.
+    """Call `work` for each file, also after one of several has failed.
 
-    Its value is what --json prints of it.
+    `work` returns what --json prints about the file.
     """
     reports, failed = [], 0
     for name in names:
@@ -227,19 +253,19 @@ def each_file(
             failed += 1
             reports.append({"file": name, "error": str(error)})
             print(f"bit-transformer: {error}", file=sys.stderr)
-    if settings.json:
+    if arguments.json:
         found = [report for report in reports if report is not None]
         print_json(found[0] if len(names) == 1 else found)
     if failed:
         raise CodecError(f"{failed} of {len(names)} files failed, see above; the others are done")
 
 
-def remove_input(name: str, source: Input, sink: str, settings: Settings) -> None:
-    """What --rm promises, where the output is a file and nothing speaks against it."""
-    if not settings.rm or source.status is None or name == STANDARD:
+def remove_input(name: str, source: Input, sink: str, arguments: FileArguments) -> None:
+    """Remove the input for --rm, if the output is a file and the input has not changed."""
+    if arguments.keep or not arguments.rm or source.status is None or name == STANDARD:
         return
     if sink == STANDARD or is_written_into(Path(sink)) or source.has_changed():
-        settings.warn(f"{name} is kept")
+        arguments.warn(f"{name} is kept")
         return
     try:
         os.unlink(name)
@@ -247,52 +273,33 @@ def remove_input(name: str, source: Input, sink: str, settings: Settings) -> Non
         raise StorageError(f"cannot remove {name}: {error.strerror}") from error
 
 
-@contextmanager
-def progress_bar(
-    title: str, total: int | None, *, hidden: bool
-) -> "Iterator[Callable[[int], None]]":
-    """A bar on a terminal's stderr with speed and time left; it is told how many bytes are done."""
-    if hidden or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    with progress.Progress(
-        progress.TextColumn(title),
-        progress.BarColumn(),
-        progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, advance=done)
-
-
 def shared_of(run: str | None, given: str | None, threads: int) -> "Shared":
-    """What both sides have: a model's network, bytes given beforehand; 0 threads are all cores."""
+    """Load what encoder and decoder share: a network, and a dictionary.
+
+    `threads` is the number for the network; 0 means one per core. There is no device to choose: the
+    network runs in CPU code with a fixed order of operations, so that every machine decodes alike.
+    """
     from bit_transformer.compression.encoding import share
 
     if threads < 0:
-        raise ConfigError(f"threads must be 0 (one for each core) or more, got {threads}")
-    read = b"" if given is None else _read_all(given)
+        raise ConfigError(f"threads must be 0 (one per core) or more, got {threads}")
+    dictionary = b"" if given is None else _read_all(given)
     if run is None:
-        return share(None, read)
+        return share(None, dictionary)
     from bit_transformer.lm import BitTransformerLM
 
     model = BitTransformerLM.from_pretrained(run)
-    return share(model, read, threads=threads or os.cpu_count() or 1)
+    return share(model, dictionary, threads=threads or os.cpu_count() or 1)
 
 
 def memory_limit_of(text: str | None) -> int:
-    """Bytes that --memory-limit means."""
+    """Return the bytes of --memory-limit, by default half of the machine's memory."""
     return default_memory_limit() if text is None else parse_size(text)
 
 
 def run_and_files(words: Words, command: str) -> tuple[str | None, list[str]]:
-    """The words FILE..., or RUN FILE...: a run is a folder, or a name on a hub."""
+    """Return the run, if any, and the files. The first of several words is a run if it is a folder
+    or a name on a hub."""
     names = words.names
     if not names:
         if sys.stdin is not None and sys.stdin.isatty():
@@ -336,7 +343,7 @@ def _is_stream(name: str) -> bool:
 
 
 def _status_of(file: Any) -> os.stat_result | None:
-    """Of a regular file that has a name; None for anything else."""
+    """Return the status of a regular file that has a name; None for anything else."""
     try:
         found = os.fstat(file.fileno())
     except OSError:

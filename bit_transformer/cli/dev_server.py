@@ -1,23 +1,23 @@
-"""A server that follows its code."""
+"""Command `watch`: run the tests on every change, and restart the server if they pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bit_transformer.cli.output import parse
+from bit_transformer.cli.parsing import parse
 
 
 @dataclass(frozen=True)
 class WatchArguments:
-    """Run the tests whenever a Python file changes, and start the server anew only if they pass.
+    """Run the tests whenever a Python file changes, and restart the server if they pass.
 
-    Jobs under way go on across restarts.
+    Running jobs continue across restarts.
     """
 
     paths: tuple[Path, ...] = (Path("bit_transformer"), Path("tests"))
     """Folders to watch."""
     tests: tuple[str, ...] = ("-x",)
-    """Words for pytest, such as tests/server."""
+    """Arguments for pytest, such as tests/server."""
     host: str = "127.0.0.1"
     """Address that the server listens on."""
     port: int = 7000

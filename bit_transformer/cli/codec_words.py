@@ -1,10 +1,13 @@
-"""The words of `compress` and `decompress`, as users of gzip, xz and zstd type them."""
+"""The words of `compress` and `decompress`, as users of gzip, xz and zstd type them.
+
+tyro knows neither joined short options such as -kf9 nor options between file names.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 VALUED = {"-o": "--out", "-T": "--threads", "-M": "--memory-limit"}
-"""Short options that a value follows, in the same word or in the next one."""
+"""Short options that take a value, in the same word or in the next one."""
 _LONG_VALUED = {
     *VALUED.values(),
     *("--given", "--level", "--block-bytes", "--segment-bytes", "--table-bits", "--lanes"),
@@ -20,22 +23,22 @@ _SYNONYMS: Mapping[str, str] = {
 
 @dataclass
 class Words:
-    """Options and names, told apart wherever they stand."""
+    """Options and file names, in whatever order they were typed."""
 
     options: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     level: int | None = None
-    """The last of -1 to -9, or of --level."""
+    """The last level given by -1 to -9 or --level."""
 
     def ordered(self) -> list[str]:
-        """Options first, for a parser that takes what follows -- as it is."""
+        """Return all words, with -- between the options and the names."""
         return [*self.options, "--", *self.names] if self.names else self.options
 
 
 def split_words(words: Sequence[str]) -> Words:
-    """Take short options that stand in one word apart, and options from between names.
+    """Split joined short options, and separate options from names.
 
-    A single - is a name, and so is all that follows --.
+    A single - is a name, and so is every word after --.
     """
     found, rest = Words(), list(words)
     while rest:
@@ -69,7 +72,7 @@ def _short(word: str, rest: list[str], found: Words) -> None:
         flag, letters = f"-{letters[0]}", letters[1:]
         if flag in VALUED:
             value = letters.removeprefix("=") or (rest.pop(0) if rest else "")
-            # In one word, for a value may begin with a minus too.
+            # Joined by "=", because the value may begin with a minus.
             found.options += [f"{VALUED[flag]}={value}"] if value else [flag]
             return
         if flag[1] in "123456789":
