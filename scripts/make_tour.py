@@ -3,12 +3,14 @@
     python scripts/make_tour.py [--keep-run]
 
 A block of bash or Python may be followed by a block of text, which is its output. The commands run
-in the root of this clone. --keep-run does not train again if runs/tour is there.
+in the root of this clone, on ports 7000 and 5000. They replace the folders tour/ and runs/tour;
+with --keep-run the tour uses the run that is there and does not train again.
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -41,7 +43,9 @@ def run_tour(script: str, folder: Path, variables: Mapping[str, str]) -> list[st
         cwd=folder,
         env=os.environ | settings,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        # The model may generate bytes that are not text.
+        errors="replace",
         check=True,
     )
     return done.stdout.split(SEPARATOR)
@@ -68,8 +72,11 @@ def main() -> None:
     keep_run: bool = parser.parse_args().keep_run
     page = PAGE.read_text(encoding="utf-8")
     script = tour_script(page)
+    shutil.rmtree(ROOT / "tour", ignore_errors=True)
     if keep_run:
         script = script.replace(TRAIN, f"true {TRAIN}")
+    else:
+        shutil.rmtree(ROOT / "runs" / "tour", ignore_errors=True)
     outputs = run_tour(script, ROOT, {})
     PAGE.write_text(with_outputs(page, outputs, keep_run=keep_run), encoding="utf-8")
 

@@ -31,7 +31,9 @@ def test_the_output_of_each_command_is_shown():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_command_of_the_tour_runs(tmp_path):
+def test_every_command_of_the_tour_runs(tmp_path, monkeypatch):
+    # With pytest's variable around, NiceGUI takes itself for a part of the test.
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
     skip = shutil.ignore_patterns("__pycache__")
     for folder in ("bit_transformer", "tests", "benchmarks"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=skip)
