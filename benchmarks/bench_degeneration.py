@@ -34,7 +34,7 @@ from report import RESULTS, write_result
 from bit_transformer import BitTransformerLM, SamplingConfig, TrainConfig, fit
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.inference.generate import generate_bits
-from bit_transformer.inference.watch import byte_readings
+from bit_transformer.inference.watch import byte_metrics
 from bit_transformer.safety.density import INPUTS
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.telemetry.stream import StreamMetrics as Readings
@@ -119,7 +119,7 @@ def _model(arguments: argparse.Namespace, texts: Documents) -> BitTransformerLM:
 
 def _judged(model: BitTransformerLM, windows: Sequence[Window]) -> Judged:
     rows = np.stack([np.frombuffer(window.data, np.uint8) for window in windows])
-    return Judged(list(windows), byte_readings(model.network, rows))
+    return Judged(list(windows), byte_metrics(model.network, rows))
 
 
 _SAMPLE_COLUMNS = ("samples passed", "hot samples caught", "looping samples caught")

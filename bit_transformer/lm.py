@@ -33,7 +33,7 @@ from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer, bit_logits, evaluating
 from bit_transformer.network_spec import NetworkSpec, build_network, load_weights, spec_of
 from bit_transformer.objectives.config import ObjectiveConfig
-from bit_transformer.telemetry.forward_pass import LazyReadings, pass_readings
+from bit_transformer.telemetry.forward_pass import LazyMetrics, pass_metrics
 from bit_transformer.telemetry.probe import Probe
 
 
@@ -108,17 +108,17 @@ class BitTransformerLM(nn.Module):
 
     def forward(
         self, bits: Integer[Tensor, "B T"], *, causal: bool = True
-    ) -> tuple[Float[Tensor, "B T 2"], LazyReadings]:
+    ) -> tuple[Float[Tensor, "B T 2"], LazyMetrics]:
         """`logits[:, t]` scores bit t + 1 given bits 0 to t; softmax over the last axis gives
         p(0), p(1). With `causal=False` it is given the whole context, whatever the chunks are.
 
-        The telemetry is computed as it is read, see `pass_readings`: K and C of the bits and of the
+        The telemetry is computed as it is read, see `pass_metrics`: K and C of the bits and of the
         predictions made of them, S, attention entropy. Read it before the weights change.
         """
         self._check_bits(bits)
         with Probe(self.network) as probe, self._autocast():
             ones = bit_logits(self.network, functional.pad(bits, (0, 1)), causal=causal)
-        readings = pass_readings(
+        readings = pass_metrics(
             bits,
             ones[:, :-1],
             probe,
@@ -132,7 +132,7 @@ class BitTransformerLM(nn.Module):
 
     def forward_compressed(
         self, streams: Sequence[BitsLike], *, causal: bool = True
-    ) -> tuple[Float[Tensor, "B T 2"], LazyReadings]:
+    ) -> tuple[Float[Tensor, "B T 2"], LazyMetrics]:
         """`forward` of the bits that run-length streams stand for (see `bits.run_length`).
 
         Raises `InvalidBitsError` for a stream that is none, and for streams of different lengths.

@@ -96,11 +96,15 @@ def test_the_version_stands_in_one_place():
     assert f'__version__ = "{bit_transformer.__version__}"' in home
 
 
-def test_the_readme_names_every_entry_of_the_top_level():
-    readme = (ROOT / "README.md").read_text()
+def test_the_tree_names_every_entry_of_the_top_level_and_of_the_package():
+    page = (ROOT / "docs" / "reading-the-code.md").read_text()
     entries = {path.relative_to(ROOT).parts[0] for path in _tracked_files()}
     hidden = {name for name in entries if name.startswith(".")}
-    assert not [name for name in entries - hidden if name not in readme]
+    package = ROOT / "bit_transformer"
+    entries |= {
+        path.relative_to(package).parts[0] for path in _tracked_files() if package in path.parents
+    }
+    assert not [name for name in entries - hidden if name not in page]
 
 
 def test_no_file_names_a_registry_or_a_place_on_a_machine():

@@ -38,12 +38,16 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(DashboardArguments, words, command="dashboard")
     with extra_imports(extra="dashboard", purpose="the dashboard"):
-        from bit_transformer.server.access.origins import in_url
+        from bit_transformer.server.access.origins import host_in_url
         from bit_transformer.server.client import find_address, find_token
-        from bit_transformer.server.dashboard.app import PASSWORD_VARIABLE, Place, run_dashboard
+        from bit_transformer.server.dashboard.app import (
+            PASSWORD_VARIABLE,
+            DashboardConfig,
+            run_dashboard,
+        )
     password = arguments.password or os.environ.get(PASSWORD_VARIABLE)
-    place = Place(arguments.host, arguments.port, arguments.allow_host, password)
+    place = DashboardConfig(arguments.host, arguments.port, arguments.allow_host, password)
     address = find_address(arguments.server)
-    url = f"http://{in_url(place.host)}:{place.port}"
+    url = f"http://{host_in_url(place.host)}:{place.port}"
     print(f"Dashboard of {address} on {url}, stop with Ctrl-C", flush=True)
     run_dashboard(place, address, lambda: arguments.token or find_token(arguments.runs))

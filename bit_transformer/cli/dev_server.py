@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(WatchArguments, words, command="watch")
     from bit_transformer.server.reloader import (
-        Watcher,
+        Reloader,
         pytest_command,
         python_changes,
         serve_command,
@@ -39,4 +39,4 @@ def run(words: Sequence[str]) -> None:
     server = ["--host", arguments.host, "--port", str(arguments.port)]
     server += ["--runs", str(arguments.runs)]
     changes = python_changes(arguments.paths)
-    Watcher(pytest_command(arguments.tests), serve_command(server)).run(changes)
+    Reloader(pytest_command(arguments.tests), serve_command(server)).run(changes)

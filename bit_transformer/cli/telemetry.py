@@ -103,16 +103,16 @@ def _along(arguments: TelemetryArguments, file: str) -> Columns:
     import torch
 
     from bit_transformer.bits.codec import bytes_to_bits
-    from bit_transformer.inference.watch import bit_readings
-    from bit_transformer.telemetry.stream import READING_FIELDS
+    from bit_transformer.inference.watch import bit_metrics
+    from bit_transformer.telemetry.stream import METRIC_FIELDS
 
     model = load_model(arguments.run, arguments.device)
     bits = torch.from_numpy(bytes_to_bits(data, parity=model.config.parity))[None]
-    (found,) = bit_readings(model.network, bits)
+    (found,) = bit_metrics(model.network, bits)
     patches = np.arange(1, len(found) + 1)
     return {
         "step": (patches * model.config.patch_size).tolist(),
-        **{name: getattr(found, name).tolist() for name in READING_FIELDS},
+        **{name: getattr(found, name).tolist() for name in METRIC_FIELDS},
     }
 
 

@@ -13,7 +13,7 @@ from bit_transformer.errors import ConfigError
 MAX_TEMPERATURE = 1000.0
 """At this temperature two patches whose probabilities differ by a factor of 10**12 are drawn
 equally often within 3 %, so a higher one would change nothing."""
-MOST_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class SamplingConfig:
 
 def require_seed(seed: int) -> int:
     """Return the seed. Raises `ConfigError` unless it is a whole number from 0 to 2**63 - 1."""
-    if not _is_whole(seed) or not 0 <= seed <= MOST_SEED:
-        raise ConfigError(f"seed must be a whole number from 0 to {MOST_SEED}, got {seed}")
+    if not _is_whole(seed) or not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed}")
     return seed
 
 

@@ -11,8 +11,8 @@ Ended = Literal["length", "stop", "gate"]
 Stop = bytes | str | Sequence[bytes | str]
 """One stop string or several. Text is encoded as UTF-8."""
 
-MOST_STOP_BYTES = 1024
-MOST_STOP_STRINGS = 64
+MAX_STOP_BYTES = 1024
+MAX_STOP_STRINGS = 64
 
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.|$)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
@@ -26,9 +26,9 @@ def stop_strings(stop: Stop, *, valid_utf8: bool = False) -> tuple[bytes, ...]:
     because they could cut a character in two.
     """
     several = [stop] if isinstance(stop, str | bytes) else list(stop)
-    if len(several) > MOST_STOP_STRINGS:
+    if len(several) > MAX_STOP_STRINGS:
         raise ConfigError(
-            f"there may be at most {MOST_STOP_STRINGS} stop strings, got {len(several)}"
+            f"there may be at most {MAX_STOP_STRINGS} stop strings, got {len(several)}"
         )
     return tuple(_checked(one, valid_utf8=valid_utf8) for one in several)
 
@@ -44,9 +44,9 @@ def _checked(one: bytes | str, *, valid_utf8: bool) -> bytes:
         raise ConfigError(
             f"stop string {one!r} is not valid UTF-8; give other bytes or omit valid_utf8"
         ) from error
-    if not 1 <= len(content) <= MOST_STOP_BYTES:
+    if not 1 <= len(content) <= MAX_STOP_BYTES:
         raise ConfigError(
-            f"a stop string must have 1 to {MOST_STOP_BYTES} bytes, got {len(content)}"
+            f"a stop string must have 1 to {MAX_STOP_BYTES} bytes, got {len(content)}"
         )
     return content
 

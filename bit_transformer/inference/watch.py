@@ -119,7 +119,7 @@ class _PromptRecorder(Predictor):
         return found
 
 
-def bit_readings(
+def bit_metrics(
     network: BitTransformer, bits: Integer[Tensor, "B T"], *, window_bits: int = WINDOW_BITS
 ) -> list[StreamMetrics]:
     """Return the metrics of finished sequences. They equal those of `watch` during generation."""
@@ -134,7 +134,7 @@ def bit_readings(
     ]
 
 
-def byte_readings(
+def byte_metrics(
     network: BitTransformer, rows: UInt8[np.ndarray, "B n"], *, window_bits: int = WINDOW_BITS
 ) -> list[StreamMetrics]:
     """Return the metrics of sequences of n bytes, computed a few sequences at a time."""
@@ -142,7 +142,7 @@ def byte_readings(
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]
         bits = torch.from_numpy(unpack_bytes(part, parity=network.config.parity))
-        found += bit_readings(network, bits, window_bits=window_bits)
+        found += bit_metrics(network, bits, window_bits=window_bits)
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bit_transformer.errors import ConfigError, MissingExtraError
-from bit_transformer.inference.watch import byte_readings
+from bit_transformer.inference.watch import byte_metrics
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.telemetry.stream import StreamMetrics
@@ -42,10 +42,10 @@ def calibrate_gate(
     gate has floors of C, S and T. Raises `ConfigError` for fewer windows than `fewest_windows`.
     """
     prompt = prompt_patches(network, windows)
-    return gate_of_readings(byte_readings(network, windows), prompt, false_alarm_rate)
+    return gate_from_metrics(byte_metrics(network, windows), prompt, false_alarm_rate)
 
 
-def gate_of_readings(
+def gate_from_metrics(
     metrics: Sequence[StreamMetrics], prompt: int, false_alarm_rate: float = FALSE_ALARM_RATE
 ) -> SafetyGate:
     """Do what `calibrate_gate` does for windows whose metrics are known. The first `prompt` patches
@@ -69,7 +69,7 @@ def passing_shares(
     prompt = prompt_patches(network, windows)
     # Metrics are slow to compute, so gates with the same window length share them.
     metrics = {
-        bits: byte_readings(network, windows, window_bits=bits)
+        bits: byte_metrics(network, windows, window_bits=bits)
         for bits in {gate.window_bits for gate in gates}
     }
     passed = [

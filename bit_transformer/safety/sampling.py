@@ -13,7 +13,7 @@ from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
 from bit_transformer.errors import GateError, require
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import MAX_TEMPERATURE, SamplingConfig
-from bit_transformer.inference.watch import bit_readings
+from bit_transformer.inference.watch import bit_metrics
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.transformer import evaluating
 from bit_transformer.safety.gate import SafetyGate
@@ -50,7 +50,7 @@ def hil_safe_inference(
     chosen = gate or SafetyGate(c_floor, s_floor)
     with evaluating(model), torch.no_grad():
         logits, telemetry = model(bits, causal=causal)
-        metrics = bit_readings(model.network, bits, window_bits=chosen.window_bits)
+        metrics = bit_metrics(model.network, bits, window_bits=chosen.window_bits)
         verdicts = [chosen.judge(one) for one in metrics]
     predicted = logits.argmax(-1)
     for row, verdict in enumerate(verdicts):

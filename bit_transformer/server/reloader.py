@@ -15,7 +15,7 @@ _DEBOUNCE = 400
 """Milliseconds without a change after which a group of changes counts as complete."""
 
 
-class Watcher:
+class Reloader:
     """A server process, and the test command that must pass before a restart."""
 
     def __init__(

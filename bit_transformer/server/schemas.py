@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bit_transformer.inference.sampling_config import MOST_SEED
+from bit_transformer.inference.sampling_config import MAX_SEED
 from bit_transformer.server.jobs.folder import State
 from bit_transformer.server.settings import MAX_TEXT, NAME_PATTERN
 
@@ -23,7 +23,7 @@ def _finite(value: float) -> float:
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
-Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Seconds = Annotated[float, AfterValidator(_finite)]
 JobIdentity = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{12}-[0-9a-f]{6}$")]
 ItemIdentity = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{6}$")]

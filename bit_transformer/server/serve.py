@@ -16,14 +16,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from bit_transformer.errors import ConfigError
 from bit_transformer.server.access.asgi import App
 from bit_transformer.server.access.headers import COMMON, DATA_POLICY
-from bit_transformer.server.access.origins import in_url, is_loopback, own_hosts
+from bit_transformer.server.access.origins import host_in_url, is_loopback, own_hosts
 from bit_transformer.server.access.token import resolve_token
 from bit_transformer.server.app import Access, create_app
 from bit_transformer.server.jobs.queue import JobQueue, Launch, launch_worker
 from bit_transformer.server.models import ModelStore
 from bit_transformer.server.operations.registry import Engine
 from bit_transformer.server.settings import TOKEN_VARIABLE, Limits
-from bit_transformer.server.signals import ends_in_order
+from bit_transformer.server.signals import deferred_signals
 from bit_transformer.server.workspace import open_workspace
 
 _HEADER_SECONDS = 10.0
@@ -72,7 +72,7 @@ def run_server(
         engine.jobs.open()
         try:
             server, url = make_server(engine, address, listener, token)
-            with ends_in_order():
+            with deferred_signals():
                 announce(url, engine.workspace.token)
                 server.run(sockets=[listener])
         finally:
@@ -90,7 +90,7 @@ def make_server(
         origins=tuple(address.allowed_origins),
     )
     server = uvicorn.Server(_settings(create_app(engine, access), engine.limits))
-    return server, f"http://{in_url(address.host)}:{port}"
+    return server, f"http://{host_in_url(address.host)}:{port}"
 
 
 def _listening(address: Address) -> socket.socket:

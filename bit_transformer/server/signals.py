@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def ends_in_order() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Context for a run of uvicorn: raises the signal that ended the run, after it has ended.
 
     While uvicorn serves, SIGINT and SIGTERM make it finish its requests. A signal during start-up,

@@ -18,7 +18,7 @@ from bit_transformer.telemetry.probe import Probe
 from bit_transformer.telemetry.universal_code import reference_for
 
 
-class LazyReadings(Mapping[str, Tensor]):
+class LazyMetrics(Mapping[str, Tensor]):
     """A read-only mapping from names to tensors. Each tensor is computed once, on first access."""
 
     def __init__(self, **sources: Callable[[], Tensor]) -> None:
@@ -36,13 +36,13 @@ class LazyReadings(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._sources)
 
-    def including(self, **sources: Callable[[], Tensor]) -> "LazyReadings":
+    def including(self, **sources: Callable[[], Tensor]) -> "LazyMetrics":
         """Return a mapping with further entries. It shares the values computed here."""
         own = {name: (lambda name=name: self[name]) for name in self._sources}
-        return LazyReadings(**own, **sources)
+        return LazyMetrics(**own, **sources)
 
 
-def pass_readings(
+def pass_metrics(
     bits: Integer[Tensor, "B T"],
     logits: Float[Tensor, "B T"],
     probe: Probe,
@@ -51,7 +51,7 @@ def pass_readings(
     reference: Callable[[], Float[Tensor, "B T"]] | None = None,
     maps: bool = False,
     activations: bool = False,
-) -> LazyReadings:
+) -> LazyMetrics:
     """Return the metrics of a pass over `bits`; `logits[:, t]` is the log-odds that bit t is a one.
 
     `reference` returns another model's probabilities of a one. By default S compares the model with
@@ -86,7 +86,7 @@ def pass_readings(
         sources["attention_maps"] = probe.attention_maps
     if activations:
         sources["activations"] = lambda: probe.activations
-    metrics = LazyReadings(**sources)
+    metrics = LazyMetrics(**sources)
     return metrics
 
 

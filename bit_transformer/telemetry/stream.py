@@ -25,7 +25,7 @@ _MAX_LOG_ODDS = 30.0
 """Log-odds are clamped to this, which limits the confidence in a bit to 1 - 1e-13."""
 _NATS = math.log(2)
 
-READING_FIELDS = ("k", "c", "s", "t", "u", "surprisal")
+METRIC_FIELDS = ("k", "c", "s", "t", "u", "surprisal")
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class StreamMetrics:
 
     def part(self, start: int, stop: int) -> "StreamMetrics":
         """Return the values of patches start to stop - 1."""
-        return StreamMetrics(**{name: getattr(self, name)[start:stop] for name in READING_FIELDS})
+        return StreamMetrics(**{name: getattr(self, name)[start:stop] for name in METRIC_FIELDS})
 
     def at(self, index: int) -> dict[str, float]:
         """Return the values of one patch by name."""
-        return {name: float(getattr(self, name)[index]) for name in READING_FIELDS}
+        return {name: float(getattr(self, name)[index]) for name in METRIC_FIELDS}
 
 
 class StreamTelemetry:
@@ -111,7 +111,7 @@ class StreamTelemetry:
             room = 2 * self._kept - self._reference.bits_read
             parts.append(self._read(values[:room], odds[:room]))
             values, odds = values[room:], odds[room:]
-        return StreamMetrics(*np.concatenate(parts or [np.empty((0, len(READING_FIELDS)))]).T)
+        return StreamMetrics(*np.concatenate(parts or [np.empty((0, len(METRIC_FIELDS)))]).T)
 
     def _read(self, values: np.ndarray, odds: np.ndarray) -> Float[np.ndarray, "n metrics"]:
         """Return one row of metrics per patch. The memory must have room for the bits."""
@@ -121,7 +121,7 @@ class StreamTelemetry:
         self.bits_read += len(values)
         done, known = self.bits_read, self._reference.bits_read
         completed = done // self._patch_size - (done - len(values)) // self._patch_size
-        found = np.empty((completed, len(READING_FIELDS)))
+        found = np.empty((completed, len(METRIC_FIELDS)))
         counts = np.array([self._patch_size, done, known])
         _trailing_metrics(values, odds, predictions, ends, self._ring, counts, found)
         self._newest.append((values, p_ones))

@@ -7,8 +7,8 @@ import torch
 from bit_transformer import SamplingConfig
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.generate import generate_bits
-from bit_transformer.inference.watch import bit_readings, watch
-from bit_transformer.telemetry.stream import READING_FIELDS
+from bit_transformer.inference.watch import bit_metrics, watch
+from bit_transformer.telemetry.stream import METRIC_FIELDS
 from tests.builders import tiny_model
 
 
@@ -38,8 +38,8 @@ def test_watching_changes_nothing_and_agrees_with_scoring(
     surprisal = np.concatenate([stretch.surprisal for stretch in stretches])
     scored = -model.log2_likelihood(expected).detach()[0, prompt_bits:].numpy()
     np.testing.assert_allclose(surprisal, scored, atol=1e-4)
-    (whole,) = bit_readings(model.network, expected)
-    for name in READING_FIELDS:
+    (whole,) = bit_metrics(model.network, expected)
+    for name in METRIC_FIELDS:
         parts = [seen.prompt_metrics, *(stretch.readings for stretch in stretches)]
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(joined, getattr(whole, name), atol=2e-3)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bit_transformer.telemetry.stream import READING_FIELDS, StreamMetrics
+from bit_transformer.telemetry.stream import METRIC_FIELDS, StreamMetrics
 
 
 def metrics_around(seed: int, length: int = 60, **levels: float) -> StreamMetrics:
@@ -11,7 +11,7 @@ def metrics_around(seed: int, length: int = 60, **levels: float) -> StreamMetric
     rng = np.random.default_rng(seed)
     usual = {"k": 0.7, "c": 0.6, "s": 0.95, "t": 0.9, "u": 0.4, "surprisal": 0.3} | levels
     return StreamMetrics(
-        **{name: np.clip(rng.normal(usual[name], 0.02, length), 0, 1) for name in READING_FIELDS}
+        **{name: np.clip(rng.normal(usual[name], 0.02, length), 0, 1) for name in METRIC_FIELDS}
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bit_transformer.errors import SourceError
-from bit_transformer.server.reloader import Watcher, python_changes
+from bit_transformer.server.reloader import Reloader, python_changes
 from tests.server.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ time.sleep(60)
 
 def _watcher(code, server=SERVER, report=lambda line: None):
     tests = [sys.executable, "-c", TESTS, str(code)]
-    return Watcher(tests, [sys.executable, "-c", server], report)
+    return Reloader(tests, [sys.executable, "-c", server], report)
 
 
 def test_a_broken_change_leaves_the_server_running_and_a_mended_one_replaces_it(tmp_path):

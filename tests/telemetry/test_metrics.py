@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bit_transformer.errors import InvalidPredictionError
 from bit_transformer.telemetry.complexity_proxy import lz_complexity_proxy
-from bit_transformer.telemetry.forward_pass import LazyReadings
+from bit_transformer.telemetry.forward_pass import LazyMetrics
 from bit_transformer.telemetry.metrics import (
     attention_entropy,
     attention_map,
@@ -179,7 +179,7 @@ def test_lazy_metrics_are_computed_once_on_first_access():
         calls.append(1)
         return torch.ones(1)
 
-    metrics = LazyReadings(first=metric, second=metric)
+    metrics = LazyMetrics(first=metric, second=metric)
     assert list(metrics) == ["first", "second"]
     assert len(metrics) == 2
     assert not calls

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bit_transformer.errors import ConfigError, InvalidPredictionError
-from bit_transformer.telemetry.stream import READING_FIELDS, StreamTelemetry
+from bit_transformer.telemetry.stream import METRIC_FIELDS, StreamTelemetry
 
 RNG = np.random.default_rng(0)
 BITS = RNG.integers(0, 2, 2400).astype(np.uint8)
@@ -22,7 +22,7 @@ def test_reading_in_pieces_is_reading_at_once(size, patch_size):
         pieces.read(BITS[i : i + size], LOGITS[i : i + size]) for i in range(0, len(BITS), size)
     ]
     assert len(whole) == len(BITS) // patch_size
-    for name in READING_FIELDS:
+    for name in METRIC_FIELDS:
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-12)
 
@@ -37,7 +37,7 @@ def test_forgetting_does_not_depend_on_the_size_of_the_pieces(size, symbol_bits)
         pieces.read(BITS[i : i + size], LOGITS[i : i + size]) for i in range(0, len(BITS), size)
     ]
     assert pieces.bits_read == len(BITS)
-    for name in READING_FIELDS:
+    for name in METRIC_FIELDS:
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-12)
     # Each time 400 bits are full, the older half is forgotten as if it had never been read.

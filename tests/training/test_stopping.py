@@ -67,7 +67,7 @@ def test_an_evaluation_is_broken_off_and_made_up_for(words, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "call"), [(causal, "stream_surprisal", 70), (gate, "byte_readings", 1)]
+    ("place", "name", "call"), [(causal, "stream_surprisal", 70), (gate, "byte_metrics", 1)]
 )
 def test_the_end_of_a_run_is_broken_off_saved(
     words, tmp_path, monkeypatch, capsys, place, name, call

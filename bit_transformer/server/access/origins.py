@@ -40,13 +40,13 @@ class SameSite:
 
 def own_hosts(host: str, port: int) -> list[str]:
     """Return the Host headers that clients send to a server bound to this address."""
-    names = dict.fromkeys((*_LOOPBACK, in_url(host)))
+    names = dict.fromkeys((*_LOOPBACK, host_in_url(host)))
     # Clients leave out the default ports of http and https.
     bare = list(names) if port in (80, 443) else []
     return [f"{name}:{port}" for name in names] + bare
 
 
-def in_url(host: str) -> str:
+def host_in_url(host: str) -> str:
     """Return an address as it is written in a URL, an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 

@@ -18,7 +18,7 @@ from bit_transformer.server.dashboard.page import draw_page
 from bit_transformer.server.dashboard.policy import PagePolicy
 from bit_transformer.server.dashboard.poller import Poller
 from bit_transformer.server.schemas import Name
-from bit_transformer.server.signals import ends_in_order
+from bit_transformer.server.signals import deferred_signals
 
 PASSWORD_VARIABLE = "BIT_TRANSFORMER_PASSWORD"
 _FAVICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 26"><g fill="none"
@@ -27,7 +27,7 @@ M4 13 L12 19 L21 16 M12 19 L21 22"/></g><circle cx="4" cy="13" r="3.2" fill="#63
 
 
 @dataclass(frozen=True)
-class Place:
+class DashboardConfig:
     """Address of the dashboard, and who may open it."""
 
     host: str = "127.0.0.1"
@@ -38,7 +38,7 @@ class Place:
     """Password of the page; None lets everybody in."""
 
 
-def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
+def run_dashboard(place: DashboardConfig, address: str, token: Callable[[], str]) -> None:
     """Serve the dashboard of the management server at `address` until SIGINT, SIGTERM or SIGHUP.
 
     Raises `ConfigError` if the address cannot be used, or if other machines can reach it and no
@@ -65,7 +65,7 @@ def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
         app.add_middleware(Login, password=place.password)
     app.add_middleware(SameSite, hosts=hosts)
     app.add_middleware(PagePolicy)
-    with ends_in_order():
+    with deferred_signals():
         ui.run(
             host=place.host,
             port=place.port,
@@ -82,7 +82,7 @@ def run_dashboard(place: Place, address: str, token: Callable[[], str]) -> None:
         )
 
 
-def _require_free(place: Place) -> None:
+def _require_free(place: DashboardConfig) -> None:
     """Raise `ConfigError` unless the address is free; uvicorn would only log the failure."""
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     try:

@@ -15,7 +15,7 @@ from bit_transformer.errors import ConfigError
 from bit_transformer.inference.samples import Sample
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import SamplingConfig
-from bit_transformer.inference.stop import MOST_STOP_BYTES, MOST_STOP_STRINGS, Ended, stop_strings
+from bit_transformer.inference.stop import MAX_STOP_BYTES, MAX_STOP_STRINGS, Ended, stop_strings
 from bit_transformer.inference.watch import WatchedStretch, watch
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.safety.gate import SafetyGate
@@ -30,7 +30,7 @@ from bit_transformer.server.settings import MAX_NEW_BYTES
 from bit_transformer.training.run_folder import RunFolder
 
 _MAX_SAMPLES = 64
-StopText = Annotated[str, Field(min_length=1, max_length=2 * MOST_STOP_BYTES)]
+StopText = Annotated[str, Field(min_length=1, max_length=2 * MAX_STOP_BYTES)]
 """A stop string as text or in base64, which is longer than its bytes."""
 
 
@@ -47,11 +47,11 @@ class PromptRequest(NewestRun):
     """How patches are drawn."""
     seed: Seed = 0
     """Random seed. The same seed gives the same bytes."""
-    stop: Annotated[list[StopText], Field(max_length=MOST_STOP_STRINGS)] = Field(
+    stop: Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] = Field(
         default_factory=list
     )
     """End before the first of these texts in the new bytes."""
-    stop_base64: Annotated[list[StopText], Field(max_length=MOST_STOP_STRINGS)] = Field(
+    stop_base64: Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] = Field(
         default_factory=list
     )
     """Stop strings of any bytes, in base64."""

@@ -13,7 +13,7 @@ from bit_transformer.server.data_request import DataRequest, to_base64
 from bit_transformer.server.models import bits_of, with_own_modules
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.schemas import NewestRun, Response
-from bit_transformer.telemetry.forward_pass import pass_readings
+from bit_transformer.telemetry.forward_pass import pass_metrics
 from bit_transformer.telemetry.probe import Probe
 
 _MAX_SCORED_BYTES = 4 << 20
@@ -176,7 +176,7 @@ def look(engine: Engine, request: LookRequest) -> LookedAt:
         with Probe(model.network) as probe:
             # One bit more, so that attention includes the position that has read all of the data.
             ones = bit_logits(model.network, functional.pad(bits, (0, 1)))
-        readings = pass_readings(
+        readings = pass_metrics(
             bits, ones[:, :-1], probe, symbol_bits=model.config.bits_per_byte, maps=True
         )
         return LookedAt(

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bit_transformer.errors import ConfigError
-from bit_transformer.inference.watch import byte_readings
+from bit_transformer.inference.watch import byte_metrics
 from bit_transformer.model.transformer import evaluating
-from bit_transformer.safety.calibration import gate_of_readings, gate_windows, prompt_patches
+from bit_transformer.safety.calibration import gate_from_metrics, gate_windows, prompt_patches
 from bit_transformer.safety.gate import METADATA_KEY, SafetyGate, fewest_windows
 from bit_transformer.telemetry.stream import StreamMetrics
 from bit_transformer.training.callbacks.base import CalibrationRecord, Callback, RunningTrainer
@@ -64,7 +64,7 @@ class GateCalibration(Callback):
             if trainer.interrupted:
                 return
             with waiting("fitting the safety gate"):
-                gate = gate_of_readings(readings, prompt_patches(trainer.network, windows))
+                gate = gate_from_metrics(readings, prompt_patches(trainer.network, windows))
             _store(trainer, gate)
         except ConfigError as error:
             _skip(trainer, f"the safety gate was not calibrated: {error}")
@@ -77,7 +77,7 @@ class GateCalibration(Callback):
         for start in range(0, len(windows), _WINDOWS_AT_ONCE):
             if trainer.interrupted:
                 break
-            found += byte_readings(trainer.network, windows[start : start + _WINDOWS_AT_ONCE])
+            found += byte_metrics(trainer.network, windows[start : start + _WINDOWS_AT_ONCE])
         return found
 
 

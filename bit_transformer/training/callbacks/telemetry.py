@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bit_transformer.model.bit_tree import patch_bits, path_logits
 from bit_transformer.model.transformer import ExitLogits
-from bit_transformer.telemetry.forward_pass import pass_readings
+from bit_transformer.telemetry.forward_pass import pass_metrics
 from bit_transformer.telemetry.probe import Probe
 from bit_transformer.training.callbacks.base import (
     Callback,
@@ -86,7 +86,7 @@ class TelemetryReader(Callback):
         assert self._seen is not None
         (patches, nodes), config = self._seen, trainer.network.config
         logits = path_logits(nodes[:, : patches.shape[1]].float(), patches, config.patch_size)
-        found = pass_readings(
+        found = pass_metrics(
             patch_bits(patches, config.patch_size),
             logits.flatten(1),
             self._probe,
