@@ -38,6 +38,14 @@ Embed = Callable[[Tensor], Tensor]
 """From patches (B, N) to their embeddings (B, N, D), in place of `network.embedding`."""
 
 
+STACKS: list[tuple[Callable[[ModelConfig], bool], type[Stack]]] = [
+    (lambda config: config.use_act, HaltingStack),
+    (lambda config: config.reversible, ReversibleStack),
+    (lambda config: True, PlainStack),
+]
+"""Kinds of trunk with the condition for each. The first that suits a configuration is built."""
+
+
 class ExitLogits(NamedTuple):
     """The prediction at each of E places where a position may exit. Without adaptive computation
     there is one, after the last block."""
@@ -181,9 +189,8 @@ class BitTransformer(nn.Module):
 
 
 def _build_stack(config: ModelConfig, layers: Layers) -> Stack:
-    if config.use_act:
-        return HaltingStack(config, layers)
-    return ReversibleStack(config, layers) if config.reversible else PlainStack(config, layers)
+    kind = next(kind for suits, kind in STACKS if suits(config))
+    return kind(config, layers)
 
 
 def bit_logits(

@@ -11,6 +11,8 @@ import pytest
 
 from bit_transformer.checkpoint.lock import sole_writer, writer_of
 from bit_transformer.server.settings import Limits
+from bit_transformer.server.training_request import RunSettings
+from bit_transformer.training.config import SECTIONS
 from tests.server.conftest import TINY, TOKEN, EndedChild, command, serving, wait_for
 
 _TRAIN = {"run": "two", "data": {"sources": ["text"]}, "model": TINY, "train": {"steps": 7}}
@@ -212,3 +214,11 @@ def test_a_lock_that_a_killed_process_left_holds_nothing(tmp_path):
         found = writer_of(tmp_path)
         assert found is not None
         assert "is being written by process" in str(found)
+
+
+def test_a_request_has_the_sections_of_a_run():
+    sections = [name for name in RunSettings.model_fields if name not in ("run", "preset")]
+    assert sections == list(SECTIONS)
+    former = {"train": {"steps": 3, "patience": 2}, "regularizers": {"lambda_c": 0.5}}
+    made = RunSettings.model_validate(former)
+    assert (made.evaluation.patience, made.objective.lambda_c) == (2, 0.5)

@@ -318,3 +318,30 @@ def test_settings(recovering):
         recovering(max_recoveries=-1)
     with pytest.raises(ConfigError, match="recovery_every must be at least 1"):
         recovering(recovery_every=0)
+
+
+@pytest.mark.parametrize("use_act", [False, True])
+def test_activations_that_explode_are_seen_though_the_loss_does_not_change(
+    recovering, tmp_path, use_act
+):
+    def inject(trainer):
+        exploded = []
+
+        def scale(stack, arguments, output):
+            if not stack.training or exploded or trainer.progress.step != 49:
+                return output
+            # The head normalises the stream, so predictions stay as they are.
+            exploded.append(trainer.progress.step)
+            if isinstance(output, torch.Tensor):
+                return output * 1000
+            states, halt_probs = output
+            return states * 1000, halt_probs
+
+        trainer.network.stack.register_forward_hook(scale)
+
+    config = recovering()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, use_act=use_act))
+    fault = Fault(inject)
+    train_run(config, tmp_path / "run", callbacks=[fault], progress=False)
+    assert [record.action for record in fault.records] == ["return"]
+    assert "activations have exploded" in fault.records[0].reason
