@@ -68,7 +68,7 @@ def test_preferences_persist_without_secrets(open_page: Open) -> None:
     tab(page, "Models")
     shown(page).get_by_label("Token").first.fill("hf_secret_of_mine")
     page.get_by_role("button", name="Switch between light and dark").click()
-    kept = ('"train.steps":77', '"train.use_checkpoint":true', '"tab":"hub"', '"dark":true')
+    kept = ('"train.steps":77', '"parallel.use_checkpoint":true', '"tab":"hub"', '"dark":true')
     until(lambda: all(words in _stored(page) for words in kept))
     assert "hf_secret" not in _stored(page)
     page.reload()

@@ -13,7 +13,7 @@ TINY_RUN = {
     "tab": "new",
     "forms": {
         "train": {f"model.{name}": value for name, value in TINY.items()}
-        | {"data.sources": ["text"], "train.batch_size": 4, "train.telemetry_every": 2}
+        | {"data.sources": ["text"], "train.batch_size": 4, "evaluation.telemetry_every": 2}
     },
 }
 """Stored preferences with the settings of a tiny run on the uploaded text."""
@@ -100,7 +100,7 @@ def test_switches_change_the_run(open_page: Open, world: World) -> None:
         "train.steps": 2,
         "train.batch_size": 4,
         "model.reversible": True,
-        "train.telemetry_every": 2,
+        "evaluation.telemetry_every": 2,
         "train.qat": True,
         "model.chunk_size": 128,
         "model.overlap": 64,
@@ -129,7 +129,7 @@ def test_act_and_what_excludes_it(open_page: Open, world: World) -> None:
     page.get_by_role("button", name="Create untrained model").click()
     found = changed(config_of(world, "halting"))
     assert found["model.use_act"] is True
-    assert found["train.use_checkpoint"] is True
+    assert found["parallel.use_checkpoint"] is True
     assert found["model.act_threshold"] == 0.7
     assert "model.reversible" not in found
 

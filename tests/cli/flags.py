@@ -68,6 +68,7 @@ FLAGS: dict[str, set[str]] = {
         "--parity",
         "--patch-size",
         "--patience",
+        "--objective",
         "--ponder-cost",
         "--qat",
         "--precision",

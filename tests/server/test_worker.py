@@ -55,7 +55,8 @@ def _work_here(engine, monkeypatch, name, fields):
 
 def test_a_training_tells_what_it_does_and_every_setting_reaches_it(engine, monkeypatch):
     body = NEW | {
-        "train": {"steps": 8, "batch_size": 2, "evaluate_every": 4, "telemetry_every": 2},
+        "train": {"steps": 8, "batch_size": 2},
+        "evaluation": {"evaluate_every": 4, "telemetry_every": 2},
         "optimizer": {"optimizer": "adamw", "lr": 0.001},
         "objective": {"lambda_k": 0.25, "floor_s": 0.625},
         "model": TINY | {"use_act": True, "act_threshold": 0.75, "chunk_size": 256},
@@ -64,7 +65,7 @@ def test_a_training_tells_what_it_does_and_every_setting_reaches_it(engine, monk
     assert (state.state, state.error) == ("done", None)
     assert state.result["steps"] == 8
     config = json.loads((engine.workspace.root / "two" / "config.json").read_text())
-    for section in ("train", "optimizer", "objective", "model"):
+    for section in ("train", "evaluation", "optimizer", "objective", "model"):
         assert config[section].items() >= body[section].items()
     kinds = [line["kind"] for line in told]
     assert {"begin", "step", "evaluation", "sample", "telemetry", "checkpoint"} <= set(kinds)
@@ -77,7 +78,7 @@ def test_a_run_goes_on_with_its_settings_and_those_that_are_given(engine, monkey
     state, _ = _work_here(engine, monkeypatch, "train", fields)
     assert state.result["steps"] == 14
     config = json.loads((engine.workspace.root / "one" / "config.json").read_text())
-    assert (config["train"]["batch_size"], config["train"]["telemetry_every"]) == (4, 1)
+    assert (config["train"]["batch_size"], config["evaluation"]["telemetry_every"]) == (4, 1)
 
 
 def test_steps_are_done_in_portions_of_the_plan(engine, monkeypatch):

@@ -14,7 +14,7 @@ from bit_transformer.server.dashboard.analysis_panel import _byte_labels
 from bit_transformer.server.dashboard.formatting import duration, file_name, label_of, size
 from bit_transformer.server.operations import OPERATIONS
 from bit_transformer.server.settings import NAME_PATTERN
-from bit_transformer.telemetry.stream import Readings
+from bit_transformer.telemetry.stream import StreamMetrics
 
 
 def patch(char: str = "t") -> dict[str, object]:
@@ -54,7 +54,7 @@ class Stretch(WatchedStretch):
 @pytest.mark.parametrize("value", [0, 9, 10, 13, 32, 65, 127, 255])
 def test_the_server_displays_a_byte_like_the_command_line(value: int) -> None:
     stretch = Stretch(
-        bytes_to_bits(bytes([value])), np.full(8, 0.5), Readings(*[np.zeros(0)] * 6), ()
+        bytes_to_bits(bytes([value])), np.full(8, 0.5), StreamMetrics(*[np.zeros(0)] * 6), ()
     )
     sent = sys.modules[OPERATIONS["generate"].run.__module__]._patch(stretch, 8, 8, 8, 1)
     is_text = value in (9, 10, 13, 32, 65)
