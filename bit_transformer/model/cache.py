@@ -96,7 +96,7 @@ class KVCache:
         self._limit = self._overlap + self._chunk
 
     def select(self, rows: Integer[Tensor, " B"]) -> None:
-        """Make sequence i a copy of the former sequence `rows[i]`. The batch size must not change."""
+        """Make sequence i a copy of the former sequence `rows[i]`, one for each sequence."""
         for layer in self.layers:
             layer.select(rows)
         self.recent = self.recent[rows]

@@ -70,7 +70,7 @@ class Causal:
     def evaluate(
         self, network: BitTransformer, data: Iterable[UInt8[np.ndarray, " _"]]
     ) -> Iterator[Float[np.ndarray, " _"]]:
-        """Yield the surprisal of every byte, in windows that fill the context and overlap by half."""
+        """Yield the surprisal of every byte, in full-context windows that overlap by half."""
         return stream_surprisal(network, data)
 
 

@@ -257,7 +257,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _step_dense(parts: dict[str, Any]) -> None:
-    """Step all optimizers but that of the memory tables, whose looked-up rows depend on the data."""
+    """Step all optimizers except that of the memory tables, which depends on the data."""
     for name, part in parts.items():
         if name != "memory":
             part.step()

@@ -188,6 +188,6 @@ def adjust_learning_rate(optimizer: CombinedOptimizer | Optimizer, factor: float
 
 
 def gradient_norm(weights: Iterable[Tensor], max_norm: float) -> Tensor:
-    """Clip dense gradients to a joint norm of `max_norm` (0: no clipping). Returns the norm before."""
+    """Clip dense gradients to a joint norm of `max_norm` (0: do not). Returns the norm before."""
     limit = max_norm if max_norm > 0 else float("inf")
     return torch.nn.utils.clip_grad_norm_(weights, limit)

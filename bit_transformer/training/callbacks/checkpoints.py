@@ -37,7 +37,7 @@ class Checkpoints(Callback):
         """The step of the last checkpoint. None after a further step."""
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Remember the best result. The final evaluation reads other bytes, so it does not count."""
+        """Remember the best result. The final one is of other bytes and does not count."""
         self._held_out = record.bits_per_byte
         if not record.final and record.bits_per_byte < self._best:
             self._best, self._best_step = record.bits_per_byte, record.step

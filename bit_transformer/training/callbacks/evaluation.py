@@ -102,7 +102,7 @@ class EarlyStop(Callback):
         self._best, self._waited = math.inf, 0
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Count evaluations since the best one. The final one reads other bytes and does not count."""
+        """Count evaluations since the best one. The final one is of other bytes and is ignored."""
         if record.final:
             return
         improved = record.bits_per_byte < self._best

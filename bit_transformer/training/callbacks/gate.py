@@ -1,4 +1,4 @@
-"""Calibrates the safety gate on held-out data at the end of a run. The last checkpoint stores it."""
+"""Calibrates the safety gate on held-out data at the end of a run, for the last checkpoint."""
 
 import dataclasses
 import logging

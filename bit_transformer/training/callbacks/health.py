@@ -53,17 +53,17 @@ class Health:
     def take_loss(self, loss: float) -> None:
         """Add a healthy loss."""
         self.first_loss = loss if self.first_loss is None else self.first_loss
-        self.losses = [*self.losses, loss][-_RECENT:]
+        self.losses = [*self.losses, loss][-_WINDOW:]
         if len(self.losses) >= _SUSTAINED:
             self.level = min(self.level, median(self.losses[-_SUSTAINED:]))
 
     def take_activations(self, rms: float) -> None:
         """Add a healthy root mean square of the residual stream."""
-        self.activations = [*self.activations, rms][-_RECENT:]
+        self.activations = [*self.activations, rms][-_WINDOW:]
 
     def take_sample(self, complexity: float, surprisal: float) -> None:
         """Add the metrics of a healthy sample."""
-        self.samples = [*self.samples, (complexity, surprisal)][-_RECENT:]
+        self.samples = [*self.samples, (complexity, surprisal)][-_WINDOW:]
 
     def loss_limit(self) -> float:
         """The loss in bits per byte above which a step is a spike."""

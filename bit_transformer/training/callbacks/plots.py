@@ -32,9 +32,8 @@ class Plots(Callback):
         self._metrics, self._picture = metrics, picture
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
-        """Draw what there is."""
-        with waiting("drawing the course of the run"):
-            draw_run(read_metrics(self._metrics), self._picture)
+        """Draw the run up to now."""
+        self._draw()
 
     def on_end(self, trainer: RunningTrainer) -> None:
         """Draw the whole run."""

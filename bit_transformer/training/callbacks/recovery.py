@@ -77,7 +77,7 @@ class RecoveryPoint:
     def take(
         cls, trainer: RunningTrainer, owner: str, rate: float, health: dict[str, Any]
     ) -> "RecoveryPoint":
-        """Copy the present state, without the state of the callback `owner`, which has the points."""
+        """Copy the present state, except that of the callback `owner`, which has the points."""
         state = trainer.state_dict()
         state["callbacks"] = {
             name: kept for name, kept in state["callbacks"].items() if name != owner
@@ -210,7 +210,7 @@ class Recovery(Callback):
         skipped: int,
     ) -> None:
         self._batch = dict(trainer.loader.state_dict())
-        self._look_when_due(trainer)
+        self._observe_when_due(trainer)
         record = RecoveryRecord(trainer.progress.step, action, went_bad, fault, self._rate, skipped)
         trainer.emit("on_recovery", record)
         raise StepAbandoned

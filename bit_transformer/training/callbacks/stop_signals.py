@@ -39,7 +39,7 @@ class StopSignals(Callback):
 
     def __enter__(self) -> "StopSignals":
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
-        self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

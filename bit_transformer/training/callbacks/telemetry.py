@@ -76,7 +76,7 @@ class TelemetryReader(Callback):
             self._handle.remove()
         self._probe = self._handle = self._seen = None
 
-    def _look(self, network: nn.Module, arguments: Any, output: Tensor | ExitLogits) -> None:
+    def _observe(self, network: nn.Module, arguments: Any, output: Tensor | ExitLogits) -> None:
         if network.training and self._seen is None:
             nodes = output.logits[-1] if isinstance(output, ExitLogits) else output
             self._seen = arguments[0][:_ROWS], nodes.detach()[:_ROWS]
