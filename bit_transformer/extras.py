@@ -1,5 +1,5 @@
-"""Imports of optional libraries. Each belongs to an extra of the package: `pip install
-bit-transformer[plots]`."""
+"""Imports of optional libraries. An extra of the package installs each of them, for example
+`pip install 'bit-transformer[plots]'`."""
 
 import importlib
 from collections.abc import Iterator

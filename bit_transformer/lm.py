@@ -1,4 +1,4 @@
-"""The public face of a model: one class that joins network, telemetry, inference and files."""
+"""`BitTransformerLM`, the public model class: network, telemetry, inference and files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,11 +18,7 @@ from bit_transformer.bits.tensor import require_batch, require_zeros_and_ones
 from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
-from bit_transformer.errors import (
-    ConfigError,
-    ContextLengthError,
-    InvalidBitsError,
-)
+from bit_transformer.errors import ConfigError, ContextLengthError, InvalidBitsError
 from bit_transformer.inference.generate import BitStream, generate_bits, stream_bits
 from bit_transformer.inference.predictor import log2_likelihood
 from bit_transformer.inference.samples import Sample, draw_samples
@@ -40,14 +36,14 @@ from bit_transformer.telemetry.probe import Probe
 class BitTransformerLM(nn.Module):
     """A bit-native language model.
 
-    Built from the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
+    Its arguments are the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
     Bits are 0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
 
-    `fit` trains it. In a loop of your own, minimise `-log2_likelihood(bits).mean()` with the
-    optimizer of `configure_optimizer(model)`: the context memory gives sparse gradients, which
-    AdamW refuses ("does not support sparse gradients"). With
-    `model.network.memory.rows.sparse = False` they are dense and any optimizer takes them, but each
-    step then costs time for all rows of the memory. `examples/own_loop.py` shows both.
+    `fit` trains a model. In a loop of your own, minimise `-log2_likelihood(bits).mean()` with the
+    optimizer of `configure_optimizer(model)`. The context memory has sparse gradients, which AdamW
+    rejects ("does not support sparse gradients"). `model.network.memory.rows.sparse = False` makes
+    them dense for any optimizer, but then each step costs time for all rows of the memory.
+    `examples/own_loop.py` shows both.
     """
 
     def __init__(  # noqa: PLR0913 -- documented names, by keyword
@@ -64,23 +60,25 @@ class BitTransformerLM(nn.Module):
         network: BitTransformer | None = None,
         **settings: Any,
     ) -> None:
-        """`network` is a built network, in place of settings to build one from.
+        """`network` is a built network, which replaces the settings.
 
-        The other named arguments say how the model is used; they are not saved with it.
+        The other named arguments control how the model is used, and they are not saved with it.
         `full_attn_logging` and `log_activations` add `attention_maps` and `activations` to the
-        telemetry; without the first, no map of all positions against all is ever built. S is held
-        against `reference`, a frozen model, where one is given. The lambdas are the weights of the
-        penalties that `fit` trains it with, see `ObjectiveConfig`. `use_checkpoint` keeps only
-        the input of each block for the backward pass, and `use_autocast` has matrix products done
-        in bfloat16, in `forward`, `log2_likelihood` and `fit`.
+        telemetry; maps need memory quadratic in the context. S is computed against `reference`, a
+        frozen model, if there is one. The lambdas are the weights of the penalties in `fit`, see
+        `ObjectiveConfig`. `use_checkpoint` stores only the input of each block for the backward
+        pass. `use_autocast` computes matrix products in bfloat16, in `forward`, `log2_likelihood`
+        and `fit`.
 
-        Raises `ConfigError` for a setting that does not exist or cannot be built.
+        Raises `ConfigError` for an unknown or invalid setting.
         """
         super().__init__()
         if network is None:
             network = build_network(NetworkSpec(ModelConfig.from_dict(settings)))
         elif settings:
-            raise ConfigError(f"a built network excludes model settings, got {sorted(settings)}")
+            raise ConfigError(
+                f"network excludes model settings, got {sorted(settings)}; pass one or the other"
+            )
         self.network, self.config = network, network.config
         self.full_attn_logging, self.log_activations = full_attn_logging, log_activations
         self.objective = ObjectiveConfig(lambda_k=lambda_K, lambda_c=lambda_C, lambda_s=lambda_S)
@@ -88,7 +86,7 @@ class BitTransformerLM(nn.Module):
         self.use_checkpoint, self.use_autocast = use_checkpoint, use_autocast
         if use_checkpoint:
             checkpoint_blocks(self.network)
-        # In a tuple: a reference is no part of this module and trains with nobody.
+        # The tuple hides the reference from nn.Module, so that it is not trained, moved or saved.
         self._reference = (reference,)
 
     @property
@@ -110,15 +108,16 @@ class BitTransformerLM(nn.Module):
         self, bits: Integer[Tensor, "B T"], *, causal: bool = True
     ) -> tuple[Float[Tensor, "B T 2"], LazyMetrics]:
         """`logits[:, t]` scores bit t + 1 given bits 0 to t; softmax over the last axis gives
-        p(0), p(1). With `causal=False` it is given the whole context, whatever the chunks are.
+        p(0), p(1). With `causal=False` it is given the whole context, even with chunked attention.
 
-        The telemetry is computed as it is read, see `pass_metrics`: K and C of the bits and of the
-        predictions made of them, S, attention entropy. Read it before the weights change.
+        The telemetry has K and C of the bits and of their predictions, S, and attention entropy,
+        see `pass_metrics`. A value is computed at its first access, which must come before the
+        weights change.
         """
         self._check_bits(bits)
         with Probe(self.network) as probe, self._autocast():
             ones = bit_logits(self.network, functional.pad(bits, (0, 1)), causal=causal)
-        readings = pass_metrics(
+        metrics = pass_metrics(
             bits,
             ones[:, :-1],
             probe,
@@ -128,20 +127,20 @@ class BitTransformerLM(nn.Module):
             activations=self.log_activations,
         )
         logits = ones[:, 1:]
-        return torch.stack((torch.zeros_like(logits), logits), dim=-1), readings
+        return torch.stack((torch.zeros_like(logits), logits), dim=-1), metrics
 
     def forward_compressed(
         self, streams: Sequence[BitsLike], *, causal: bool = True
     ) -> tuple[Float[Tensor, "B T 2"], LazyMetrics]:
-        """`forward` of the bits that run-length streams stand for (see `bits.run_length`).
+        """`forward` of the decoded bits of run-length streams (see `bits.run_length`).
 
-        Raises `InvalidBitsError` for a stream that is none, and for streams of different lengths.
+        Raises `InvalidBitsError` for an invalid stream, and for rows of different lengths.
         """
         rows = model_output_decompress(list(streams))
         if len({len(row) for row in rows}) != 1:
             raise InvalidBitsError(
-                "streams of one batch must stand for equally many bits, got "
-                f"{[len(row) for row in rows]}; pad the bits before they are compressed"
+                "the streams of a batch must decode to equally many bits, got "
+                f"{[len(row) for row in rows]}; pad the bits before you compress them"
             )
         bits = torch.from_numpy(np.stack(rows)).to(self.network.device)
         return self(bits, causal=causal)
@@ -160,9 +159,9 @@ class BitTransformerLM(nn.Module):
         return probabilities
 
     def log2_likelihood(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        """log2 p(bit t | bits before t), the first bit included; its sum is minus the code length.
+        """log2 p(bit t | bits before t) of each bit. The sum is minus the code length in bits.
 
-        Differentiable. The code length of parity bits is 0.
+        It is differentiable. The code length of parity bits is 0.
         """
         self._check_bits(bits)
         with self._autocast():
@@ -187,16 +186,15 @@ class BitTransformerLM(nn.Module):
         generator: torch.Generator | None = None,
         stop: Stop = (),
     ) -> UInt8[Tensor, "B total"]:
-        """The prompt and `max_new_bits` sampled bits; see `SamplingConfig` for the filters.
+        """The prompt and `max_new_bits` sampled bits. `SamplingConfig` explains the filters.
 
-        The prompt may be empty (T = 0), may end inside a patch, and both may be longer than the
-        context. A single sequence ends before the first of the `stop` strings, bytes or text, that
-        comes among its new bytes. Row i of a batch draws the same numbers however many rows there
-        are, so its bits are the same as long as rounding decides nothing; those of `sample` are
-        the same always. Dropout is off meanwhile.
+        The prompt may be empty (T = 0) and may end inside a patch. Prompt and result may be longer
+        than the context. A single sequence ends before the first `stop` string, bytes or text, in
+        its new bytes. Row i draws the same random numbers in a batch of any size, so its bits are
+        the same up to rounding; `sample` excludes even that. Dropout is off.
 
-        Raises `ConfigError` for settings outside their limits, `InvalidPredictionError` when
-        predictions are not numbers.
+        Raises `ConfigError` for settings outside their limits, and `InvalidPredictionError` when
+        the model predicts NaN.
         """
         self._check_bits(prompt_bits, any_length=True)
         sampling = SamplingConfig(temperature, top_k, top_p, min_p, valid_utf8)
@@ -214,16 +212,16 @@ class BitTransformerLM(nn.Module):
         generator: torch.Generator | None = None,
         stop: Stop = (),
     ) -> BitStream:
-        """The new bits of `generate` piece by piece as they are drawn; `ended` of the stream then
-        says why it ended. Bits that may be the beginning of a stop string wait until that is clear.
+        """The new bits of `generate` in pieces as they are drawn. `ended` of the stream has the
+        reason of its end. Bits that may begin a stop string are held back until that is decided.
 
-        Raises `ConfigError` in training mode, where dropout would change what is drawn.
+        Raises `ConfigError` in training mode, in which dropout would change the samples.
         """
         self._check_bits(prompt_bits, any_length=True)
         if self.training:
             raise ConfigError(
-                "a stream is drawn in evaluation mode, and the model is in training mode; call "
-                "model.eval() before it"
+                "stream needs a model in evaluation mode, this one is in training mode; call "
+                "model.eval() first"
             )
         return stream_bits(
             self.network,
@@ -244,10 +242,10 @@ class BitTransformerLM(nn.Module):
         samples: int = 1,
         stop: Stop = (),
     ) -> list[Sample]:
-        """Continuations of `prompt` in bytes, each with why it ended.
+        """Continuations of `prompt` in bytes, each with the reason of its end.
 
-        Sample i depends on the seed and on i alone: the first of two is the only one of one. The
-        command line and the server draw the same.
+        Sample i depends only on the seed and on i, and not on the number of samples. The command
+        line and the server draw the same samples.
         """
         with evaluating(self):
             return list(
@@ -269,7 +267,7 @@ class BitTransformerLM(nn.Module):
         window_bytes: int | None = None,
         overlap_bytes: int | None = None,
     ) -> Score:
-        """Bits per byte and surprisal per byte of any data; see `score_bytes`."""
+        """Bits per byte of any data, and the surprisal of each byte. See `score_bytes`."""
         with evaluating(self):
             return score_bytes(
                 self.network, data, window_bytes=window_bytes, overlap_bytes=overlap_bytes
@@ -291,12 +289,12 @@ class BitTransformerLM(nn.Module):
     def from_pretrained(
         cls, folder: str | Path, *, device: torch.device | str = "cpu"
     ) -> "BitTransformerLM":
-        """The model of a run folder, a checkpoint folder or a `save_pretrained` folder, ready to
-        infer.
+        """Load the model of a run folder, a checkpoint folder or a `save_pretrained` folder, in
+        evaluation mode.
 
-        Quantized weights stay quantized. Raises `CheckpointError` when there is none, it is
-        damaged, or its weights do not fit its config; `MissingExtraError` for one that is being
-        trained in 4 bits, without torchao.
+        Quantized weights stay quantized. Raises `CheckpointError` when the folder has no model, is
+        damaged, or has weights that do not fit its config. Raises `MissingExtraError` for a run in
+        4 bits when torchao is not installed.
         """
         checkpoint = load_checkpoint(locate_checkpoint(folder), device=device)
         network = build_network(NetworkSpec.from_dict(checkpoint.config))
@@ -320,7 +318,7 @@ def score(
     window_bytes: int | None = None,
     overlap_bytes: int | None = None,
 ) -> Score:
-    """Bits per byte and surprisal per byte of any data under a model; see `score_bytes`."""
+    """Bits per byte of data under a model, and the surprisal of each byte. See `score_bytes`."""
     return model.score(data, window_bytes=window_bytes, overlap_bytes=overlap_bytes)
 
 
@@ -333,10 +331,11 @@ def infer_long_sequence(
 ) -> tuple[UInt8[Tensor, " T"], list[Mapping[str, Tensor]]]:
     """The likeliest next bit after each bit of a sequence of any length, and telemetry by window.
 
-    Read in windows of `ctx_bits` (default: the whole context); every window but the first begins
-    with `overlap_bits` (default: half of it) that are context alone.
+    Windows have `ctx_bits` (default: the whole context). Every window except the first begins with
+    `overlap_bits` (default: half a window) that serve only as context.
 
-    Raises `ConfigError` for windows that are no whole patches, or do not fit context or each other.
+    Raises `ConfigError` for windows that are not whole patches, are longer than the context, or are
+    not longer than their overlap.
     """
     row = torch.as_tensor(bits, device=model.network.device)
     window, overlap = _long_window(model.config, ctx_bits, overlap_bits)
@@ -344,10 +343,10 @@ def infer_long_sequence(
     telemetry: list[Mapping[str, Tensor]] = []
     with evaluating(model), torch.no_grad():
         for start in range(0, max(1, len(row) - overlap), window - overlap):
-            logits, readings = model(row[None, start : start + window])
+            logits, metrics = model(row[None, start : start + window])
             new = logits[0, overlap if start else 0 :].argmax(-1)
             predicted.append(new.to(torch.uint8))
-            telemetry.append(dict(readings))
+            telemetry.append(dict(metrics))
     return torch.cat(predicted), telemetry
 
 

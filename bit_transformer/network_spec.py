@@ -1,5 +1,5 @@
-"""What it takes to build a network again: its configuration, its quantization scheme and, after
-pruning, the widths of each layer. Checkpoints store it beside the weights."""
+"""`NetworkSpec`, from which a network is built: its configuration, its quantization scheme and,
+after pruning, the widths of each layer. Checkpoints store it beside the weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class NetworkSpec:
 
     model: ModelConfig
     quantization: str | None = None
-    """`int8`, `int4-qat` or `int4`, see `quantization.py`. None: ordinary weights."""
+    """`int8`, `int4-qat` or `int4`, see `quantization.py`. None: not quantized."""
     layers: tuple[LayerWidths, ...] | None = None
     """Heads and hidden width of each block. None: those of `model` in all blocks."""
 
@@ -50,15 +50,15 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> "NetworkSpec":
-        """The spec that `to_dict` wrote. Raises `ConfigError` for anything else."""
+        """The spec that `to_dict` wrote. Raises `ConfigError` for any other content."""
         try:
             widths = spec.get("layers")
             layers = None if widths is None else tuple(LayerWidths(**one) for one in widths)
             return cls(ModelConfig.from_dict(spec["model"]), spec.get("quantization"), layers)
         except (AttributeError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"this does not describe a network ({type(error).__name__}: {error}); use a "
-                "checkpoint that this program wrote"
+                f"the network spec is invalid ({type(error).__name__}: {error}); use a checkpoint "
+                "that this program wrote"
             ) from error
 
 
@@ -66,7 +66,7 @@ def build_network(spec: NetworkSpec) -> BitTransformer:
     """A network with fresh weights.
 
     Raises `CheckpointMismatchError` for an unknown quantization scheme, and `MissingExtraError`
-    where the scheme needs a library that is not installed.
+    when the scheme needs a library that is not installed.
     """
     network = BitTransformer(spec.model, spec.layers)
     apply_scheme(network, spec.quantization)
@@ -82,10 +82,10 @@ def spec_of(network: BitTransformer) -> NetworkSpec:
 
 
 def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, where: object) -> None:
-    """Copy weights into a network.
+    """Copy weights into a network. `where` names their source in errors.
 
-    `CheckpointMismatchError` names the first weight that does not fit, `CheckpointCorruptError` the
-    first that holds NaN or infinity.
+    Raises `CheckpointMismatchError`, which names the first weight that does not fit, and
+    `CheckpointCorruptError`, which names the first with NaN or infinity.
     """
     own = network.state_dict()
     for name in sorted(own.keys() | weights.keys()):
@@ -93,8 +93,8 @@ def load_weights(network: BitTransformer, weights: Mapping[str, Tensor], *, wher
         if here is None or there is None or here.shape != there.shape:
             shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (here, there)]
             raise CheckpointMismatchError(
-                f"weight {name!r} is {shapes[0]} in the model and {shapes[1]} in {where}; "
-                "load it into a model of the configuration it was saved with"
+                f"weight {name!r} has shape {shapes[0]} in the model and {shapes[1]} in {where}; "
+                "load it into a model of the configuration that it was saved with"
             )
         if there.is_floating_point() and not bool(there.isfinite().all()):
             raise CheckpointCorruptError(

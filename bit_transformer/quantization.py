@@ -1,12 +1,12 @@
-"""Weights in 8 and 4 bits: modules swapped after a network is built.
+"""Quantization to 8 and 4 bits. It replaces modules of a built network.
 
-int8      after training: matrices with a scale per row, inputs rounded as they come; the table of
-          the context memory with a scale per row
-int4-qat  while training: torchao rounds the trunk's matrices in every forward pass, gradients pass
-          straight through (Bengio et al. 2013, arXiv:1308.3432)
-int4      after such training: the same rounded matrices, two weights to a byte
+int8      after training: matrices and memory tables with a scale per row. Inputs of matrices are
+          quantized dynamically.
+int4-qat  during training (quantization-aware training): torchao rounds the trunk's matrices in
+          every forward pass. Gradients pass straight through (Bengio et al. 2013, arXiv:1308.3432).
+int4      after such training: the same rounded matrices, two weights in each byte
 
-Embedding, head and norms stay as they are: they are small, and every bit passes through them.
+Embedding and head are not quantized: they are small, and every bit depends on them.
 """
 
 import copy
@@ -24,38 +24,32 @@ from jaxtyping import Float, Int8, Integer, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bit_transformer.errors import (
-    CheckpointMismatchError,
-    ConfigError,
-    MissingExtraError,
-    UnsupportedCombination,
-)
+from bit_transformer.errors import CheckpointMismatchError, ConfigError, UnsupportedCombination
+from bit_transformer.extras import extra_imports
 from bit_transformer.model.transformer import BitTransformer
 
 Scheme = Literal["int8", "int4-qat", "int4"]
 _Model = TypeVar("_Model", bound=nn.Module)
 _GROUP = 32
 """Weights of a row that share a scale in 4 bits."""
-_LARGEST = 127
+_INT8_MAX = 127
 
 
 def scale_rows(
     x: Float[Tensor, "*rows D"],
 ) -> tuple[Int8[Tensor, "*rows D"], Float[Tensor, "*rows 1"]]:
-    """Each row as integers in [-127, 127] times a scale; no entry is off by more than half of it.
-
-    A row of zeros has the scale 1.
-    """
-    scale = x.abs().amax(-1, keepdim=True) / _LARGEST
+    """Each row as integers in [-127, 127] times a scale. The error of an entry is at most half of
+    the scale. A row of zeros has the scale 1."""
+    scale = x.abs().amax(-1, keepdim=True) / _INT8_MAX
     scale = torch.where(scale > 0, scale, 1.0)
     return (x / scale).round().to(torch.int8), scale
 
 
 class Int8Linear(nn.Module):
-    """A linear layer without bias in 8 bits; each input row is rounded to 8 bits as it comes.
+    """A linear layer without bias in 8 bits. Each input row is quantized to 8 bits dynamically.
 
-    The result is off by at most the sum of both roundings: per product half a scale times the other
-    factor, and a quarter of both scales.
+    With weight w, input x and their scales s_w and s_x, the error of each product is at most
+    (s_w |x| + s_x |w|) / 2 + s_w s_x / 4.
     """
 
     weight: Tensor
@@ -77,19 +71,17 @@ class Int8Linear(nn.Module):
 
 
 def _int8_products(rows: Tensor, weight: Tensor) -> Tensor:
-    """Exact integer products; devices whose integer kernel wants larger shapes take floats.
-
-    So does a single column, of which the kernel of torch 2.13 reads the wrong strides.
-    """
+    """Exact integer products. GPUs compute them in floats, because their integer kernel needs
+    larger shapes. So do inputs of width 1, where the kernel of torch 2.13 reads wrong strides."""
     if rows.device.type == "cpu" and len(rows) and rows.shape[1] > 1:
         return torch._int_mm(rows, weight.t())
-    # float64 holds every sum of products of 8-bit integers exactly; float32 up to a width of 1040.
-    dtype = torch.float32 if rows.shape[1] * _LARGEST**2 < 2**24 else torch.float64
+    # Sums of products of 8-bit integers are exact in float32 up to a width of 1040, and in float64.
+    dtype = torch.float32 if rows.shape[1] * _INT8_MAX**2 < 2**24 else torch.float64
     return rows.to(dtype) @ weight.t().to(dtype)
 
 
 class Int8Embedding(nn.Module):
-    """Rows in 8 bits with a scale each, in float16."""
+    """An embedding table in 8 bits. Each row has a float16 scale."""
 
     weight: Tensor
     scale: Tensor
@@ -98,7 +90,7 @@ class Int8Embedding(nn.Module):
         super().__init__()
         _, scale = scale_rows(weight.detach())
         scale = scale.to(torch.float16).clamp(min=torch.finfo(torch.float16).tiny)
-        rounded = (weight.detach() / scale.to(weight.dtype)).round().clamp(-_LARGEST, _LARGEST)
+        rounded = (weight.detach() / scale.to(weight.dtype)).round().clamp(-_INT8_MAX, _INT8_MAX)
         self.register_buffer("weight", rounded.to(torch.int8))
         self.register_buffer("scale", scale)
 
@@ -110,9 +102,9 @@ class Int8Embedding(nn.Module):
 
 
 class Int4Linear(nn.Module):
-    """A linear layer without bias whose weights are stored in 4 bits, a scale for each group.
+    """A linear layer without bias whose weights are stored in 4 bits, with a scale for each group.
 
-    Stored small, computed in float32: the weights are unpacked when they are first used.
+    This saves storage and not computation: the weights are unpacked to floats at their first use.
     """
 
     packed: Tensor
@@ -121,17 +113,20 @@ class Int4Linear(nn.Module):
     def __init__(
         self, weight: Integer[Tensor, "out D"], scale: Float[Tensor, "out groups"]
     ) -> None:
-        """Of integers in [-8, 7]; raises `ConfigError` for an odd width."""
+        """`weight` has integers in [-8, 7]. Raises `ConfigError` for an odd width."""
         super().__init__()
         if weight.shape[1] % 2:
-            raise ConfigError(f"4-bit weights come in pairs, the width is {weight.shape[1]}")
+            raise ConfigError(
+                f"4-bit weights are stored in pairs, so the width must be even, got "
+                f"{weight.shape[1]}; use an even width"
+            )
         self.register_buffer("packed", pack_nibbles(weight))
         self.register_buffer("scale", scale.detach().clone())
         self._unpacked: Tensor | None = None
 
     @property
     def weight(self) -> Float[Tensor, "out D"]:
-        """The weights as they are used."""
+        """The dequantized weights."""
         if self._unpacked is None or self._unpacked.device != self.packed.device:
             integers = unpack_nibbles(self.packed).to(self.scale.dtype)
             groups = integers.view(*self.scale.shape, -1) * self.scale[..., None]
@@ -149,7 +144,7 @@ class Int4Linear(nn.Module):
 
 
 def pack_nibbles(weight: Integer[Tensor, "out D"]) -> UInt8[Tensor, "out half"]:
-    """Integers in [-8, 7], two to a byte, the first in the upper half, each plus 8."""
+    """Pack integers in [-8, 7], each plus 8, into bytes. The first of a pair is the upper half."""
     pairs = (weight + 8).to(torch.uint8).view(len(weight), -1, 2)
     return pairs[..., 0] << 4 | pairs[..., 1]
 
@@ -161,9 +156,9 @@ def unpack_nibbles(packed: UInt8[Tensor, "out half"]) -> Int8[Tensor, "out D"]:
 
 
 def quantize_dynamic(model: _Model) -> _Model:
-    """A copy in 8 bits, for inference; the model itself stays as it is.
+    """A copy of the model in 8 bits, for inference.
 
-    Raises `UnsupportedCombination` for a model that is quantized already.
+    Raises `UnsupportedCombination` if the model is already quantized.
     """
     _require_float(model, "quantize_dynamic")
     copied = copy.deepcopy(model).eval()
@@ -172,10 +167,10 @@ def quantize_dynamic(model: _Model) -> _Model:
 
 
 def prepare_qat_fx(model: _Model) -> _Model:
-    """The same model, its trunk from now on rounded to 4 bits in every forward pass, to be trained.
+    """Prepare a model for training in 4 bits, in place: every forward pass rounds its trunk.
 
-    Raises `MissingExtraError` without torchao, `UnsupportedCombination` for a model that is
-    quantized already.
+    Raises `MissingExtraError` without torchao, and `UnsupportedCombination` if the model is already
+    quantized.
     """
     _require_float(model, "prepare_qat_fx")
     _restructure(_network(model), "int4-qat")
@@ -183,14 +178,14 @@ def prepare_qat_fx(model: _Model) -> _Model:
 
 
 def convert_qat_fx(model: _Model) -> _Model:
-    """A copy in 4 bits, for inference, that computes what the prepared model computes.
+    """A copy of a prepared model in 4 bits, for inference. It computes the same function.
 
-    Raises `UnsupportedCombination` for a model that was not prepared.
+    Raises `UnsupportedCombination` if the model was not prepared.
     """
     if scheme_of(model) != "int4-qat":
         raise UnsupportedCombination(
-            "convert_qat_fx turns a model that was trained in 4 bits into a 4-bit one; prepare it "
-            "with prepare_qat_fx (or train --qat), train it, and convert it then"
+            "convert_qat_fx needs a model that was trained in 4 bits; prepare it with "
+            "prepare_qat_fx (or train --qat), train it, and then convert it"
         )
     copied = copy.deepcopy(model).eval()
     _swap(_network(copied), _is_prepared, _converted)
@@ -198,8 +193,8 @@ def convert_qat_fx(model: _Model) -> _Model:
 
 
 def quantized(model: _Model, to: Literal["int8", "int4"]) -> _Model:
-    """A copy in 8 or 4 bits, for inference. The 4 bits that a model was trained in are kept, one
-    that was not is rounded."""
+    """A copy of the model in 8 or 4 bits, for inference. A model that was trained in 4 bits keeps
+    them; any other model is rounded to them."""
     if to == "int8":
         return quantize_dynamic(model)
     if scheme_of(model) == "int4-qat":
@@ -208,12 +203,12 @@ def quantized(model: _Model, to: Literal["int8", "int4"]) -> _Model:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of all weights as they are saved."""
+    """Bytes of all weights in a saved file."""
     return sum(tensor.nbytes for tensor in _network(model).state_dict().values())
 
 
 def scheme_of(model: nn.Module) -> Scheme | None:
-    """How a model's weights are held; None for ordinary ones."""
+    """The quantization scheme of a model. None if it is not quantized."""
     for module in model.modules():
         if isinstance(module, Int8Linear):
             return "int8"
@@ -225,7 +220,7 @@ def scheme_of(model: nn.Module) -> Scheme | None:
 
 
 def apply_scheme(network: BitTransformer, scheme: str | None) -> None:
-    """Give a fresh network the modules of a scheme, in place, ready to load quantized weights.
+    """Give a fresh network the modules of a scheme, in place, so that it can load such weights.
 
     Raises `CheckpointMismatchError` for an unknown scheme.
     """
@@ -233,14 +228,14 @@ def apply_scheme(network: BitTransformer, scheme: str | None) -> None:
         return
     if scheme not in get_args(Scheme):
         raise CheckpointMismatchError(
-            f"the checkpoint is quantized as {scheme!r}, this version knows {get_args(Scheme)}; "
-            "load it with a newer version"
+            f"the checkpoint is quantized as {scheme!r}, but this version supports only "
+            f"{', '.join(get_args(Scheme))}; load it with a newer version"
         )
     _restructure(network, scheme)
 
 
 def require_trainable(model: nn.Module) -> None:
-    """`UnsupportedCombination` for a model whose weights are integers."""
+    """Raise `UnsupportedCombination` if the weights of a model are integers."""
     scheme = scheme_of(model)
     if scheme in ("int8", "int4"):
         raise UnsupportedCombination(_untrainable(scheme))
@@ -253,7 +248,7 @@ def _refuse_training(module: nn.Module) -> None:
 
 def _untrainable(scheme: str) -> str:
     return (
-        f"{scheme} weights are integers and cannot be trained; train first and quantize then, or "
+        f"{scheme} weights are integers and cannot be trained; train first and then quantize, or "
         "train with --qat"
     )
 
@@ -262,13 +257,13 @@ def _require_float(model: nn.Module, name: str) -> None:
     scheme = scheme_of(model)
     if scheme is not None:
         raise UnsupportedCombination(
-            f"{name} needs ordinary weights, these are {scheme}; start from the model as it was "
-            "before"
+            f"{name} needs a model that is not quantized, these weights are {scheme}; use the "
+            "model from before its quantization"
         )
     dtype = _network(model).dtype
     if dtype != torch.float32:
         raise UnsupportedCombination(
-            f"{name} and weights of {dtype} exclude each other; call model.float() first"
+            f"{name} needs float32 weights, got {dtype}; call model.float() first"
         )
 
 
@@ -311,7 +306,7 @@ def _group_of(linear: nn.Linear) -> int:
 
 
 def _prepare(stack: nn.Module) -> None:
-    """Have torchao round the matrices; those of one width have groups of one size."""
+    """Let torchao prepare the matrices. The group size depends on the width of a matrix."""
     library, training = _torchao()
     linears = [module for module in stack.modules() if type(module) is nn.Linear]
     for group in {_group_of(linear) for linear in linears}:
@@ -319,7 +314,7 @@ def _prepare(stack: nn.Module) -> None:
             weight_dtype=torch.int4,  # type: ignore[attr-defined]
             granularity=library.PerGroup(group),
         )
-        with _no_library_speaks():
+        with _silence():
             library.quantize_(
                 stack,
                 training.QATConfig(base, step="prepare"),
@@ -341,23 +336,19 @@ def _network(model: nn.Module) -> BitTransformer:
 
 @functools.cache
 def _torchao() -> tuple[Any, Any]:
-    try:
-        with _no_library_speaks():
-            return (
-                importlib.import_module("torchao.quantization"),
-                importlib.import_module("torchao.quantization.qat"),
-            )
-    except ImportError as error:
-        raise MissingExtraError(
-            "training in 4 bits, and loading a checkpoint of such a training, needs torchao; "
-            "pip install 'bit-transformer[qat]', or load the model after `quantize --to int4`"
-        ) from error
+    # Users without torchao can still load the model after `quantize --to int4`.
+    purpose = "training in 4 bits, or loading such a run before `quantize --to int4`,"
+    with _silence(), extra_imports("torchao", extra="qat", purpose=purpose):
+        return (
+            importlib.import_module("torchao.quantization"),
+            importlib.import_module("torchao.quantization.qat"),
+        )
 
 
 @contextmanager
-def _no_library_speaks() -> Iterator[None]:
-    """Torchao announces as its parts are imported, some of them late, which kernels this machine
-    cannot load and what its next version will refuse."""
+def _silence() -> Iterator[None]:
+    """Context without warnings and logs. Torchao reports missing kernels and deprecations at its
+    imports, some of which happen late, and users can do nothing about them."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

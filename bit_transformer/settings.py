@@ -1,13 +1,13 @@
-"""The base of all settings: dataclasses that become flags, TOML sections and JSON schemas."""
+"""The base class of all settings, which become flags, TOML sections and JSON schemas."""
 
 from typing import Any, ClassVar
 
 
 class Settings:
-    """Tells pydantic how to read a dataclass of settings, without importing pydantic.
+    """Configures how pydantic reads a dataclass of settings, without importing pydantic.
 
-    Unknown names are refused, because a misspelt setting would otherwise run with its default.
-    Docstrings of fields go into JSON schemas, which forms and agents read.
+    Unknown names are errors, because a misspelt setting would otherwise run with its default.
+    JSON schemas contain the docstrings of fields, for forms and agents.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {

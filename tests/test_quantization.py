@@ -173,19 +173,19 @@ def test_a_run_in_4_bits_is_saved_resumed_and_converted(tmp_path):
 def test_integers_are_not_trained(scheme, tmp_path):
     model = tiny_model()
     model = quantize_dynamic(model) if scheme == "int8" else convert_qat_fx(prepare_qat_fx(model))
-    with pytest.raises(UnsupportedCombination, match="quantize then, or train with --qat"):
+    with pytest.raises(UnsupportedCombination, match="then quantize, or train with --qat"):
         fit(model, b"x" * 5000, TrainConfig(steps=1), out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / "config.json").exists()
     with pytest.raises(UnsupportedCombination, match="cannot be trained"):
         next_bit_loss(model.train().network, BITS)
-    with pytest.raises(UnsupportedCombination, match=f"these are {scheme}"):
+    with pytest.raises(UnsupportedCombination, match=f"these weights are {scheme}"):
         quantize_dynamic(model)
 
 
 def test_what_cannot_be_done_says_so(monkeypatch):
     with pytest.raises(UnsupportedCombination, match="prepare it with prepare_qat_fx"):
         convert_qat_fx(tiny_model())
-    with pytest.raises(ConfigError, match="in pairs, the width is 3"):
+    with pytest.raises(ConfigError, match="must be even, got 3"):
         Int4Linear(torch.zeros(2, 3, dtype=torch.int8), torch.ones(2, 1))
     with pytest.raises(CheckpointMismatchError, match="quantized as 'int2'"):
         apply_scheme(tiny_model().network, "int2")

@@ -1,10 +1,10 @@
-"""States at rest: safetensors and JSON, written atomically, verified when read, never unpickled.
+"""Checkpoints: safetensors and JSON, written atomically and verified when read. There is no pickle.
 
-lock      one writer a folder
-atomic    files that are either the old or the new one
-state     any nesting of dicts, lists and tensors <-> tensors and JSON
 format    one checkpoint folder: weights, training state, manifest
+rotation  the checkpoints of a run, of which the newest is always valid
+locate    finds the checkpoint that a user's path or hub id means
 migrate   upgrades the manifests of older versions
-rotation  the checkpoints of a run, the newest of them always valid
-locate    from a run or checkpoint folder to the checkpoint that is meant
+state     nested dicts, lists and tensors as tensors and JSON, and back
+atomic    writes files that are either the old or the new one
+lock      lets only one process write in a folder
 """

@@ -1,4 +1,4 @@
-"""Files that are either the old or the new one, whatever happens while they are written."""
+"""Atomic writes: after a crash at any moment, a file is either the old or the new one."""
 
 import errno
 import json
@@ -17,17 +17,17 @@ from bit_transformer.errors import storage_error
 PARTIAL, TRASH = ".tmp-", ".trash-"
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-([0-9]{1,9})-[0-9a-f]{8}-.+", re.DOTALL)
 _SHOWN_BYTES = 32
-"""Of the final name, in the temporary one: a name of any length has room for it."""
-_OF_THE_SYSTEM = ("/dev/", "/proc/")
-"""What lies there is a door to something that is open already, even where it looks like a file."""
-_PRIVATE, _USUAL = 0o600, 0o666
+"""Bytes of the final name in a temporary name, so that it stays short for a name of any length."""
+_SYSTEM_FOLDERS = ("/dev/", "/proc/")
+"""Paths here may look like regular files, but lead to open files such as standard output."""
+_PRIVATE_MODE, _DEFAULT_MODE = 0o600, 0o666
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` inside into a `StorageError` naming `path`, the reason and the remedy.
+    """Context that turns an `OSError` into a `StorageError` with path, reason and remedy.
 
-    A reader that went away is no failure of the disk, so `BrokenPipeError` passes.
+    `BrokenPipeError` passes, because a closed pipe is not a failure of the disk.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by a file of this content; `StorageError` leaves the old one in place."""
+    """Replace `path` by a file with this content. After a `StorageError` the old file is intact."""
     with atomic_file(path) as file:
         file.write(content)
 
@@ -47,18 +47,18 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
 def atomic_file(
     path: Path, *, like: os.stat_result | None = None, times: bool = False
 ) -> Iterator[BinaryIO]:
-    """A file to write and to read back that becomes `path` at the end, in one piece; after an error
-    what stood there stays, and nothing else is left. Raises `StorageError` when the disk fails.
+    """Context with a new file, open for writing and reading, that replaces `path` at the end.
 
-    It gets the rights and, where that is allowed, the owner of the file that `like` describes, and
-    its `times` too. Nobody else can read it before.
+    After an error the old file is intact and the new one is removed. With `like`, the new file gets
+    the mode and, where the system allows it, the owner of that file; with `times`, its times too.
+    Until then other users cannot read it. Raises `StorageError` when the disk fails.
     """
     with storage_errors(path):
         if not path.name:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         partial = temporary_sibling(path)
         try:
-            with _created(partial, _USUAL if like is None else _PRIVATE) as file:
+            with _create(partial, _DEFAULT_MODE if like is None else _PRIVATE_MODE) as file:
                 yield file
                 file.flush()
                 if like is not None:
@@ -73,12 +73,12 @@ def atomic_file(
 
 @contextmanager
 def output_file(path: Path, *, like: os.stat_result | None = None) -> Iterator[BinaryIO]:
-    """A file that a user named, to be written where the name leads.
+    """Context with a file for the output path that a user gave.
 
-    A device, a FIFO or a name in /dev is written into as it is. A symbolic link stays, and the file
-    that it leads to is replaced. A file appears when all is written, with the rights, owner and
-    times of the file that `like` describes, else with the rights of the one it replaces. Raises
-    `StorageError` when the disk fails.
+    Devices, FIFOs and paths in /dev are opened directly. A symbolic link stays, and its target is
+    replaced. A regular file is replaced atomically. It gets the mode, owner and times of `like`;
+    without `like`, the mode and owner of the file that it replaces. Raises `StorageError` when the
+    disk fails.
     """
     if is_written_into(path):
         with storage_errors(path), path.open("wb") as file:
@@ -86,37 +86,37 @@ def output_file(path: Path, *, like: os.stat_result | None = None) -> Iterator[B
             file.flush()
         return
     target = Path(os.path.realpath(path)) if os.path.islink(path) else path
-    as_it_was = like or _status(target)
-    with storage_errors(path), atomic_file(target, like=as_it_was, times=like is not None) as file:
+    model = like or _status(target)
+    with storage_errors(path), atomic_file(target, like=model, times=like is not None) as file:
         yield file
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """`output_file` with this content."""
+    """Write this content through `output_file`."""
     with output_file(path) as file:
         file.write(content)
 
 
 def is_written_into(path: Path) -> bool:
-    """Whether bytes for `path` go into what is there, which no file may replace."""
+    """Whether `path` must be opened directly, because it is a device, a FIFO or a system path."""
     found = _status(path)
     if found is None or stat.S_ISDIR(found.st_mode):
         return False
-    return not stat.S_ISREG(found.st_mode) or os.path.abspath(path).startswith(_OF_THE_SYSTEM)
+    return not stat.S_ISREG(found.st_mode) or os.path.abspath(path).startswith(_SYSTEM_FOLDERS)
 
 
 def atomic_write_text(path: Path, content: str) -> None:
-    """`atomic_write_bytes` of UTF-8 text."""
+    """Replace `path` by a file with this text in UTF-8, see `atomic_write_bytes`."""
     atomic_write_bytes(path, content.encode())
 
 
 def atomic_write_json(path: Path, content: Any) -> None:
-    """`atomic_write_text` of indented JSON."""
+    """Replace `path` by a file with this content as indented JSON, see `atomic_write_bytes`."""
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file and wait until it is on disk; raises `OSError`."""
+    """Write a new file and wait until it is on disk. Raises `OSError`."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -124,7 +124,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder survive a power cut; raises `OSError`."""
+    """Make renames inside a folder survive a power cut. Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -133,9 +133,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_sibling(path: Path, prefix: str = PARTIAL) -> Path:
-    """A free name beside `path` that tells which process it belongs to, and how the other begins.
+    """An unused path beside `path`. Its name has the process id and the beginning of the old name.
 
-    It is short, so that a name as long as the file system allows has such a neighbour too.
+    The name is short, so that it is valid even beside the longest name that a file system allows.
     """
     shown = path.name
     while len(os.fsencode(shown)) > _SHOWN_BYTES:
@@ -144,17 +144,17 @@ def temporary_sibling(path: Path, prefix: str = PARTIAL) -> Path:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary siblings inside `folder` whose process was killed.
+    """Temporary siblings in `folder` that a killed process has left.
 
-    Those of the calling process count too: after a restart in a container it may have the number
-    of the killed one. So ask only before writing, and have one writer a folder.
+    Files with the id of this process count too: after a restart, a container reuses the ids of
+    killed processes. So call this only before writing, and while holding the folder's lock.
     """
     found = ((path, _LEFTOVER.fullmatch(path.name)) for path in sorted(folder.glob(".*")))
-    return [path for path, match in found if match and not _lives_elsewhere(int(match[1]))]
+    return [path for path, match in found if match and not _is_other_process(int(match[1]))]
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a folder as far as the disk lets us; what stays is found again later."""
+    """Remove a file or a folder. Errors inside a folder are ignored; `leftovers` finds the rest."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -162,37 +162,38 @@ def remove_tree(path: Path) -> None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What is there, links followed; None for nothing."""
+    """The status of the file that `path` leads to. None when there is no such file."""
     try:
         return path.stat()
     except OSError:
         return None
 
 
-def _created(path: Path, rights: int) -> BinaryIO:
-    """A new file to write and to read back; the umask takes its part of the rights."""
+def _create(path: Path, mode: int) -> BinaryIO:
+    """Create a file with this mode, minus the umask, and open it for writing and reading."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, rights), "w+b")
+    return os.fdopen(os.open(path, flags, mode), "w+b")
 
 
 def _make_like(descriptor: int, like: os.stat_result, *, times: bool) -> None:
-    """Owner, rights and times of another file, as far as this user may set them."""
-    rights = stat.S_IMODE(like.st_mode) & 0o777
+    """Copy owner, mode and times of another file, as far as this user is allowed to."""
+    mode = stat.S_IMODE(like.st_mode) & 0o777
     with suppress(OSError):
         os.fchown(descriptor, like.st_uid, -1)
     try:
         os.fchown(descriptor, -1, like.st_gid)
     except OSError:
-        # Its group is another one now, which may do no more than everybody may.
-        rights = rights & 0o707 | (rights & 0o007) << 3
+        # The file keeps another group, which must not get more rights than everybody has.
+        mode = mode & 0o707 | (mode & 0o007) << 3
     with suppress(OSError):
-        os.fchmod(descriptor, rights)
+        os.fchmod(descriptor, mode)
     if times:
         with suppress(OSError):
             os.utime(descriptor, ns=(like.st_atime_ns, like.st_mtime_ns))
 
 
-def _lives_elsewhere(pid: int) -> bool:
+def _is_other_process(pid: int) -> bool:
+    """Whether a process other than this one has this id."""
     if pid == os.getpid():
         return False
     try:

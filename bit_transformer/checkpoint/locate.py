@@ -1,4 +1,4 @@
-"""From what a user names to the checkpoint that is meant."""
+"""Finds the checkpoint that a user's path or hub id means."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +9,20 @@ from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.errors import CheckpointNotFoundError
 
 Fetch = Callable[[str], Path | None]
-"""Returns the local copy of what a name means elsewhere, or None if it cannot mean anything."""
+"""Downloads what a name means and returns the local folder. None if it is not a valid name."""
 _FETCHERS = ("bit_transformer.hub.transfer:fetch",)
-"""Functions of type `Fetch` for names that are not paths here. They are imported on first need,
-because the hub is above this module and imports it."""
+"""Functions of type `Fetch` for names that are not local paths. They are imported on first use,
+because the hub is a higher layer and imports this module."""
 _ADDRESS = "hf:"
 _PATH_BEGINNINGS = ("/", "./", "../", "~")
 
 
 def is_surely_a_path(name: str) -> bool:
-    """Whether a name can mean nothing but a path, so that nobody else is asked for it.
+    """Whether a name can only be a path, so that the hub is not asked for it.
 
-    That is so for what begins like a path or has more than one slash; and for a name in a folder
-    that is here, because a misspelt run is far likelier than a hub's user called like the folder.
-    What begins with hf: is an address.
+    A name is a path if it begins like one or has more than one slash. It also is one if its first
+    part is a local folder, because a misspelt run is more likely than a hub user of that name. A
+    name that begins with hf: is a hub address.
     """
     if name.startswith(_ADDRESS):
         return False
@@ -31,11 +31,10 @@ def is_surely_a_path(name: str) -> bool:
 
 
 def local_folder(name: str | Path) -> Path:
-    """The path itself where there is something, else a local copy of what it names elsewhere.
+    """The path itself if it exists or can only be a path; else the local copy of a hub id.
 
-    A name that can be nothing but a path stays as it is. A `Path` has forgotten whether it was
-    spelt with ./, so hand over the user's own word. Raises what the lookups raise, a `HubError` for
-    a hub id.
+    Pass the user's own text and not a `Path`, which drops a leading ./ from it. Raises `HubError`
+    when the download fails.
     """
     path = Path(name)
     if not path.exists() and not is_surely_a_path(str(name)):
@@ -48,11 +47,11 @@ def local_folder(name: str | Path) -> Path:
 
 
 def locate_checkpoint(name: str | Path) -> Path:
-    """The checkpoint folder itself, or the latest one of a run folder or of its `checkpoints`; of a
-    hub id, its local copy.
+    """The checkpoint that `name` means: a checkpoint folder itself, the latest checkpoint of a run
+    folder or of its `checkpoints`, or the local copy of a hub id.
 
-    Raises `CheckpointNotFoundError` saying what was looked for, `CheckpointCorruptError` where none
-    of several is whole, and what `local_folder` raises.
+    Raises `CheckpointNotFoundError` when there is none, `CheckpointCorruptError` when all are
+    damaged, and the errors of `local_folder`.
     """
     path = local_folder(name)
     if (path / MANIFEST).is_file():
@@ -61,7 +60,7 @@ def locate_checkpoint(name: str | Path) -> Path:
         latest = CheckpointFolder(folder).latest()
         if latest is not None:
             return latest
-    what = "holds no whole checkpoint" if path.exists() else "does not exist"
+    what = "holds no complete checkpoint" if path.exists() else "does not exist"
     raise CheckpointNotFoundError(
         f"{path} {what}; looked for {MANIFEST}, checkpoints/step-*/{MANIFEST} and "
         f"step-*/{MANIFEST}: name a run folder or a checkpoint folder"

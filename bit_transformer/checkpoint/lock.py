@@ -1,7 +1,8 @@
-"""One writer a folder: a lock that the system drops with its holder, and that says who holds it.
+"""A lock that lets only one process write in a folder, and names that process to others.
 
-The lock is an `flock` on the file `.lock` in the folder. A process that was killed holds none, so a
-file that it has left behind is harmless. The file holds, as JSON, who writes, where and since when.
+The lock is an `flock` on the file `.lock` in the folder. The system releases it when its process
+ends, so the file of a killed process is harmless. The file names the process, its host, its command
+and its start as JSON.
 """
 
 import errno
@@ -25,29 +26,30 @@ from bit_transformer.errors import BusyError
 
 LOCK = ".lock"
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
-_PATIENCE = 0.2
-"""Seconds to wait for a holder that is just ending."""
+_TIMEOUT = 0.2
+"""Seconds to wait for a process that is about to end."""
 _SECRET = re.compile(r"(--[\w-]*(?:token|password|secret)[\w-]*)(=.*)?")
-_LONGEST_COMMAND = 300
+_MAX_COMMAND = 300
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Be the only one who writes in `folder`, which is made where there is none.
+    """Context that holds the lock of `folder`, which is created if it is missing.
 
-    The thread that holds the lock may enter again. A folder that was made here and that nothing was
-    written into goes away again. Where the file system knows no locks, a warning says so.
+    The thread that holds the lock may enter again. If this creates the folder and nothing is
+    written into it, it is removed at the end. On a file system without locks, a warning is logged
+    and nothing is locked.
 
-    Raises `BusyError`, which says who writes, where and since when, and `StorageError`.
+    Raises `BusyError`, which names the present writer, its host and its start, and `StorageError`.
     """
-    made = not folder.exists()
+    created = not folder.exists()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    # A singleton: the same thread may take the lock again, other threads are other writers.
-    lock = FileLock(path, timeout=_PATIENCE, is_singleton=True, fallback_to_soft=False)
+    # A singleton lets the same thread take the lock again. Other threads count as other writers.
+    lock = FileLock(path, timeout=_TIMEOUT, is_singleton=True, fallback_to_soft=False)
     outermost = not lock.is_locked
     try:
         with storage_errors(folder):
@@ -56,20 +58,21 @@ def sole_writer(folder: Path) -> Iterator[None]:
             _sign(path)
         yield
     finally:
-        # Removed while it is held: whoever has opened the old file meanwhile sees that it is gone.
+        # The file is removed before the release. A process that has already opened it then locks
+        # a deleted file, notices that, and opens the new one.
         if outermost and lock.is_locked:
             path.unlink(missing_ok=True)
         if lock.is_locked:
             lock.release()
-        if outermost and made:
+        if outermost and created:
             with suppress(OSError):
                 folder.rmdir()
 
 
 def writer_of(folder: Path) -> BusyError | None:
-    """What `sole_writer` would raise now, as somebody writes in `folder`; None while nobody does.
+    """The error that `sole_writer` would raise now, or None if no process writes in `folder`.
 
-    The lock is tried and let go in the same moment, so nobody who wants it waits for this.
+    The lock is taken and released at once, so this does not delay other processes.
     """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
@@ -96,8 +99,7 @@ def _acquire(lock: FileLock, folder: Path) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
         _log.warning(
-            "%s lies on a file system without locks: see to it yourself that nobody else writes "
-            "there",
+            "%s is on a file system without locks: make sure that no other process writes there",
             folder,
         )
         (folder / LOCK).unlink(missing_ok=True)
@@ -106,7 +108,7 @@ def _acquire(lock: FileLock, folder: Path) -> bool:
 
 
 def _sign(path: Path) -> None:
-    """Write down who holds the lock; without room on the disk it holds without a name."""
+    """Write the owner into the lock file. On a full disk the lock holds without a name."""
     owner = {
         "process": os.getpid(),
         "host": socket.gethostname(),
@@ -129,7 +131,7 @@ def _command(words: Sequence[str]) -> str:
         else:
             shown.append(word)
         hidden = not hidden and secret is not None and not secret[2]
-    return shlex.join(shown)[:_LONGEST_COMMAND]
+    return shlex.join(shown)[:_MAX_COMMAND]
 
 
 def _busy(folder: Path) -> BusyError:
@@ -139,12 +141,12 @@ def _busy(folder: Path) -> BusyError:
         since, command = owner["since"], owner["command"]
     except (OSError, ValueError, LookupError, TypeError):
         return BusyError(
-            f"another process writes in {folder}; wait until it has ended, or name another folder",
+            f"another process writes in {folder}; wait for its end, or name another folder",
             owner="another process",
         )
     where = f"on {host}" if host == socket.gethostname() else f"on {host}, another machine,"
     return BusyError(
-        f"{folder} is being written by {process} {where} since {since} ({command}); wait until it "
-        "has ended, stop it, or name another folder",
+        f"{folder} is being written by {process} {where} since {since} ({command}); wait for its "
+        "end, stop it, or name another folder",
         owner=f"{process} on {host}",
     )

@@ -1,8 +1,8 @@
-"""The checkpoints of a run: step-00001000/ and so on, the newest of them always valid.
+"""The checkpoints of a run: step-00001000/ and so on. The newest is always valid.
 
-One policy for damage: whoever asks for the newest checkpoint gets the newest whole one, every byte
-of which was verified, and a warning names what was passed over. Where none is whole there is an
-error, so that nothing begins anew by itself.
+A checkpoint is complete if its manifest and all its files are intact. `CheckpointFolder.latest`
+verifies every byte and returns the newest complete checkpoint. A warning names the damaged ones
+that it skipped. It raises when none is complete, so that a run does not silently start over.
 """
 
 import logging
@@ -32,13 +32,11 @@ from bit_transformer.checkpoint.migrate import DEFAULT_OBJECTIVE
 from bit_transformer.errors import CheckpointCorruptError, CheckpointNotFoundError, ConfigError
 
 _log = logging.getLogger(__name__)
-_announced: set[tuple[Path, str]] = set()
-"""What was passed over, said once a process."""
+_warned: set[tuple[Path, str]] = set()
+"""Warnings about damaged checkpoints, each of which is logged once in a process."""
 POINTER = "latest"
 _PREFIX = "step-"
 _NAME = re.compile(r"step-([0-9]{8,})")
-
-
 _REMEDY = re.compile(r"; (use another checkpoint of the run|name a run or checkpoint folder)$")
 
 
@@ -47,17 +45,17 @@ def _without_remedy(error: Exception) -> str:
 
 
 class CheckpointFolder:
-    """Checkpoints by step, and a file `latest` that names the newest whole one. One writer only."""
+    """Checkpoints by step, and a file `latest` that names the newest. Only one process writes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path_of(self, step: int) -> Path:
-        """Where the checkpoint of that step is or would be."""
+        """The path of the checkpoint of a step, even if there is none."""
         return self.root / f"{_PREFIX}{step:08d}"
 
     def steps(self) -> list[int]:
-        """Steps of which a checkpoint exists, ascending."""
+        """Steps that have a checkpoint, ascending."""
         found = (_NAME.fullmatch(path.name) for path in self.root.glob(f"{_PREFIX}*"))
         return sorted(int(match[1]) for match in found if match)
 
@@ -72,9 +70,9 @@ class CheckpointFolder:
         objective: str = DEFAULT_OBJECTIVE,
         writer: CheckpointWriter = SINGLE_WRITER,
     ) -> Path:
-        """Write the checkpoint of a step, in place of one of that step, and point `latest` at it.
+        """Write or replace the checkpoint of a step and point `latest` at it.
 
-        Raises `StorageError`; the checkpoints that were there stay as they were.
+        Raises `StorageError` and leaves the existing checkpoints as they are.
         """
         self._sweep()
         target = self.path_of(step)
@@ -89,18 +87,17 @@ class CheckpointFolder:
             writer=writer,
         )
         atomic_write_text(self.root / POINTER, target.name + "\n")
-        # Once more, for what was spared as long as nothing else was whole.
+        # The first sweep keeps parked checkpoints while no other one is complete. Now one is.
         self._sweep()
         return target
 
     def latest(self, *, training: bool = False) -> Path | None:
-        """The newest checkpoint whose weights, and with `training` its training state, are whole;
-        None when there is no checkpoint.
+        """The newest checkpoint with intact weights, and with `training` an intact training state.
 
-        The one the pointer names, else the one of the highest step, else one that a kill left
-        parked between the two renames of its replacement. A warning names the damaged ones that
-        were passed over. Raises `CheckpointCorruptError` when all of them are damaged, and
-        `CheckpointVersionError` for one of a newer version, which is no damaged one to skip.
+        Candidates in order: the one that the pointer names, the others by descending step, and
+        those that a kill left parked between the two renames of a replacement. None when there are
+        none. Raises `CheckpointCorruptError` when all are damaged, and `CheckpointVersionError` for
+        one of a newer version, which is not damaged and must not be skipped.
         """
         missing = self._missing()
         damaged = [f"{missing} is missing"] if missing else []
@@ -109,43 +106,43 @@ class CheckpointFolder:
                 verify(path, training=training)
             except (CheckpointCorruptError, CheckpointNotFoundError) as error:
                 if not path.exists():
-                    # Rotated away meanwhile: there is a newer one.
+                    # The writer has removed it meanwhile, so there is a newer one.
                     return self.latest(training=training)
                 damaged.append(_without_remedy(error))
                 continue
-            self._announce(damaged, path)
+            self._warn(damaged, path)
             return path
         if damaged:
             raise CheckpointCorruptError(
-                f"{self.root} holds no whole checkpoint: {damaged[0]}; bring back a copy of one, "
+                f"{self.root} holds no complete checkpoint: {damaged[0]}; restore a copy of one, "
                 "or begin a new run in another folder"
             )
         return None
 
-    def _announce(self, damaged: list[str], taken: Path) -> None:
-        mark = (self.root, "; ".join(damaged))
-        if damaged and mark not in _announced:
-            _announced.add(mark)
-            _log.warning("%s; the checkpoint %s is taken instead", mark[1], taken)
+    def _warn(self, damaged: list[str], used: Path) -> None:
+        warning = (self.root, "; ".join(damaged))
+        if damaged and warning not in _warned:
+            _warned.add(warning)
+            _log.warning("%s; the checkpoint %s is used instead", warning[1], used)
 
     def prune(self, keep: int, protect: Set[Path] = frozenset()) -> None:
-        """Remove all but the newest `keep` checkpoints, the protected ones and the latest.
+        """Remove all checkpoints except the newest `keep`, the protected ones and the latest.
 
-        Raises `StorageError` when the disk refuses.
+        Raises `StorageError` when the disk fails.
         """
         if keep < 0:
-            raise ConfigError(f"keep must be 0 or more, got {keep}; name how many to keep")
-        latest = self._newest_standing()
-        spared = {path.resolve() for path in (*protect, *([latest] if latest else []))}
+            raise ConfigError(f"keep must be 0 or more, got {keep}; give the number to keep")
+        latest = self._newest_complete()
+        kept = {path.resolve() for path in (*protect, *([latest] if latest else []))}
         steps = self.steps()
         for path in map(self.path_of, steps[: max(0, len(steps) - keep)]):
-            if path.resolve() not in spared:
+            if path.resolve() not in kept:
                 self._remove(path)
 
     def drop_after(self, step: int) -> None:
-        """Remove the checkpoints of later steps, unless nothing else is whole.
+        """Remove the checkpoints of later steps, unless no earlier one is complete.
 
-        Raises `StorageError` when the disk refuses.
+        Raises `StorageError` when the disk fails.
         """
         earlier = [one for one in self.steps() if one <= step and is_complete(self.path_of(one))]
         if not earlier:
@@ -155,26 +152,27 @@ class CheckpointFolder:
             if later > step:
                 self._remove(self.path_of(later))
 
-    def _newest_standing(self) -> Path | None:
-        """The newest checkpoint by its manifest and the sizes of its files: no more is read while
-        a run is saved."""
-        return next((path for path in self._standing() if is_complete(path)), None)
+    def _newest_complete(self) -> Path | None:
+        """The newest complete checkpoint. It checks only the manifest and the sizes of the files,
+        because every save calls it."""
+        return next((path for path in self._newest_first() if is_complete(path)), None)
 
     def _candidates(self) -> Iterator[Path]:
-        """The newest first."""
-        yield from self._standing()
+        """All checkpoints, including parked ones, the newest first."""
+        yield from self._newest_first()
         yield from sorted(self.root.glob(f"{TRASH}*"), reverse=True)
 
-    def _standing(self) -> list[Path]:
-        standing = [self.path_of(step) for step in reversed(self.steps())]
+    def _newest_first(self) -> list[Path]:
+        """The checkpoint that the pointer names, then the others by descending step."""
+        paths = [self.path_of(step) for step in reversed(self.steps())]
         named = self._named()
-        if named in standing:
-            standing.remove(named)
-            standing.insert(0, named)
-        return standing
+        if named in paths:
+            paths.remove(named)
+            paths.insert(0, named)
+        return paths
 
     def _missing(self) -> Path | None:
-        """The checkpoint that the pointer names, where it is not there."""
+        """The checkpoint that the pointer names, if it does not exist."""
         named = self._named()
         return named if _NAME.fullmatch(named.name) and not named.exists() else None
 
@@ -185,16 +183,16 @@ class CheckpointFolder:
             return self.root
 
     def _remove(self, path: Path) -> None:
-        # Renamed first: a removal cut short must not leave something that looks like a checkpoint.
+        # The rename comes first, so that an interrupted removal does not leave half a checkpoint.
         with storage_errors(path):
             trash = temporary_sibling(path, TRASH)
             path.rename(trash)
             remove_tree(trash)
 
     def _sweep(self) -> None:
-        """Remove what killed writers left behind, unless it is the only checkpoint there is."""
+        """Remove the files of killed writers, except a parked checkpoint that is the only one."""
         with storage_errors(self.root):
-            whole = self._newest_standing() is not None
+            has_complete = self._newest_complete() is not None
             for path in leftovers(self.root):
-                if whole or not path.name.startswith(TRASH):
+                if has_complete or not path.name.startswith(TRASH):
                     remove_tree(path)

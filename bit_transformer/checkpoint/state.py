@@ -1,4 +1,5 @@
-"""Any nesting of dicts, lists and tensors <-> named tensors and JSON; the place of pickle."""
+"""Converts nested dicts, lists and tensors to named tensors and JSON, and back. It replaces pickle,
+which can run code when it is read."""
 
 import math
 from typing import Any
@@ -15,43 +16,43 @@ _DTYPES = {
     *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
     *(torch.float8_e4m3fn, torch.float8_e5m2),
 }
-"""What a safetensors file can hold."""
+"""The dtypes that a safetensors file can hold."""
 
 
 def flatten(tree: Any) -> tuple[dict[str, Tensor], Any]:
-    """Take a tree of dicts (keys str or int), lists, tuples, tensors and plain values apart.
+    """Split a tree of dicts (keys str or int), lists, tuples, tensors and plain values.
 
-    Returns the tensors by name and a JSON skeleton in which each container is tagged by its kind.
-    Subclasses come back as what they derive from: OrderedDict as dict, Parameter as Tensor.
-    Raises `TypeError` naming the place of a value of any other type.
+    Returns the tensors by name, and a JSON skeleton in which each container is tagged by its kind.
+    Subclasses are restored as their base class: OrderedDict as dict, Parameter as Tensor. Raises
+    `TypeError`, which names the place of the value, for any other type.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _flatten(tree, "state", tensors)
 
 
 def unflatten(tensors: dict[str, Tensor], skeleton: Any) -> Any:
-    """Put together what `flatten` took apart; `CheckpointCorruptError` for any other skeleton."""
+    """Restore the tree that `flatten` split. Raises `CheckpointCorruptError` for an invalid one."""
     try:
         return _unflatten(tensors, skeleton)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointCorruptError(
-            f"the training state cannot be put together ({type(error).__name__}: {error}); "
+            f"the training state cannot be restored ({type(error).__name__}: {error}); "
             "use another checkpoint of the run"
         ) from error
 
 
 def storable(tensor: Tensor, where: str) -> Tensor:
-    """A copy on the CPU that shares storage with nothing, as safetensors demands.
+    """A copy on the CPU with a storage of its own, as safetensors requires.
 
-    Raises `TypeError` naming `where` for sparse, meta and quantized tensors and complex128.
+    Raises `TypeError`, which names `where`, for sparse, meta and quantized tensors and complex128.
     """
     plain = tensor.layout is torch.strided and tensor.dtype in _DTYPES
     if not plain or tensor.device.type == "meta":
         raise TypeError(
-            f"cannot save {where}: a tensor of {tensor.dtype}, {tensor.layout} on {tensor.device} "
-            "has no place in a safetensors file; convert it first"
+            f"cannot save {where}: a safetensors file cannot hold a tensor of {tensor.dtype}, "
+            f"{tensor.layout} on {tensor.device}; convert it first"
         )
-    # The copy also settles lazily conjugated and negated views; written raw they would be wrong.
+    # The copy also resolves lazily conjugated and negated views, whose raw bytes would be wrong.
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
@@ -80,7 +81,7 @@ def _flatten_value(value: Any, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(float(value))}
     if isinstance(value, str):
-        # str(...) of an enumeration would be its name.
+        # str() of a string enumeration would give its name instead of its value.
         return str.__str__(value)
     for kind in (int, float):
         if isinstance(value, kind):

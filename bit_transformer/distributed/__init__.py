@@ -1,8 +1,8 @@
-"""Functions that change how a plain network runs: over devices, compiled, with less memory.
+"""Functions that change how a plain network runs: on several devices, compiled, in less memory.
 
 config                 the settings
-world                  this process among all processes of a run
-parallelize            all of the functions in their order
-activation_checkpoint  blocks run again in the backward pass
-compile                torch.compile on the branches of each block
+world                  rank and number of the processes of a run
+parallelize            applies all of the functions in order
+activation_checkpoint  recomputes blocks in the backward pass to save memory
+compile                applies torch.compile to the branches of each block
 """

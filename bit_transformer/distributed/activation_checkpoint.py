@@ -1,5 +1,5 @@
-"""Activation checkpointing: the backward pass runs each block again instead of storing what it
-computed (Chen et al. 2016, arXiv:1604.06174)."""
+"""Activation checkpointing: the backward pass recomputes each block's activations instead of
+storing them (Chen et al. 2016, arXiv:1604.06174)."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from bit_transformer.model.transformer import BitTransformer
 
 
 def checkpoint_blocks(network: BitTransformer) -> None:
-    """Store only the input of each block between the passes. Changes the network in place.
+    """Make the network store only the input of each block between the passes, in place.
 
     Raises `UnsupportedCombination` for a reversible stack, which stores no activations at all.
     """
@@ -23,10 +23,10 @@ def checkpoint_blocks(network: BitTransformer) -> None:
             "use_checkpoint and reversible exclude each other: a reversible stack stores no "
             "activations that checkpointing could leave out; use one of them"
         )
-    network.stack.run_block = _run_again
+    network.stack.run_block = _run_checkpointed
 
 
-def _run_again(
+def _run_checkpointed(
     block: Block,
     x: Tensor,
     context: AttentionContext,

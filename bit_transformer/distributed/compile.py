@@ -1,13 +1,15 @@
-"""torch.compile on the branches of each block: small graphs, one compilation for all blocks."""
+"""Applies torch.compile to the branches of each block.
+
+The graphs stay small, and all blocks share one compilation."""
 
 from bit_transformer.model.transformer import BitTransformer
 
 
 def compile_branches(network: BitTransformer) -> None:
-    """Compile both branches of every block, in place; names in the state dict stay as they are.
+    """Compile both branches of every block in place. Names in the state dict stay the same.
 
-    Branches are compiled and not whole blocks because a stack calls the branches. Meant for
-    a GPU; `benchmarks/gpu/bench_train.py` measures it there.
+    A reversible stack calls branches and never blocks, so branches are the units. Compilation pays
+    on a GPU; `benchmarks/gpu/bench_train.py` measures it.
     """
     for branch in network.branches():
         branch.compile()

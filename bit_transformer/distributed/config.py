@@ -1,4 +1,4 @@
-"""How a network runs on its devices: the settings of `parallelize`."""
+"""The settings of `parallelize`."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The one list of what is done to a plain network before its optimizer is built, in order."""
+"""Applies parallelism and memory features to a plain network, before its optimizer is built."""
 
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
@@ -7,10 +7,9 @@ from bit_transformer.model.transformer import BitTransformer
 
 
 def parallelize(network: BitTransformer, config: ParallelConfig) -> None:
-    """Apply what the settings ask for, in place. Names in the state dict stay the same.
+    """Apply the features that `config` turns on, in place. Names in the state dict stay the same.
 
-    Raises `UnsupportedCombination` where two of them, or one of them and the network, exclude each
-    other.
+    Raises `UnsupportedCombination` when a feature excludes another one or does not fit the network.
     """
     if config.use_checkpoint:
         checkpoint_blocks(network)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class World:
-    """This process among all processes of a run."""
+    """The place of this process among all processes of a run."""
 
     rank: int = 0
-    """Number of this process, from 0 to size - 1."""
+    """Index of this process, from 0 to size - 1."""
     size: int = 1
     """Number of processes."""
 

@@ -1,6 +1,6 @@
-"""The network: plain modules on one device that turn patches of bits into predictions.
+"""The network: plain modules on one device that predict the next patch of bits.
 
-Nothing here knows of losses, files, telemetry or several devices.
+These modules import nothing about losses, files, telemetry or several devices.
 
 Axis letters, used in every signature of the project:
 
@@ -10,17 +10,15 @@ Axis letters, used in every signature of the project:
     O  orders of the memory     S  positions in the trunk: the start and one per patch
 
     config       every size and switch of a network, validated once; presets by name
-    patches      bits <-> patch values, and the tree nodes a patch passes through
+    transformer  the network and its one entry, `BitTransformer.forward`
+    bit_tree     the binary tree over the bits of a patch that embeds and predicts patches
+    memory       hashed embeddings of the last whole patches
+    stack        runs the blocks in order, plainly or reversibly
+    halting      runs the blocks with early exits (adaptive computation)
+    block        attention and feed-forward, each added to the residual stream
+    attention    attention kernels and causal self-attention
     norm         root-mean-square normalisation
     rotary       rotary position embedding
-    attention    the kernel protocol and causal self-attention
-    feed_forward the position-wise branch
-    block        one pair of residual branches
-    stack        how blocks are run one after the other
-    embedding    the bit tree that reads patches
-    memory       hashed embeddings of the last whole patches
-    head         the same tree, predicting
-    cache        keys, values and recent patches of what was already read
-    dropout      set every dropout rate of a model at once
-    transformer  all of the above as one network
+    cache        keys, values and recent patches, so that decoding reads each patch once
+    flops        counts floating-point operations
 """

@@ -1,5 +1,6 @@
-"""What a network remembers of the patches it has read: keys and values per layer, and the last few
-patches for the context memory. With it, reading one more patch costs one trunk position."""
+"""The decoding cache: keys and values of each layer, and the last patches for the context memory.
+
+With a cache, one more patch costs one trunk position instead of a pass over the whole sequence."""
 
 from collections.abc import Sequence
 
@@ -12,13 +13,13 @@ from bit_transformer.model.rotary import Rotary, Rotation
 
 
 class LayerCache:
-    """Keys and values of one attention layer, in room set aside at the start."""
+    """Keys and values of one attention layer, in buffers that are allocated once."""
 
     def __init__(self, keys: Float[Tensor, "B H S K"], values: Float[Tensor, "B H S K"]) -> None:
         self.keys, self.values, self.length = keys, values, 0
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new positions; return all stored so far, each (B, H, length, K)."""
+        """Store new positions. Returns all stored keys and values, each (B, H, length, K)."""
         start, self.length = self.length, self.length + keys.shape[2]
         new = keys.shape[2]
         self.keys.narrow(2, start, new).copy_(keys)
@@ -26,25 +27,25 @@ class LayerCache:
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
     def select(self, rows: Integer[Tensor, " B"]) -> None:
-        """Put the sequences of these rows in place of all."""
+        """Make sequence i a copy of the former sequence `rows[i]`."""
         for store in (self.keys, self.values):
-            read = store.narrow(2, 0, self.length)
-            read.copy_(read[rows])
+            used = store.narrow(2, 0, self.length)
+            used.copy_(used[rows])
 
     def keep_newest(self, count: int, rotation: Rotation) -> None:
-        """Move the newest positions to the front; keys are turned by `rotation` on the way."""
+        """Move the newest positions to the front, with their keys rotated to the new positions."""
         begin = self.length - count
         newest = self.keys.narrow(2, begin, count)
-        self.keys.narrow(2, 0, count).copy_(rotation.turn(newest))
+        self.keys.narrow(2, 0, count).copy_(rotation.apply(newest))
         self.values.narrow(2, 0, count).copy_(self.values.narrow(2, begin, count).clone())
         self.length = count
 
 
 class KVCache:
-    """The state of one batch of sequences between forward passes, under unchanged weights.
+    """The state of one batch of sequences between forward passes. The weights must not change.
 
-    Where attention is chunked it holds one chunk and its overlap, and `slide` begins the next
-    chunk, so that a sequence of any length is read in constant memory.
+    With chunked attention it holds one chunk and its overlap. `slide` begins the next chunk, so a
+    sequence of any length is read in constant memory.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class KVCache:
         )
         self.leaf_table: Tensor | None = None
         self.begun = False
-        """Whether the start position has been read."""
+        """Whether the start position is stored or was stored before a `slide`."""
 
     @property
     def length(self) -> int:
@@ -81,13 +82,13 @@ class KVCache:
 
     @property
     def room(self) -> int:
-        """Positions that can be read before the cache is full."""
+        """Positions that can still be stored."""
         return self._limit - self.length
 
     def slide(self, rotary: Rotary) -> None:
-        """Begin the next chunk: forget all but the overlap, which takes the first positions.
+        """Begin the next chunk: keep only the overlap and move it to the first positions.
 
-        Attention depends on differences of positions alone, so they may start again.
+        Rotary attention depends only on differences of positions, so the numbering may restart.
         """
         rotation = rotary.back(self.length - self._overlap)
         for layer in self.layers:
@@ -95,12 +96,12 @@ class KVCache:
         self._limit = self._overlap + self._chunk
 
     def select(self, rows: Integer[Tensor, " B"]) -> None:
-        """Put the sequences of these rows in place of all; there are as many as before."""
+        """Make sequence i a copy of the former sequence `rows[i]`, one for each sequence."""
         for layer in self.layers:
             layer.select(rows)
         self.recent = self.recent[rows]
 
     def remember(self, patches: Integer[Tensor, "B N"]) -> None:
-        """Keep the newest patches for the context memory; -1 stands for 'before the start'."""
+        """Keep the newest patches for the context memory. -1 means 'before the start'."""
         self.begun, kept = True, self.recent.shape[1]
         self.recent = torch.cat((self.recent, patches), dim=1)[:, -kept:] if kept else self.recent

@@ -31,9 +31,9 @@ class LayerWidths(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """What a network is made of. Lengths are in bits, widths in channels.
+    """The architecture of a network. Lengths are in bits, widths in channels.
 
-    Raises `ConfigError` when a field, or two fields together, cannot be built.
+    Raises `ConfigError` when a field has an invalid value or two fields exclude each other.
     """
 
     d_model: int = 128
@@ -160,9 +160,9 @@ class ModelConfig(Settings):
         require(0 <= cost < math.inf, "ponder_cost", cost, "at least 0 and finite")
         if self.use_act and self.reversible:
             raise UnsupportedCombination(
-                "use_act and reversible exclude each other: a position that stops early leaves no "
-                "output from which a reversible stack could compute its inputs again; use_act with "
-                "use_checkpoint saves memory too"
+                "use_act and reversible exclude each other: a position that exits early leaves no "
+                "output from which a reversible stack could recompute its inputs; to save memory "
+                "with use_act, set use_checkpoint"
             )
 
     @property
@@ -172,17 +172,17 @@ class ModelConfig(Settings):
 
     @property
     def memory_orders(self) -> tuple[int, ...]:
-        """The memory's spans in whole patches, ascending, each once."""
+        """The memory's spans in whole patches, ascending and without duplicates."""
         return tuple(sorted({max(1, span // self.patch_size) for span in self.memory_bits}))
 
     @property
     def context_patches(self) -> int:
-        """Patches that a full context starts, the last one perhaps in part."""
+        """Patches of a full context. The last one may be incomplete."""
         return -(-self.max_seq_len // self.patch_size)
 
     @property
     def chunk_patches(self) -> int:
-        """Patches per attention chunk; all of a context where attention is not chunked."""
+        """Patches per attention chunk. Without chunks: all patches of a context."""
         size = self.chunk_size
         return self.context_patches if size is None else size // self.patch_size
 
@@ -197,15 +197,15 @@ class ModelConfig(Settings):
         return bits_per_symbol(self.parity)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
+        """The fields as JSON values."""
         return dataclasses.asdict(self) | {"memory_bits": list(self.memory_bits)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ModelConfig":
-        """The config that `to_dict` described; an unknown field is a `ConfigError`."""
+        """The config that `to_dict` wrote. Raises `ConfigError` for an unknown field."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise ConfigError(f"unknown model settings {unknown}; known are {sorted(known)}")
+            raise ConfigError(f"unknown model settings {unknown}; use some of {sorted(known)}")
         spans = tuple(fields.get("memory_bits", cls.memory_bits))
         return cls(**{**fields, "memory_bits": spans})
 
@@ -235,7 +235,7 @@ _PRESETS: dict[str, ModelConfig] = {
 
 
 def preset(name: str) -> ModelConfig:
-    """A ready configuration by name: tiny (1.5 M trunk parameters) to large (200 M)."""
+    """The configuration of this name, from tiny (1.5 M trunk parameters) to large (200 M)."""
     if name not in _PRESETS:
-        raise ConfigError(f"no preset named {name!r}; presets are {', '.join(_PRESETS)}")
+        raise ConfigError(f"there is no preset {name!r}; use one of {', '.join(_PRESETS)}")
     return _PRESETS[name]

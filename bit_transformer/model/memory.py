@@ -1,9 +1,9 @@
-"""Context memory: hashed embeddings of the last whole patches, added to what the trunk reads.
+"""Context memory: hashed embeddings of the last whole patches, added to the input of the trunk.
 
-It gives a small network the reach of a context-mixing compressor: what followed the same
-2, 3, 4, ... bytes before is looked up instead of computed (hash n-gram embeddings: Pagnoni et al.
-2024, arXiv:2412.09871). The tables are narrow and receive sparse gradients, so that their
-size costs neither time nor optimizer work.
+It gives a small network the long contexts of a context-mixing compressor: the network looks up what
+followed the same 2, 3, 4, ... bytes before instead of computing it (hash n-gram embeddings: Pagnoni
+et al. 2024, arXiv:2412.09871). The tables are narrow and get sparse gradients, so a larger table
+costs neither time nor optimizer work.
 """
 
 import torch
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from bit_transformer.model.config import ModelConfig
 
-_HASH_SHIFT = 40
+_HASH_SHIFT = 40  # The high bits of a multilinear hash are the well-mixed ones.
 _MASK64 = (1 << 64) - 1
 
 
 def _hash_multipliers(orders: tuple[int, ...]) -> Integer[Tensor, "O order"]:
-    """One odd multiplier per order and patch, oldest first, zero beyond the order; on every machine
-    the same.
+    """One odd multiplier per order and patch, oldest first, zero beyond the order.
 
-    Multilinear hashing (Lemire & Kaser 2014, arXiv:1202.4961) over splitmix64's output.
+    Multilinear hashing (Lemire & Kaser 2014, arXiv:1202.4961). The multipliers come from splitmix64
+    and not from a random generator, because checkpoints need the same ones on every machine.
     """
     table = torch.zeros(len(orders), orders[-1], dtype=torch.int64)
     for row, order in enumerate(orders):
@@ -39,7 +39,7 @@ def _splitmix64(index: int) -> int:
 
 
 class ContextMemory(nn.Module):
-    """One hash table per order; the rows found for all orders are joined and projected to D."""
+    """One hash table per order. The rows of all orders are concatenated and projected to D."""
 
     multipliers: Tensor
     offsets: Tensor
@@ -57,16 +57,16 @@ class ContextMemory(nn.Module):
         nn.init.normal_(self.rows.weight, std=0.1)
 
     def row_indices(self, recent: Integer[Tensor, "B M"], count: int) -> Integer[Tensor, "B S O"]:
-        """Rows for the last `count` positions; `recent` ends with the newest patch, -1 is 'none'.
+        """Table rows of the last `count` positions. `recent` ends with the newest patch; -1: none.
 
-        A position's context of order k is the k patches up to and including its own.
+        A position's context of order k is its own patch and the k - 1 patches before it.
         """
         symbols = (recent[:, 1 - count - self.longest :] + 1).unfold(1, self.longest, 1)
         keys = (symbols[:, :, None] * self.multipliers).sum(-1)
         return ((keys >> _HASH_SHIFT) & (self.slots - 1)) + self.offsets
 
     def forward(self, recent: Integer[Tensor, "B M"], count: int) -> Float[Tensor, "B S D"]:
-        """What is held for each of the last `count` positions; M >= count + longest - 1."""
+        """The memory's vector for each of the last `count` positions. M >= count + longest - 1."""
         rows = self.rows(self.row_indices(recent, count))
-        # By channel: what a long context said once would otherwise be trusted alone.
+        # Dropping channels keeps the trunk from trusting a row that a long context set only once.
         return self.project(self.dropout(rows).flatten(2))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Rotary(nn.Module):
-    """Turns pairs of channels (i, i + K/2) by an angle proportional to the position."""
+    """Rotates pairs of channels (i, i + K/2) by an angle proportional to the position."""
 
     cosine: Tensor
     sine: Tensor
@@ -16,7 +16,7 @@ class Rotary(nn.Module):
         half = head_width // 2
         frequencies = base ** -(torch.arange(half, dtype=torch.float64) / half)
         angles = torch.arange(positions, dtype=torch.float64)[:, None] * frequencies
-        # The sign of the rotation is folded into the table, so that applying it takes one roll.
+        # The sign of the rotation is part of the table, so applying it takes a single roll.
         sine = torch.cat((-angles.sin(), angles.sin()), dim=-1)
         dtype = torch.get_default_dtype()
         self.register_buffer("cosine", angles.cos().repeat(1, 2).to(dtype), persistent=False)
@@ -28,21 +28,20 @@ class Rotary(nn.Module):
         return Rotation(self.cosine[start:stop, None, None], self.sine[start:stop, None, None])
 
     def back(self, positions: int) -> "Rotation":
-        """The rotation that takes a position to the one that many before it."""
+        """The rotation that moves keys back by `positions`."""
         cosine, sine = self.cosine[positions], self.sine[positions]
         return Rotation(cosine[None, None, None], -sine[None, None, None])
 
 
 class Rotation:
-    """Cosines and signed sines of some positions, ready to turn queries and keys."""
+    """Cosines and signed sines of some positions, with which queries and keys are rotated."""
 
     def __init__(self, cosine: Float[Tensor, "S 1 1 K"], sine: Float[Tensor, "S 1 1 K"]) -> None:
         self.cosine, self.sine = cosine, sine
 
-    def apply(self, x: Float[Tensor, "B S two H K"]) -> Float[Tensor, "B S two H K"]:
-        """`x` turned by its position; lengths and inner products of equal shifts are kept."""
-        return self.turn(x)
+    def apply(self, x: Float[Tensor, "*shape K"]) -> Float[Tensor, "*shape K"]:
+        """Rotate `x`, whose shape must broadcast with the tables, such as (B, S, 2, H, K).
 
-    def turn(self, x: Tensor) -> Tensor:
-        """`apply` for channels in the last dimension of any shape that fits the tables."""
+        Lengths stay the same, and inner products depend only on differences of positions.
+        """
         return torch.addcmul(x * self.cosine, x.roll(x.shape[-1] // 2, -1), self.sine)

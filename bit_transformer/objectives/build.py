@@ -1,5 +1,5 @@
-"""From settings to an objective. A new objective is a module beside this one and a line in
-`OBJECTIVES`."""
+"""Builds an objective from its settings. To add an objective, write a module beside this one and
+add a line to `OBJECTIVES`."""
 
 from collections.abc import Callable
 

@@ -2,16 +2,17 @@
 
 Penalties on the predictions may be added, from the same forward pass. Each is the mean over windows
 of `lambda * max(0, floor - X)`, where X is one telemetry metric of the step's own predictions. A
-metric at or above its floor costs nothing and has no gradient:
+metric at or above its floor costs nothing and has no gradient. Below its floor, a penalty pushes:
 
-K  negentropy: below its floor, predictions are pushed towards more confidence
-C  the differentiable Lempel-Ziv complexity: below its floor, away from repetition
-S  exp(-KL(code || model)): below its floor, towards what the adaptive universal code predicts
+K  negentropy: towards more confident predictions
+C  the differentiable Lempel-Ziv complexity: away from repetition
+S  exp(-KL(code || model)): towards the predictions of the adaptive universal code
 
-S is taken against the universal code alone. The switching reference of telemetry follows the model
-wherever the model does better, and a target that moves with what is optimised is not a target. The
-penalty is on S rather than on KL because S is bounded, so no window can outweigh the data. Its
-gradient fades only at divergences of several bits per bit, which means over windows do not reach.
+Here S compares the model with the universal code alone. Telemetry's S compares it with a reference
+that switches to the model where the model is better. Such a target would move with the model.
+
+The penalty is on S and not on KL, because S is bounded and no window can outweigh the data. The
+gradient of S vanishes only at several bits per bit of divergence, which no window's mean reaches.
 """
 
 import math
@@ -35,10 +36,10 @@ _EARLY_SHARE = 0.3
 
 
 class Causal:
-    """Cross-entropy of every bit, the first included, in bits per byte of original data.
+    """Cross-entropy of every bit, including the first, in bits per byte of original data.
 
-    An untrained network costs 8. Parity bits cost nothing and do not count as data. A loss that is
-    not finite is returned without penalties.
+    An untrained network has a loss of 8. Parity bits cost nothing and do not count as data. A loss
+    that is not finite is returned without penalties.
     """
 
     name = "causal"
@@ -69,7 +70,7 @@ class Causal:
     def evaluate(
         self, network: BitTransformer, data: Iterable[UInt8[np.ndarray, " _"]]
     ) -> Iterator[Float[np.ndarray, " _"]]:
-        """The surprisal of every byte, in windows that fill the context and overlap by half."""
+        """Yield the surprisal of every byte, in full-context windows that overlap by half."""
         return stream_surprisal(network, data)
 
 
@@ -89,10 +90,10 @@ def exits_code_length(
 ) -> Float[Tensor, ""]:
     """`mean_code_length` where positions may exit at several places.
 
-    The trunk learns from all exits, mostly from the last. The halting units learn apart from it:
-    they minimise the expected code length plus the `ponder_cost`, which is the price of all blocks
-    together in bits per byte. Training the trunk on that expectation, too, starves the later
-    blocks, because the exits that learn first attract all positions.
+    The trunk learns from all exits, mostly from the last. The halting units have a loss of their
+    own: the expected code length plus `ponder_cost`, the cost of all blocks in bits per byte.
+    If the trunk also minimised that expectation, the exits that learn first would attract all
+    positions, and the later blocks would not learn.
     """
     if len(logits) == 1:
         return mean_code_length(logits[0], bits, bits_per_byte)
@@ -101,7 +102,7 @@ def exits_code_length(
     shares[-1] = 1 - _EARLY_SHARE
     halting = _expected_code_length(logits.detach(), halt_probs, bits, bits_per_byte)
     halting = halting + ponder_cost * _expected_depth(halt_probs)
-    # The value is that of the trunk's loss; the second part contributes its gradient alone.
+    # The difference is zero: the halting loss adds its gradient and leaves the value as it is.
     return (shares * lengths).sum() + halting - halting.detach()
 
 
@@ -115,7 +116,7 @@ def _expected_code_length(
 
 
 def _expected_depth(halt_probs: Float[Tensor, "E B T"]) -> Float[Tensor, ""]:
-    """Mean share of the blocks that a position runs through."""
+    """Mean share of the blocks that a position passes through."""
     shares = torch.arange(1, len(halt_probs) + 1, device=halt_probs.device) / len(halt_probs)
     return (halt_probs * shares[:, None, None]).sum(0).mean()
 
@@ -123,8 +124,8 @@ def _expected_depth(halt_probs: Float[Tensor, "E B T"]) -> Float[Tensor, ""]:
 def mean_code_length(
     logits: Float[Tensor, "B T"], bits: Integer[Tensor, "B T"], bits_per_byte: int
 ) -> Float[Tensor, ""]:
-    """Code length of `bits` under log-odds of a one, in bits per byte. A byte has `bits_per_byte`
-    bits: 9 with parity, otherwise 8."""
+    """Code length of `bits` in bits per byte, where `logits` are the log-odds of a one. A byte has
+    `bits_per_byte` bits: 9 with parity, otherwise 8."""
     nats = functional.binary_cross_entropy_with_logits(
         logits, bits.to(logits.dtype), reduction="sum"
     )
@@ -140,7 +141,7 @@ def penalty(
 ) -> Float[Tensor, ""]:
     """Sum of the penalties on predictions. `logits[:, t]` are the log-odds that bit t is a one.
 
-    A metric whose weight is 0 is not computed. `symbol_bits` is explained in `UniversalCode`.
+    A metric with weight 0 is not computed. `UniversalCode` explains `symbol_bits`.
     """
     total = logits.new_zeros(())
     if config.lambda_k:
@@ -159,6 +160,6 @@ def _below(metric: Float[Tensor, " B"], floor: float) -> Float[Tensor, ""]:
 
 
 def _code(bits: Integer[Tensor, "B T"], symbol_bits: int) -> Float[Tensor, "B T"]:
-    """Probability of a one before each bit, by a universal code that reads each row alone."""
+    """The universal code's probability that each bit is a one. It reads each row on its own."""
     rows = [UniversalCode(symbol_bits).read(row) for row in bits.cpu().numpy()]
     return torch.from_numpy(np.stack(rows)).to(bits.device)

@@ -8,7 +8,7 @@ from bit_transformer.settings import Settings
 
 @dataclass(frozen=True)
 class ObjectiveConfig(Settings):
-    """What the network is trained for. Penalties are in bits per byte per unit below the floor."""
+    """The objective. Penalties are in bits per byte for each unit of a metric below its floor."""
 
     objective: str = "causal"
     """Name of the objective; `causal` predicts each bit from all bits before it."""

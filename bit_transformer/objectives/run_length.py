@@ -20,10 +20,10 @@ from bit_transformer.objectives.config import ObjectiveConfig
 
 
 class RunLength:
-    """An objective some of whose training batches are run-length coded.
+    """Wraps an objective and run-length codes some of its training batches.
 
-    The shares rise from 0 along half a cosine over the first part of the run (`ramp`). Batches are
-    chosen with torch's global generator, whose state is part of a run's checkpoints.
+    The shares rise from 0 along half a cosine over the first part of the run (`ramp`). Torch's
+    global generator draws the batches, because its state is part of a run's checkpoints.
     """
 
     def __init__(self, objective: Objective, config: ObjectiveConfig) -> None:
@@ -33,7 +33,7 @@ class RunLength:
     def loss(
         self, network: BitTransformer, bits: Integer[Tensor, "B T"], progress: float = 1.0
     ) -> Float[Tensor, ""]:
-        """The loss of the batch or of its streams, in bits per byte of what the network reads."""
+        """The loss of the batch or of its streams, in bits per byte of the coded or plain input."""
         config, drawn = self._config, float(torch.rand(()))
         scale = _half_cosine(progress / config.ramp) if config.ramp else 1.0
         if drawn < config.compress_prob * scale:
@@ -68,7 +68,7 @@ def through_run_lengths(bits: Integer[Tensor, "B T"]) -> Integer[Tensor, "B T"]:
 def run_length_streams(
     bits: Integer[Tensor, "B T"], *, parity: bool = False
 ) -> Integer[Tensor, "B T"]:
-    """The run-length stream of each row, in bits, cut to T. Shorter streams are repeated."""
+    """The run-length stream of each row in bits. It is cut, or repeated, to the length T."""
     length = bits.shape[1]
     rows = []
     for row in bits.cpu().numpy().astype(np.uint8):

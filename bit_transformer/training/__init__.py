@@ -1,13 +1,16 @@
-"""From a network, an objective and a loader to a trained model, one short loop with callbacks
-around it.
+"""Training: a short loop over a network, an objective and a loader, with callbacks around it.
 
-config     every setting of a run, as frozen dataclasses, from TOML and back
-optimizer  Muon for matrices, AdamW for the rest, SparseAdam for the memory tables, and others
-schedule   learning-rate factors as pure functions of the step
-averaging  exponential moving average of the weights
-precision  automatic bfloat16
-trainer    the loop
-callbacks/ everything that happens beside the loop, a file each
-run_folder what a run leaves on disk, and how it is found again
-fit        builds all of the above from a config and runs it
+fit              builds a run from its settings and trains it; read this first
+config           every setting of a run, as frozen dataclasses, from TOML and back
+trainer          the training loop
+callbacks        everything that happens beside the loop, such as evaluation and checkpoints
+callback_list    the callbacks of a run in their order
+optimizer        builds the optimizer: a part each for matrices, memory tables and other weights
+muon             Muon in the number format that is fastest on the device
+schedule         learning-rate factors as pure functions of the step
+averaging        exponential moving average of the weights
+precision        automatic bfloat16
+memory_estimate  estimates the memory of a run before it starts, and fits it into a budget
+run_folder       the files of a run, and how to find runs
+result           the result of a run and its report
 """

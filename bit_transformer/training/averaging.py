@@ -8,14 +8,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """An average of a network's weights over training. With decay 0 nothing is averaged."""
+    """The moving average of a network's weights. With decay 0 there is no average."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network = network
         self._average = None
         if decay > 0:
-            move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-            self._average = AveragedModel(network, multi_avg_fn=move)
+            update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(network, multi_avg_fn=update)
 
     def update(self) -> None:
         """Update the average after an optimizer step."""
@@ -24,7 +24,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Context in which the network has the averaged weights. Its own return bit for bit."""
+        """Context in which the network has the averaged weights. Its own are restored exactly."""
         if self._average is None:
             yield
             return
@@ -36,12 +36,12 @@ class WeightAverage:
             self._network.load_state_dict(own)
 
     def keep(self) -> None:
-        """Give the network the averaged weights for good."""
+        """Replace the network's weights by the averaged ones permanently."""
         if self._average is not None:
             self._network.load_state_dict(self._average.module.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights and the number of updates; empty without averaging."""
+        """The averaged weights and the number of updates. Empty without averaging."""
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

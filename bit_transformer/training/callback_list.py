@@ -1,4 +1,4 @@
-"""The list of callbacks of a run. A new concern is a module in `callbacks/` and a line here."""
+"""The callbacks of a run. To add one, write a module in `callbacks/` and add a line here."""
 
 from bit_transformer.data.dataset import Dataset
 from bit_transformer.training.callbacks.base import Callback
@@ -19,11 +19,13 @@ from bit_transformer.training.run_folder import RunFolder
 def build_callbacks(
     config: RunConfig, run: RunFolder, dataset: Dataset, *, progress: bool
 ) -> list[Callback]:
-    """The callbacks in the order in which they are notified: guards first, then what measures, and
-    last what saves and draws."""
+    """The callbacks in the order in which they are notified.
+
+    Guards come first, because they may abandon a step. Checkpoints come after everything that they
+    save, and plots after the records that they draw."""
     recovery, saving, measured = config.recovery, config.checkpoints, config.evaluation
     held_out = dataset.held_out_bytes
-    # The gate's windows do not overlap, so a byte costs half of what it costs in an evaluation.
+    # Windows of an evaluation overlap by half, the gate's do not. A byte costs the gate half.
     bytes_at_end = dataset.held_out_size * (1 + SHARE_READ / 2)
     return [
         Recovery(recovery.recovery_every, recovery.max_recoveries)

@@ -1,4 +1,4 @@
-"""Every setting of a run: frozen dataclasses behind flags, TOML files and run folders."""
+"""Every setting of a run, as frozen dataclasses. Flags, TOML files and run folders use them."""
 
 import difflib
 import json
@@ -64,7 +64,7 @@ class TrainConfig(Settings):
     accumulate: int = 1
     """Micro-batches per optimizer step; more of them need less memory."""
     memory_budget: str | None = None
-    """Memory that training may take, such as 8GiB. As many micro-batches are used as that needs."""
+    """Memory that training may take, such as 8GiB; the number of micro-batches is chosen for it."""
     window_bytes: int | None = None
     """Bytes per training window; None fills the context."""
     schedule: ScheduleName = "wsd"
@@ -144,7 +144,7 @@ class CheckpointConfig(Settings):
 
 @dataclass(frozen=True)
 class RecoveryConfig(Settings):
-    """What happens when training goes bad."""
+    """How a run recovers from bad data and from divergence."""
 
     max_recoveries: int = 0
     """Times the run may return to an earlier state when its weights have gone bad; bad data is then
@@ -158,20 +158,20 @@ class RecoveryConfig(Settings):
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of `8GiB`, `500 MB`, `2g` or a plain number; K, M, G and T are powers of 1024.
+    """The size in bytes of a text such as `8GiB`, `500 MB`, `2g` or `4096`. K is 1024 bytes.
 
-    Raises `ConfigError` for anything else, and for less than one byte.
+    Raises `ConfigError` for any other text, and for less than one byte.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
     size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     if size < 1:
-        raise ConfigError(f"memory_budget is a size such as 8GiB or 500MB, got {text!r}")
+        raise ConfigError(f"memory_budget must be a size such as 8GiB or 500MB, got {text!r}")
     return size
 
 
 @dataclass(frozen=True)
 class RunConfig(Settings):
-    """Everything that decides a run. The same values give the same run."""
+    """All settings of a run. The same values give the same run."""
 
     data: DataConfig = field(default_factory=DataConfig)
     """The data to train on."""
@@ -186,18 +186,18 @@ class RunConfig(Settings):
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     """How often a run is saved."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
-    """What happens when training goes bad."""
+    """How a run recovers from bad data and from divergence."""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     """How the network runs on its devices."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """What the network is trained for, and penalties on K, C and S."""
+    """The objective, and penalties on K, C and S."""
 
     def __post_init__(self) -> None:
         if self.window_bytes * self.model.bits_per_byte > self.model.max_seq_len:
             raise ConfigError(
                 f"window_bytes={self.window_bytes} needs a context of "
-                f"{self.window_bytes * self.model.bits_per_byte} bits, max_seq_len is "
-                f"{self.model.max_seq_len}; lower the one or raise the other"
+                f"{self.window_bytes * self.model.bits_per_byte} bits, but max_seq_len is "
+                f"{self.model.max_seq_len}; lower window_bytes or raise max_seq_len"
             )
         require(self.window_bytes >= 1, "max_seq_len in bytes", self.window_bytes, "at least 1")
 
@@ -222,7 +222,7 @@ class RunConfig(Settings):
         field that is unknown, of another type or outside its limits.
         """
         try:
-            # Validated as JSON, in which a strict tuple may be given as a list.
+            # As JSON, because strict validation of JSON accepts a list for a tuple.
             given = json.dumps(current_sections(sections), default=str)
             return _adapter().validate_json(given, strict=True)
         except ValidationError as error:
@@ -232,11 +232,11 @@ class RunConfig(Settings):
     def from_toml(cls, path: Path, model: ModelConfig | None = None) -> "RunConfig":
         """Settings from a TOML file with the sections of `from_dict`.
 
-        Model settings that the file leaves out are those of `model`. Raises `ConfigError` naming
+        `model` supplies the model settings that the file leaves out. Raises `ConfigError` naming
         the file.
         """
         try:
-            # Some editors begin a file with a byte order mark.
+            # utf-8-sig, because some editors begin a file with a byte order mark.
             sections = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ConfigError(
@@ -259,7 +259,7 @@ class RunConfig(Settings):
 
 
 SECTIONS = {one.name: one.default_factory for one in fields(RunConfig)}
-"""The sections of a run's settings by name, in order, each with its class."""
+"""The class of each section of a run's settings, by name and in order."""
 _FORMER_SECTIONS = {"regularizers": "objective", "run_length": "objective"}
 _MOVED_FIELDS = {
     ("regularizers", "ponder_cost"): "model",
@@ -269,13 +269,13 @@ _MOVED_FIELDS = {
         for one in fields(SECTIONS[name])  # type: ignore[arg-type]
     },
 }
-"""Present sections of settings that older versions kept elsewhere."""
+"""The present section of each setting that an older version had in another one."""
 
 
 def current_sections(sections: dict[str, Any]) -> dict[str, Any]:
-    """Sections as they may come from an older version, with every setting in its present section.
+    """Move the settings of older versions to their present sections.
 
-    Where a setting is in both places, the present one counts. Nothing is validated here.
+    If a setting is in both places, the value in the present section wins. Nothing is validated.
     """
     current = {name: given for name, given in sections.items() if name not in _FORMER_SECTIONS}
     current = {name: dict(v) if isinstance(v, dict) else v for name, v in current.items()}
@@ -300,7 +300,7 @@ def _adapter() -> Any:
 
 
 def _explain(problem: "ErrorDetails") -> str:
-    """One sentence that says what is wrong with which setting."""
+    """A sentence that names the setting and its fault."""
     place = [str(part) for part in problem["loc"]]
     where = ".".join(place) or "settings"
     if problem["type"] == "unexpected_keyword_argument":

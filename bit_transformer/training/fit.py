@@ -59,11 +59,11 @@ def train_run(
 ) -> RunResult:
     """Train a new model as `config` says into the run folder `out`, or resume the run in it.
 
-    A resumed run takes the same batches, masks and learning rates as one that was never
+    A resumed run has the same batches, dropout masks and learning rates as one that was never
     interrupted. Sources are recorded as absolute paths, so that a run can be resumed from any
     working directory.
 
-    Raises `BusyError` while another process writes in the run folder; nothing is changed then.
+    Raises `BusyError`, and changes nothing, while another process writes in the run folder.
     """
     run = RunFolder(out)
     if resume:
@@ -75,8 +75,8 @@ def train_run(
             run.require_new()
         elif run.config().model != config.model:
             raise CheckpointMismatchError(
-                f"{out} holds a model of another configuration than the one asked for; leave the "
-                "model settings out to resume it, or train a new run with --out"
+                f"{out} holds a run of another configuration, but the model settings of a run "
+                "cannot change; leave them out to resume it, or train a new run with --out"
             )
         sources = tuple(map(absolute_source, config.data.sources))
         data = dataclasses.replace(config.data, sources=sources)
@@ -150,8 +150,8 @@ def _with_model_options(config: RunConfig, model: BitTransformerLM) -> RunConfig
     """
     if model.dtype != torch.float32:
         raise UnsupportedCombination(
-            f"fit and weights of {model.dtype} exclude each other; call model.float() first, and "
-            "have products computed in bfloat16 with TrainConfig(precision='bf16')"
+            f"fit needs float32 weights, got {model.dtype}; call model.float() first, and use "
+            "TrainConfig(precision='bf16') for products in bfloat16"
         )
     train, parallel = config.train, config.parallel
     if model.use_autocast and train.precision == "auto":
@@ -201,13 +201,13 @@ def _train(
         world=world,
     )
     trainer.metadata["data"] = fingerprint
-    # The run folder is created only now: a run that could not begin leaves nothing behind.
+    # The run folder is created only now, so a run that fails to begin leaves nothing behind.
     if not run.exists():
         run.create(config)
     else:
         if checkpoint is not None:
             _restore(trainer, checkpoint)
-        run.go_on(config)
+        run.resume(config)
     done = trainer.fit()
     trainer.average.keep()
     result = outcome.result(*(config, run, model.eval(), done), interrupted=trainer.interrupted)
@@ -220,17 +220,19 @@ def _restore(trainer: Trainer, path: Path) -> None:
     checkpoint = load_checkpoint(path, training=True)
     if checkpoint.training_state is None:
         raise CheckpointNotFoundError(
-            f"{path} holds weights for inference only; train a new run or name one with its state"
+            f"{path} holds only weights for inference and cannot be resumed; train a new run, or "
+            "name a checkpoint of a run"
         )
     if checkpoint.metadata.get("data") != trainer.metadata["data"]:
         raise CheckpointMismatchError(
-            f"{path} was trained on other bytes, so going on would mix two corpora; restore the "
+            f"{path} was trained on other bytes, so resuming would mix two corpora; restore the "
             "data or train a new run"
         )
     if checkpoint.objective != trainer.objective.name:
         raise CheckpointMismatchError(
-            f"{path} was trained for the objective {checkpoint.objective!r}, this run has "
-            f"{trainer.objective.name!r}; resume with the former or train a new run"
+            f"{path} was trained for the objective {checkpoint.objective!r}, but this run has "
+            f"{trainer.objective.name!r}; resume with the checkpoint's objective, or train a new "
+            "run"
         )
     load_weights(trainer.network, checkpoint.weights, where=path)
     trainer.load_state_dict(checkpoint.training_state)

@@ -1,9 +1,9 @@
-"""What a run will need in memory, before anything is allocated.
+"""Estimates the memory that a run needs, before anything is allocated.
 
-The real network, objective and optimizers run one step on fake tensors, which have shapes and
-storages but no memory, while the live storages are counted. So every feature is counted as it is,
-not by a formula of its own. What kernels hold inside is not seen, and a small allowance made for
-it; penalties on K, C and S are not counted.
+The real network, objective and optimizers do one step on fake tensors, which have shapes and
+storages but no memory. The estimate is the size of the live storages, so features need no formulas
+of their own. A constant covers the workspace of kernels, which fake tensors do not show. Penalties
+on K, C and S are not counted.
 """
 
 import contextlib
@@ -34,12 +34,11 @@ from bit_transformer.training.precision import autocast
 
 _RECOVERY_STATES = 2
 _KERNEL_BYTES = 12 << 20
-"""What kernels hold inside: 3 to 24 MiB in `benchmarks/bench_memory.py`."""
-
+"""Workspace of kernels: `benchmarks/bench_memory.py` measures 3 to 24 MiB."""
 _FEW_LAYERS = 8
-"""Deeper networks are counted from two shallow ones."""
+"""Deeper networks are extrapolated from two shallow ones."""
 _STATES = 12
-"""Copies of the weights that a run may hold: gradients, moments, average, two recovery states."""
+"""Most copies of the weights in a run: gradients, moments, average, two recovery states."""
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -48,22 +47,22 @@ _CONTAINER_LIMITS = (
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes, of one device."""
+    """Memory of training in bytes, on one device."""
 
     parameters: int
     gradients: int
-    """Of the weights; those of the memory table only for the rows that a step looks up."""
+    """Gradients of the weights. The memory tables have them only for looked-up rows."""
     optimizer: int
     activations: int
-    """Held between the forward and the backward pass of one micro-batch."""
+    """Activations stored between the forward and the backward pass of one micro-batch."""
     copies: int
-    """The averaged weights, and the states that a run could return to."""
+    """The averaged weights, and the states that recovery can return to."""
     peak: int
-    """The most that is needed at any moment of a step, all of the above included."""
+    """The highest need at any moment of a step. It includes all of the above."""
 
 
 def estimate_training(config: RunConfig) -> MemoryEstimate:
-    """What the steps of a run need, with its batch size and accumulation."""
+    """Estimate the memory of a run's steps, with its batch size and accumulation."""
     train = config.train
     bits = config.window_bytes * config.model.bits_per_byte
     with FakeTensorMode(), _LiveBytes() as live:
@@ -79,10 +78,10 @@ def estimate_training(config: RunConfig) -> MemoryEstimate:
         activations = live.now - before
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
-        gradients, of_passes = live.now - before, live.peak
+        gradients, peak_of_passes = live.now - before, live.peak
         _step_dense(optimizer.parts)
         states = live.now - before - gradients
-        of_step = live.peak
+        peak_of_step = live.peak
     sparse = 2 * _table_bytes(network)
     copies = parameters * (train.weight_average > 0)
     if config.recovery.max_recoveries:
@@ -93,13 +92,13 @@ def estimate_training(config: RunConfig) -> MemoryEstimate:
         optimizer=states + sparse,
         activations=activations,
         copies=copies,
-        # From the second step on, the optimizers' states are there during the passes too.
-        peak=max(of_step, of_passes + states) + sparse + copies + _KERNEL_BYTES,
+        # From the second step on, the optimizer state also exists during the passes.
+        peak=max(peak_of_step, peak_of_passes + states) + sparse + copies + _KERNEL_BYTES,
     )
 
 
 def estimate_inference(model: ModelConfig, batch_size: int = 1) -> tuple[int, int]:
-    """Bytes of weights, and of the cache of so many sequences of any length."""
+    """Bytes of the weights, and of the cache for `batch_size` sequences of any length."""
     with FakeTensorMode():
         network = BitTransformer(model)
         cache = network.new_cache(batch_size)
@@ -109,11 +108,10 @@ def estimate_inference(model: ModelConfig, batch_size: int = 1) -> tuple[int, in
 
 
 def fit_into_budget(config: RunConfig) -> RunConfig:
-    """The same run with as few micro-batches per step as fit into its `memory_budget`; without one
-    it stays as it is.
+    """The run with the fewest micro-batches per step that fit into its `memory_budget`.
 
-    Raises `ConfigError` when one window at a time is still too much, and what `require_memory`
-    does.
+    Without a budget the run is returned unchanged. Raises `ConfigError` when even one window at a
+    time does not fit, or when `require_memory` raises.
     """
     train = config.train
     if train.memory_budget is None:
@@ -125,10 +123,10 @@ def fit_into_budget(config: RunConfig) -> RunConfig:
     if need > budget:
         raise ConfigError(
             f"memory_budget={train.memory_budget} is not enough: one window at a time needs "
-            f"{_size(need)}; use a smaller preset or shorter window_bytes, "
+            f"{_size(need)}; use a smaller preset, a lower window_bytes, "
             "--reversible or --use-checkpoint, or raise the budget"
         )
-    # More micro-batches never need more, so the first count that fits is found by bisection.
+    # More micro-batches never need more memory, so bisection finds the first count that fits.
     first = bisect_left(
         counts, True, key=lambda n: _need(_with_accumulate(config, n), budget) <= budget
     )
@@ -138,11 +136,11 @@ def fit_into_budget(config: RunConfig) -> RunConfig:
 
 
 def require_memory(config: RunConfig, available: int | None = None) -> None:
-    """Raise `ConfigError` when the steps of a run clearly cannot fit into this machine's memory, or
-    into `available` bytes.
+    """Raise `ConfigError` when the steps of a run cannot fit into `available` bytes, by default the
+    memory of this machine.
 
-    Nothing is allocated, and it takes seconds at most. A run that fits by a generous product of its
-    sizes is not looked at closely.
+    Nothing is allocated, and the check takes seconds at most. A run that fits by a rough upper
+    bound skips the estimate.
     """
     most = _machine_bytes(config.train.device) if available is None else available
     if _rough_need(config) <= most:
@@ -154,13 +152,13 @@ def require_memory(config: RunConfig, available: int | None = None) -> None:
             f"a step of this run needs {_size(need)} of memory and there are {_size(most)}: "
             f"batch_size={train.batch_size:,} in accumulate={train.accumulate:,} micro-batches, "
             f"d_model={config.model.d_model:,}, num_layers={config.model.num_layers:,}, "
-            f"windows of {config.window_bytes:,} bytes; lower them, raise accumulate, or set "
-            "memory_budget to have it chosen"
+            f"windows of {config.window_bytes:,} bytes; lower one of these, raise accumulate, or "
+            "set memory_budget, which chooses accumulate"
         )
 
 
 def _rough_need(config: RunConfig) -> int:
-    """More than the run needs, whatever its settings, from products of its sizes alone."""
+    """An upper bound of the run's need, from products of its sizes alone."""
     model, train = config.model, config.train
     widths = 4 * model.d_model + 2 * model.dim_feedforward
     weights = model.num_layers * model.d_model * widths
@@ -175,13 +173,12 @@ def _rough_need(config: RunConfig) -> int:
 
 
 def _need(config: RunConfig, most: int) -> int:
-    """Peak bytes of a step, or some number above `most` where there is more to it than can be
-    counted."""
+    """Peak bytes of a step. Sizes beyond 64 bits give some number above `most`."""
     layers = config.model.num_layers
     try:
         if layers <= _FEW_LAYERS:
             return estimate_training(config).peak
-        # All blocks are alike, and hundreds of them take long to build.
+        # All blocks have the same size, and hundreds of them take long to build.
         few, more = (
             estimate_training(
                 dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=n))
@@ -189,7 +186,7 @@ def _need(config: RunConfig, most: int) -> int:
             for n in (_FEW_LAYERS // 2, _FEW_LAYERS)
         )
     except (RuntimeError, OverflowError) as error:
-        # Sizes beyond 64 bits, which no tensor has.
+        # A size beyond 64 bits, which a tensor cannot have.
         if "overflow" not in str(error).lower():
             raise
         return max(most + 1, sys.maxsize)
@@ -198,7 +195,7 @@ def _need(config: RunConfig, most: int) -> int:
 
 
 def _machine_bytes(device: str) -> int:
-    """Memory of the GPU that the run would take, else of this machine or its container."""
+    """Memory of the GPU that the run would use. Without one, of this machine or its container."""
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
@@ -215,13 +212,13 @@ def _with_accumulate(config: RunConfig, accumulate: int) -> RunConfig:
 
 
 def _divisors(number: int) -> list[int]:
-    """All of them, in order."""
+    """All divisors of a number, ascending."""
     small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
     return sorted({*small, *(number // n for n in small)})
 
 
 def _size(number: int) -> str:
-    """Bytes in words."""
+    """A number of bytes as text, such as `12 MiB`."""
     if number >= sys.maxsize:
         return "more than 8 EiB"
     unit = min(max((number.bit_length() - 1) // 10, 2), 6)
@@ -229,7 +226,7 @@ def _size(number: int) -> str:
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that are alive, and the most that ever were."""
+    """Tracks the bytes of all live storages, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -260,7 +257,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _step_dense(parts: dict[str, Any]) -> None:
-    """All optimizers but that of the sparse table, whose rows depend on the data."""
+    """Step all optimizers except that of the memory tables, which depends on the data."""
     for name, part in parts.items():
         if name != "memory":
             part.step()

@@ -1,8 +1,7 @@
-"""Muon for matrices, AdamW for the rest, SparseAdam for the memory tables, and the others on
-request.
+"""Builds the optimizer: Muon, or another one, for matrices, SparseAdam for the memory tables, and
+AdamW for the other weights.
 
-Every optimizer but Muon is torch's own or from a kept library; this module only decides who gets
-which weight.
+Muon is in `muon.py`. All others come from torch or a maintained library.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +30,7 @@ class CombinedOptimizer:
     """Several optimizers that step as one, each over its own weights."""
 
     def __init__(self, parts: dict[str, Optimizer], network: nn.Module) -> None:
-        """`network` gives the weights of the parts their names."""
+        """`network` supplies the names of the weights, under which their state is saved."""
         self.parts = parts
         self._names = {id(weight): name for name, weight in network.named_parameters()}
         for group in self.param_groups:
@@ -39,7 +38,7 @@ class CombinedOptimizer:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all parts; `base_lr` is what a schedule's factor multiplies."""
+        """The groups of all parts. A schedule's factor multiplies `base_lr`."""
         return [group for part in self.parts.values() for group in part.param_groups]
 
     def scale_rates(self, factor: float) -> None:
@@ -48,17 +47,17 @@ class CombinedOptimizer:
             group["lr"] = group["base_lr"] * factor
 
     def step(self) -> None:
-        """One update of all weights that have a gradient."""
+        """Update all weights that have a gradient."""
         for part in self.parts.values():
             part.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Discard all gradients."""
         for part in self.parts.values():
             part.zero_grad(set_to_none=True)
 
     def dense_parameters(self) -> list[Tensor]:
-        """The weights whose gradients can be clipped together; sparse ones cannot."""
+        """The weights with dense gradients. Sparse gradients cannot be clipped."""
         return [
             weight
             for name, part in self.parts.items()
@@ -68,7 +67,7 @@ class CombinedOptimizer:
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of every part. Within it, the state of a weight is under the weight's name."""
+        """The state of every part, in which weights are keyed by name."""
         return {name: self._by_name(part) for name, part in self.parts.items()}
 
     def _by_name(self, part: Optimizer) -> dict[str, Any]:
@@ -89,7 +88,10 @@ class CombinedOptimizer:
         ]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`'s value; `CheckpointMismatchError` when the parts are others."""
+        """Restore a value of `state_dict`.
+
+        Raises `CheckpointMismatchError` when it is from other optimizers or other weights.
+        """
         if state.keys() != self.parts.keys():
             raise CheckpointMismatchError(
                 f"the checkpoint was trained with {sorted(state)}, this run uses "
@@ -99,7 +101,7 @@ class CombinedOptimizer:
             part.load_state_dict(self._by_index(name, state[name]))
 
     def _by_index(self, name: str, state: dict[str, Any]) -> dict[str, Any]:
-        """The state of a part as torch numbers its weights, which older checkpoints did too."""
+        """The state of a part with weights keyed by index, as torch and older checkpoints do."""
         saved = [weight for group in state["param_groups"] for weight in group["params"]]
         if all(isinstance(weight, int) for weight in saved):
             return state
@@ -107,8 +109,8 @@ class CombinedOptimizer:
         if sorted(saved) != sorted(names):
             other = sorted(set(saved) ^ set(names))[0]
             raise CheckpointMismatchError(
-                f"the optimizer of the checkpoint and of this run update other weights, {other!r} "
-                "for one; resume with the model and optimizer it was saved with"
+                f"the optimizers of the checkpoint and of this run update different weights, such "
+                f"as {other!r}; resume with the model and optimizer it was saved with"
             )
         index = {weight: number for number, weight in enumerate(names)}
         groups = [
@@ -122,9 +124,9 @@ class CombinedOptimizer:
 def build_optimizer(network: BitTransformer, config: OptimizerConfig) -> CombinedOptimizer:
     """One optimizer for all weights of a network.
 
-    Matrices of the trunk's blocks go to the named optimizer; embeddings, head, projections and
-    halting units to AdamW; rows of the memory to SparseAdam, which touches only those that were
-    looked up.
+    The matrices of the trunk's blocks get the configured optimizer. Embeddings, head, projections
+    and halting units get AdamW. The memory tables get SparseAdam, which updates only the rows that
+    were looked up.
     """
     matrices = list(network.stack.blocks.parameters())
     rows = [] if network.memory is None else [network.memory.rows.weight]
@@ -176,7 +178,7 @@ def configure_optimizer(
 
 
 def adjust_learning_rate(optimizer: CombinedOptimizer | Optimizer, factor: float) -> float:
-    """Multiply all learning rates, now and for the rest of the schedule; returns the first one."""
+    """Multiply all learning rates, now and for the rest of the schedule. Returns the first one."""
     for group in optimizer.param_groups:
         group["lr"] *= factor
         if "base_lr" in group:
@@ -186,6 +188,6 @@ def adjust_learning_rate(optimizer: CombinedOptimizer | Optimizer, factor: float
 
 
 def gradient_norm(weights: Iterable[Tensor], max_norm: float) -> Tensor:
-    """Clip dense gradients to a joint norm of `max_norm` (0: do not); returns the norm before."""
+    """Clip dense gradients to a joint norm of `max_norm` (0: do not). Returns the norm before."""
     limit = max_norm if max_norm > 0 else float("inf")
     return torch.nn.utils.clip_grad_norm_(weights, limit)

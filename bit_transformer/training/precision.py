@@ -7,9 +7,9 @@ from bit_transformer.training.config import Precision
 
 
 def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
-    """Context for a forward pass in this precision; with fp32 it does nothing.
+    """Context for a forward pass in this precision. With fp32 it does nothing.
 
-    `auto` is bfloat16 where the device has instructions for it.
+    `auto` means bfloat16 on devices that have instructions for it.
     """
     kind = torch.device(device).type
     enabled = precision == "bf16" or (precision == "auto" and has_bf16(kind))

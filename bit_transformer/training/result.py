@@ -22,9 +22,11 @@ from bit_transformer.training.config import RunConfig
 from bit_transformer.training.run_folder import RunFolder
 
 UNTRAINED_BITS_PER_BYTE = 8.0
-"""Cost under an untrained model, for which every byte value is equally likely."""
-_VISIBLE = 0.001
+"""Cost under an untrained model, which gives every byte value the same probability."""
+_MIN_GAIN = 0.001
+"""Bits per byte below 8 from which a model has learned something; less is rounding."""
 _LAST_STEPS = 25
+"""Steps whose mean loss is reported."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class RunResult:
     data_bytes: int
     """Bytes of data trained on."""
     training_flops: float
-    """Floating-point operations by the ledger of `model/flops.py`."""
+    """Floating-point operations, as `model/flops.py` counts them."""
     seconds: float
-    """Time in training steps."""
+    """Time spent in training steps."""
     held_out_bits_per_byte: float | None
     """Cost of all held-out data; None when nothing was held out."""
     held_out_bytes: int
@@ -50,29 +52,29 @@ class RunResult:
     training_bits_per_byte: float | None = None
     """Mean loss of the last steps; None when no step was done."""
     gate: dict[str, Any] = field(default_factory=dict)
-    """The calibration of the safety gate, or the reason why there is none: `calibrated` and the
-    details of `CalibrationRecord`."""
+    """`calibrated`, and the details of `CalibrationRecord`: the calibration of the safety gate, or
+    the reason why there is none."""
     interrupted: bool = False
     """Whether the run was interrupted. It is saved and can be resumed."""
 
     def require_learned(self) -> None:
-        """Raise `NothingLearnedError` when the model is no better than an untrained one, which
-        costs 8 bits per byte on any data."""
+        """Raise `NothingLearnedError` unless the model is better than an untrained one, which needs
+        8 bits per byte on any data."""
         found = self.held_out_bits_per_byte
         where = "held-out data"
         if found is None:
             found, where = self.training_bits_per_byte, "training data"
-        if self.interrupted or found is None or found < UNTRAINED_BITS_PER_BYTE - _VISIBLE:
+        if self.interrupted or found is None or found < UNTRAINED_BITS_PER_BYTE - _MIN_GAIN:
             return
         raise NothingLearnedError(
-            f"the run in {self.folder} learned nothing: {found:.3f} bits per byte of {where}, and "
-            "an untrained model has 8; train with a lower learning rate or longer, or on data that "
-            "is neither compressed nor encrypted"
+            f"the run in {self.folder} learned nothing: it needs {found:.3f} bits per byte of "
+            f"{where}, and an untrained model needs 8; train longer, with a lower learning rate, "
+            "or on data that is neither compressed nor encrypted"
         )
 
 
 class Outcome(Callback):
-    """Collects what the result of a run consists of."""
+    """Collects the values of a run's result."""
 
     def __init__(self) -> None:
         self._record: EvaluationRecord | None = None
@@ -100,7 +102,7 @@ class Outcome(Callback):
         *,
         interrupted: bool,
     ) -> RunResult:
-        """The result, from what was collected."""
+        """The result of the run, from the collected values."""
         losses, record = self._losses, self._record
         return RunResult(
             folder=run.path,

@@ -1,12 +1,12 @@
-"""What a run leaves on disk, and how it is found again.
+"""The folder of a run, and how runs are found.
 
 config.json        every setting of the run
-metrics.jsonl      one line per step, evaluation, reading and recovery
-checkpoints/       step-00001000/ ..., `latest` names the newest whole one
-telemetry.png      the course of the run
-report.json        the result, once the run has ended
-data/              streams (stdin, hf://) that had to be written down
-.lock              held by whoever writes in the folder, see checkpoint/lock.py
+metrics.jsonl      one line per step, evaluation, telemetry record and recovery
+checkpoints/       step-00001000/ ..., where `latest` names the newest complete one
+telemetry.png      curves of the run
+report.json        the result, after the end of the run
+data/              copies of streamed sources (stdin, hf://)
+.lock              held by the process that writes in the folder, see checkpoint/lock.py
 """
 
 import dataclasses
@@ -34,37 +34,37 @@ from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
 
 CARRIED = "run"
-"""Folder beside a checkpoint that was taken out of its run, with the run's settings and metrics."""
+"""Folder inside a checkpoint that was copied out of its run. It has the settings and metrics."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run."""
+    """The files of one run."""
 
     path: Path
 
     def __post_init__(self) -> None:
-        # Users of the library give text.
+        # Users of the library may pass a str.
         object.__setattr__(self, "path", Path(self.path))
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        """Saved states by step."""
+        """The folder of checkpoints by step."""
         return CheckpointFolder(self.path / "checkpoints")
 
     @property
     def metrics(self) -> Path:
-        """Records of steps and evaluations."""
+        """The file of records of steps and evaluations."""
         return self.path / "metrics.jsonl"
 
     @property
     def picture(self) -> Path:
-        """The course of the run as an image."""
+        """The image with the curves of the run."""
         return self.path / "telemetry.png"
 
     @property
     def data(self) -> Path:
-        """Where streamed sources are written down."""
+        """The folder with copies of streamed sources."""
         return self.path / "data"
 
     def exists(self) -> bool:
@@ -72,23 +72,25 @@ class RunFolder:
         return (self.path / "config.json").exists()
 
     def require_new(self) -> None:
-        """Raise `UsageError` when a run is there already."""
+        """Raise `UsageError` when the folder already holds a run."""
         if self.exists():
             raise UsageError(
-                f"{self.path} already holds a run; go on with it with --resume, or name another "
+                f"{self.path} already holds a run; resume it with --resume, or name another "
                 "folder with --out"
             )
 
     def create(self, config: RunConfig) -> None:
-        """Make the folder and record the settings; raises what `require_new` and `writing` do."""
+        """Create the folder and record the settings.
+
+        Raises the errors of `require_new` and `writing`."""
         with self.writing():
             self.require_new()
             atomic_write_json(self.path / "config.json", config.to_dict())
 
-    def go_on(self, config: RunConfig) -> None:
-        """Replace the recorded settings by those that the run goes on with; it has no result yet.
+    def resume(self, config: RunConfig) -> None:
+        """Record the settings of the resumed run and remove the report of its former end.
 
-        Raises what `writing` does.
+        Raises the errors of `writing`.
         """
         with self.writing():
             atomic_write_json(self.path / "config.json", config.to_dict())
@@ -96,16 +98,17 @@ class RunFolder:
                 (self.path / "report.json").unlink(missing_ok=True)
 
     def writing(self) -> AbstractContextManager[None]:
-        """Be the only one who writes in the folder, which is made where there is none.
+        """Context that holds the folder's lock, see `sole_writer`. It creates a missing folder.
 
-        Raises `BusyError`, which says who writes there, and `StorageError`.
+        Raises `BusyError`, which names the present writer, and `StorageError`.
         """
         return sole_writer(self.path)
 
     def dataset(self, config: RunConfig) -> Dataset:
-        """The data of the run; of one that has begun, standard input is what was read of it then.
+        """The data of the run.
 
-        Raises what `open_dataset` does.
+        A resumed run uses the copy of standard input that it has made at its start, because a
+        stream cannot be read twice. Raises the errors of `open_dataset`.
         """
         data, stdin = config.data, spooled_stdin(self.data)
         if self.exists() and stdin.is_file():
@@ -116,27 +119,27 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The recorded settings.
 
-        Raises `CheckpointNotFoundError` where no run was started, `ConfigError` for settings that
-        cannot be used.
+        Raises `CheckpointNotFoundError` when the folder does not hold a run, and `ConfigError` for
+        invalid settings.
         """
         try:
             sections = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         except OSError as error:
             raise CheckpointNotFoundError(
-                f"{self.path} holds no run: its config.json cannot be read ({error.strerror}); "
-                "name the folder that was given to --out"
+                f"{self.path} holds no run: config.json cannot be read ({error.strerror}); name "
+                "the folder that was given to --out"
             ) from error
         except ValueError as error:
-            raise ConfigError(f"{self.path}/config.json is no JSON: {error}") from error
+            raise ConfigError(f"{self.path}/config.json is not valid JSON: {error}") from error
         return RunConfig.from_dict(sections)
 
     def write_report(self, report: dict[str, Any]) -> None:
-        """Record the result of the run; raises what `writing` does."""
+        """Write the report of the run. Raises the errors of `writing`."""
         with self.writing():
             atomic_write_json(self.path / "report.json", report)
 
     def report(self) -> dict[str, Any] | None:
-        """The recorded result, None while the run has not ended."""
+        """The report of the run. None until the run has ended."""
         path = self.path / "report.json"
         if not path.exists():
             return None
@@ -144,9 +147,9 @@ class RunFolder:
         return report
 
     def summary(self) -> dict[str, Any]:
-        """One line about the run: name, steps done and planned, newest held-out bits per byte.
+        """The run's name, steps done and planned, and newest held-out bits per byte.
 
-        Raises what `config` does, and `ValueError` or `LookupError` for records that are damaged.
+        Raises the errors of `config`, and `ValueError` or `LookupError` for damaged records.
         """
         records = read_metrics(self.metrics)
         held_out = [r["bits_per_byte"] for r in records if r["kind"] == "evaluation"]
@@ -160,26 +163,27 @@ class RunFolder:
         }
 
     def summary_or_problem(self) -> dict[str, Any]:
-        """`summary` with a `problem`, None or what is wrong with the folder; it never raises."""
+        """`summary` with a `problem`: None, or the fault of the folder. Does not raise."""
         nothing = {"step": None, "steps": None, "bits_per_byte": None, "ended": False}
         try:
             return {**self.summary(), "problem": None}
         except BitTransformerError as error:
             problem = str(error)
         except (OSError, ValueError, LookupError, TypeError) as error:
-            problem = f"its records cannot be read ({type(error).__name__}: {error})"
+            problem = f"the run's records cannot be read ({type(error).__name__}: {error})"
         return {"run": str(self.path), **nothing, "problem": problem}
 
     def active_at(self) -> float:
-        """When something was last written of the run, as Unix time; 0 when nothing can be found."""
+        """Unix time of the last write to the run's files. 0 when there are none."""
         names = ("config.json", "metrics.jsonl", "report.json", "checkpoints")
-        return max(map(_changed, (self.path / name for name in names)))
+        return max(map(_modified_at, (self.path / name for name in names)))
 
 
 def run_of(path: str | Path) -> RunFolder:
-    """The run that is in a folder, or that a checkpoint carries; `path` may be a hub id.
+    """The run in a folder, or the run inside a checkpoint. `path` may be a hub id.
 
-    Raises what `local_folder` does; whether there is a run, `RunFolder.config` finds out.
+    Does not check that there is a run; `RunFolder.config` does. Raises the errors of
+    `local_folder`.
     """
     folder = local_folder(Path(path))
     return RunFolder(folder / CARRIED if (folder / MANIFEST).is_file() else folder)
@@ -187,21 +191,21 @@ def run_of(path: str | Path) -> RunFolder:
 
 def find_runs(root: Path) -> list[RunFolder]:
     """The runs directly inside `root`, oldest first."""
-    configs = sorted(root.glob("*/config.json"), key=_changed)
+    configs = sorted(root.glob("*/config.json"), key=_modified_at)
     return [RunFolder(path.parent) for path in configs]
 
 
 def newest_run(root: Path) -> RunFolder:
-    """The run directly inside `root` that was written to last; raises `CheckpointNotFoundError`."""
+    """The run directly inside `root` that was written last. Raises `CheckpointNotFoundError`."""
     runs = find_runs(root)
     if not runs:
         raise CheckpointNotFoundError(
-            f"there is no run in {root} to go on with; name a run folder with --out"
+            f"there is no run in {root} to resume; name a run folder with --out"
         )
     return max(runs, key=RunFolder.active_at)
 
 
-def _changed(path: Path) -> float:
+def _modified_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,6 +1,6 @@
 """Learning-rate factors as pure functions of the step, so that resuming needs no scheduler state.
 
-All count optimizer steps, never micro-batches, so gradient accumulation leaves them aligned.
+Schedules count optimizer steps and not micro-batches, so accumulation does not change them.
 """
 
 import math
@@ -16,10 +16,8 @@ ScheduleName = Literal["wsd", "onecycle", "constant"]
 
 
 def warmup_stable_decay(total: int, warmup: float, decay: float) -> Schedule:
-    """Linear rise over the first share of the steps, 1, linear fall to 0 over the last share.
-
-    Hu et al. 2024, arXiv:2404.06395.
-    """
+    """A linear rise over the first share of the steps, then 1, then a linear fall to 0 over the
+    last share (Hu et al. 2024, arXiv:2404.06395)."""
     rise, fall = max(1, round(total * warmup)), max(1, round(total * decay))
 
     def factor(step: int) -> float:
@@ -29,10 +27,8 @@ def warmup_stable_decay(total: int, warmup: float, decay: float) -> Schedule:
 
 
 def one_cycle(total: int, warmup: float, start: float = 0.04, end: float = 1e-4) -> Schedule:
-    """Cosine rise from `start` to 1 over the first share of the steps, then a cosine fall to `end`.
-
-    Smith & Topin 2018, arXiv:1708.07120. Steps past the end keep the last factor.
-    """
+    """A cosine rise from `start` to 1 over the first share of the steps, then a cosine fall to
+    `end` (Smith & Topin 2018, arXiv:1708.07120). Steps past the end keep the last factor."""
     peak, last = max(1, round(total * warmup)), max(1, total - 1)
 
     def factor(step: int) -> float:
@@ -44,7 +40,7 @@ def one_cycle(total: int, warmup: float, start: float = 0.04, end: float = 1e-4)
 
 
 def cosine_ramp(step: int, start: float, end: float, total_steps: int) -> float:
-    """Half a cosine from `start` at step 0 to `end` at `total_steps`, level on both sides."""
+    """Half a cosine from `start` at step 0 to `end` at `total_steps`, constant outside."""
     if total_steps < 1:
         raise ConfigError(f"total_steps must be at least 1, got {total_steps}")
     progress = min(max(step / total_steps, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""The training loop. It knows steps and gradients; everything else is a callback."""
+"""The training loop. It does steps and gradients; everything else is a callback."""
 
 import time
 from collections import Counter
@@ -84,12 +84,12 @@ class Trainer:
             if self.interrupted:
                 self.emit("on_interruption")
         finally:
-            # Files are closed and the terminal is restored, whatever ended the run.
+            # This closes files and restores the terminal, even after an error.
             self.emit("on_close")
         return self.progress
 
     def step(self) -> StepRecord:
-        """One optimizer step over `accumulate` micro-batches."""
+        """Do one optimizer step over `accumulate` micro-batches."""
         started = time.perf_counter()
         self.optimizer.scale_rates(self.schedule(self.progress.step))
         self.optimizer.zero_grad()
@@ -112,8 +112,8 @@ class Trainer:
         )
 
     def _accumulate(self) -> tuple[Float[Tensor, ""], int]:
-        """Accumulate the gradients of the mean loss over the micro-batches. Returns that loss and
-        the bytes of data it covers."""
+        """Accumulate the gradients of the mean loss over the micro-batches. Returns this loss and
+        the number of bytes of data in it."""
         total, bits_seen = torch.zeros((), device=self.device), 0
         done = self.progress.step / self.config.steps
         for _ in range(self.config.accumulate):
@@ -148,7 +148,7 @@ class Trainer:
             state = callback.state_dict()
             if state and not callback.name:
                 raise ConfigError(
-                    f"the callback {type(callback).__name__} has a state and no name to save it "
+                    f"the callback {type(callback).__name__} has a state but no name to save it "
                     "under; give its class a `name`"
                 )
             if state:
@@ -182,6 +182,7 @@ def _random_state() -> dict[str, Any]:
 
 def _restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"].cpu())
-    # On a machine with other devices a run keeps its position, not its dropout masks.
+    # On a machine with a different number of GPUs, the GPU states do not fit. Such a run continues
+    # at the right step with other dropout masks.
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])

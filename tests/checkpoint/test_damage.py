@@ -188,5 +188,5 @@ def test_a_training_file_without_a_tensor_is_corrupt(tmp_path, sample):
     digest = hashlib.sha256(content).hexdigest()
     files[TRAINING] |= {"size": len(content), "sha256": digest}
     sample.reseal(folder, files=files)
-    with pytest.raises(CheckpointCorruptError, match="cannot be put together"):
+    with pytest.raises(CheckpointCorruptError, match="cannot be restored"):
         load_checkpoint(folder, training=True)

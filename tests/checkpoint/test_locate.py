@@ -31,7 +31,9 @@ def test_an_export_is_a_checkpoint(tmp_path, sample):
 def test_where_none_is_whole_the_newest_is_named(run):
     for manifest in run.glob("checkpoints/*/manifest.json"):
         manifest.write_bytes(b"{")
-    with pytest.raises(CheckpointCorruptError, match=r"no whole checkpoint: .*step-00000002/mani"):
+    with pytest.raises(
+        CheckpointCorruptError, match=r"no complete checkpoint: .*step-00000002/mani"
+    ):
         locate_checkpoint(run)
 
 
@@ -44,7 +46,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path, what):
         path.write_bytes(b"")
     with pytest.raises(CheckpointNotFoundError) as caught:
         locate_checkpoint(path)
-    problem = "does not exist" if what == "missing" else "holds no whole checkpoint"
+    problem = "does not exist" if what == "missing" else "holds no complete checkpoint"
     assert str(caught.value) == (
         f"{path} {problem}; looked for manifest.json, checkpoints/step-*/manifest.json and "
         "step-*/manifest.json: name a run folder or a checkpoint folder"

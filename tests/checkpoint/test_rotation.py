@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_both_are_named(folder, damage, 
     # Once a process, not whenever somebody looks.
     (record,) = caplog.records
     assert str(newest) in record.message
-    assert f"the checkpoint {folder.path_of(2)} is taken instead" in record.message
+    assert f"the checkpoint {folder.path_of(2)} is used instead" in record.message
 
 
 def test_a_damaged_training_state_matters_to_whoever_resumes(folder, caplog):
@@ -125,7 +125,9 @@ def test_nothing_whole_is_an_error_and_no_new_beginning(folder):
     save(folder, 1, 2)
     for step in (1, 2):
         (folder.path_of(step) / MANIFEST).unlink()
-    with pytest.raises(CheckpointCorruptError, match=r"no whole checkpoint: .*step-00000002 is no"):
+    with pytest.raises(
+        CheckpointCorruptError, match=r"no complete checkpoint: .*step-00000002 is no"
+    ):
         folder.latest()
 
 

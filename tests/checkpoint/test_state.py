@@ -164,7 +164,7 @@ def test_anything_else_is_refused_by_its_place(tree, place):
     ],
 )
 def test_a_skeleton_of_another_make_is_corrupt(skeleton):
-    with pytest.raises(CheckpointCorruptError, match=r"cannot be put together .*; use another"):
+    with pytest.raises(CheckpointCorruptError, match=r"cannot be restored .*; use another"):
         unflatten({"0": torch.ones(1)}, {"list": [skeleton]})
 
 

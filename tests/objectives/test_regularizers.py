@@ -27,7 +27,7 @@ def _code(bits):
     return torch.stack([torch.from_numpy(UniversalCode().read(row.numpy())) for row in bits])
 
 
-READINGS = {
+METRICS = {
     "k": lambda logits, bits: negentropy(logits),
     "c": lambda logits, bits: lz_complexity_proxy(torch.sigmoid(logits)),
     "s": lambda logits, bits: symbiosis(divergence(_code(bits), torch.sigmoid(logits)).mean(-1)),
@@ -75,25 +75,25 @@ def test_one_pass_gives_the_loss_and_the_penalty(settings):
     )
 
 
-@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize("name", METRICS)
 def test_nothing_is_paid_at_the_floor_and_the_distance_below_it(name):
     bits, logits = _bits(), _low(name)
-    readings = READINGS[name](logits, bits)
-    floor = float(readings.max())
-    assert penalty(logits, bits, _only(name, floor=max(0.0, float(readings.min())))).item() == 0
+    metrics = METRICS[name](logits, bits)
+    floor = float(metrics.max())
+    assert penalty(logits, bits, _only(name, floor=max(0.0, float(metrics.min())))).item() == 0
     found = penalty(logits, bits, _only(name, weight=2.0, floor=min(1.0, floor + 0.1)))
-    expected = 2 * (min(1.0, floor + 0.1) - readings).mean()
+    expected = 2 * (min(1.0, floor + 0.1) - metrics).mean()
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize("name", METRICS)
 def test_a_small_step_down_the_gradient_raises_the_reading(name):
     bits = _bits()
     logits = _low(name).requires_grad_()
     (gradient,) = torch.autograd.grad(penalty(logits, bits, _only(name)), logits)
     assert gradient.abs().max() > 0
-    after = READINGS[name](logits.detach() - 0.1 * gradient, bits)
-    assert (after > READINGS[name](logits.detach(), bits)).all()
+    after = METRICS[name](logits.detach() - 0.1 * gradient, bits)
+    assert (after > METRICS[name](logits.detach(), bits)).all()
 
 
 @pytest.mark.parametrize("name", ["k", "s"])

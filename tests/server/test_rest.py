@@ -239,7 +239,7 @@ def test_damaged_runs_and_odd_files_are_no_fault_of_the_server(served):
         (run / "metrics.jsonl").write_text(records)
     runs = {run["name"]: run for run in served.ask("GET", "/runs")[2]["runs"]}
     assert runs.keys() == {"one", "a", "b", "c"}
-    assert "config.json is no JSON" in runs["a"]["problem"]
+    assert "config.json is not valid JSON" in runs["a"]["problem"]
     assert "records cannot be read" in runs["b"]["problem"]
     assert "width" in runs["c"]["problem"]
     for name, status in (("a", 422), ("b", 200), ("c", 422)):

@@ -56,7 +56,7 @@ def test_resume_takes_the_run_that_was_written_to_last_and_says_so(
     assert newest_run(tmp_path / "runs").path.name == "z-old"
     monkeypatch.chdir(tmp_path / "runs" / "z-old")
     assert main(["train", "--resume"]) == 1
-    assert "there is no run in runs to go on with" in capsys.readouterr().err
+    assert "there is no run in runs to resume" in capsys.readouterr().err
 
 
 def test_all_runs_are_listed_when_one_is_broken(settings, tmp_path, capsys):
@@ -71,7 +71,7 @@ def test_all_runs_are_listed_when_one_is_broken(settings, tmp_path, capsys):
     found = {os.path.basename(one["run"]): one for one in json.loads(capsys.readouterr().out)}
     assert found["whole"]["problem"] is None
     assert found["whole"]["steps"] == 1
-    assert "is no JSON" in found["no-json"]["problem"]
+    assert "is not valid JSON" in found["no-json"]["problem"]
     assert "did you mean steps?" in found["no-settings"]["problem"]
     assert "cannot be read" in found["no-text"]["problem"]
     assert "cannot be read" in found["no-kind"]["problem"]
@@ -129,10 +129,10 @@ def test_resuming_passes_over_a_damaged_checkpoint_and_refuses_when_all_are(
     damage(4)
     _crashed(config, tmp_path / "run", step=3, resume=True)
     assert "step-00000004/model.safetensors has changed since it was written" in caplog.text
-    assert "step-00000002 is taken instead" in caplog.text
+    assert "step-00000002 is used instead" in caplog.text
     damage(2)
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    with pytest.raises(CheckpointCorruptError, match="holds no whole checkpoint"):
+    with pytest.raises(CheckpointCorruptError, match="holds no complete checkpoint"):
         train_run(config, tmp_path / "run", resume=True, progress=False)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
@@ -180,7 +180,10 @@ def test_a_run_that_learned_nothing_fails_and_stays(corpus, tmp_path, capsys, ca
     words = ["train", str(corpus), "--out", str(tmp_path / "run"), *TINY, "--steps", "4"]
     assert main([*words, "--lr", "1e30", "--embedding-lr", "1e-30", "--memory-lr", "1e-30"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "learned nothing: 8.000 bits per byte of held-out data, and an untrained model" in error
+    assert (
+        "learned nothing: it needs 8.000 bits per byte of held-out data, and an untrained model"
+        in error
+    )
     assert RunFolder(tmp_path / "run").summary()["ended"]
     model = BitTransformerLM(d_model=16, nhead=2, num_layers=1, dim_feedforward=32)
     train = TrainConfig(steps=2, batch_size=2)

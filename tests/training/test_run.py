@@ -169,7 +169,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(settings, tmp_path):
 
 def test_a_run_folder_is_never_overwritten(settings, tmp_path):
     train_run(settings(steps=1), tmp_path / "run", progress=False)
-    with pytest.raises(UsageError, match="already holds a run; go on with it with --resume"):
+    with pytest.raises(UsageError, match="already holds a run; resume it with --resume"):
         train_run(settings(steps=1), tmp_path / "run", progress=False)
 
 

@@ -133,7 +133,7 @@ def test_a_second_signal_ends_at_once_with_the_last_checkpoint(
     # Two within a moment are one wish.
     assert main(every) == 130
     assert "stopped at step 5 of 6" in capsys.readouterr().err
-    monkeypatch.setattr(stop_signals, "_ONE_WISH", 0.0)
+    monkeypatch.setattr(stop_signals, "_REPEAT_SECONDS", 0.0)
     every[3] = str(tmp_path / "other")
     assert main(every) == 130
     assert "the last checkpoint is from step 3; resume with" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Callbacks: the moments of a run at which other concerns attach."""
+"""The moments of a run, the records that callbacks get at them, and the base class of callbacks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,11 @@ class Loader(Protocol):
         ...
 
     def state_dict(self) -> dict[str, int]:
-        """The state from which the next batch follows."""
+        """The position in the data, from which the next batch follows."""
         ...
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Restore a value of `state_dict`."""
         ...
 
 
@@ -138,17 +138,17 @@ class CalibrationRecord:
 
 @dataclass(frozen=True)
 class TelemetryRecord:
-    """Metrics of a step's forward pass, the mean over its first windows."""
+    """Metrics of a step's forward pass, averaged over its first windows."""
 
     step: int
     """Steps done, this one included."""
     readings: dict[str, float]
-    """Metrics by the names of `telemetry/readings.py`."""
+    """Metrics by name. The name of this field is part of the format of `metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
 class RecoveryRecord:
-    """The reaction to a step that went bad."""
+    """A bad step, and how the run recovered from it."""
 
     step: int
     """Steps done after the recovery."""
@@ -168,10 +168,10 @@ class Callback:
     """Does nothing at any moment; subclasses override the moments they need."""
 
     name: ClassVar[str] = ""
-    """The key of its state in checkpoints. A callback with a state needs one."""
+    """The key of its state in checkpoints. A callback with a state needs a name."""
     every_rank: ClassVar[bool] = False
-    """Whether it runs on every rank, because it steers the run or computes with the network; False:
-    on the main rank only."""
+    """Whether it runs on every rank and not only on the main one. A callback that controls the run
+    or computes with the network has to."""
 
     def on_start(self, trainer: RunningTrainer) -> None:
         """Before the first step, after the state of a resumed run was restored."""
@@ -184,7 +184,7 @@ class Callback:
         """After an optimizer step."""
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """After held-out data was evaluated."""
+        """After an evaluation on held-out data."""
 
     def on_calibration(self, trainer: RunningTrainer, record: CalibrationRecord) -> None:
         """After the safety gate was calibrated, or could not be."""
@@ -196,20 +196,20 @@ class Callback:
         """After a step was abandoned and the state to continue from was set."""
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
-        """After a checkpoint is whole on disk."""
+        """After a checkpoint is completely on disk."""
 
     def on_end(self, trainer: RunningTrainer) -> None:
-        """After the last step of a run that was not interrupted. Long work checks
+        """After the last step of a run that was not interrupted. Long work must check
         `trainer.interrupted` regularly."""
 
     def on_interruption(self, trainer: RunningTrainer) -> None:
         """After the last step of an interrupted run: save what must be saved, quickly."""
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """At the very end, whatever ended the run: release resources."""
+        """At the very end, even after an error: release resources."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state that the callback needs after a resume."""
+        """The state that the callback needs when the run is resumed."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ from bit_transformer.training.callbacks.base import (
 class Checkpoints(Callback):
     """Saves every `every` steps, when a stop or a checkpoint was requested, and at the end.
 
-    The newest `keep` checkpoints stay, and so does the one closest to the best evaluation. The
-    trainer's metadata is saved with each.
+    The newest `keep` checkpoints stay, and so does the first one at or after the best evaluation.
+    Every checkpoint includes the trainer's metadata.
     """
 
     name = "checkpoints"
@@ -34,10 +34,10 @@ class Checkpoints(Callback):
         self._best, self._best_step = math.inf, 0
         self._held_out: float | None = None
         self._saved: int | None = None
-        """Step whose state is saved completely; None once the run has moved on."""
+        """The step of the last checkpoint. None after a further step."""
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Remember the best. The final evaluation reads other bytes and is not comparable."""
+        """Remember the best result. The final one is of other bytes and does not count."""
         self._held_out = record.bits_per_byte
         if not record.final and record.bits_per_byte < self._best:
             self._best, self._best_step = record.bits_per_byte, record.step
@@ -51,7 +51,7 @@ class Checkpoints(Callback):
             self._save(trainer)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Replace the checkpoints of steps that were undone, so that none is resumed from."""
+        """Replace the checkpoints of undone steps, so that no run resumes from one."""
         if any(step > record.step for step in self._folder.steps()):
             self._save(trainer)
             self._folder.drop_after(record.step)
@@ -61,7 +61,7 @@ class Checkpoints(Callback):
         self._save(trainer)
 
     def on_interruption(self, trainer: RunningTrainer) -> None:
-        """Save unless this step is saved already."""
+        """Save, unless this step is already saved."""
         if self._saved != trainer.progress.step:
             self._save(trainer)
 
@@ -93,22 +93,23 @@ class Checkpoints(Callback):
         return {self._folder.path_of(min(after))} if after else set()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best evaluation so far."""
+        """The best and the newest result."""
         return {"best": self._best, "best_step": self._best_step, "held_out": self._held_out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore a value of `state_dict`."""
         self._best = state.get("best", math.inf)
         self._best_step = state.get("best_step", 0)
         self._held_out = state.get("held_out")
 
 
 def _require_finite(weights: Mapping[str, Tensor], step: int) -> None:
-    """The weights after a step have not been used for a loss yet, so they are checked here."""
+    """Raise `NonFiniteLossError` for NaN or infinity. The trainer checks only loss and gradients,
+    so weights that the newest update broke would be saved."""
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise NonFiniteLossError(
-                f"the weight {name} is not finite after step {step}, so it was not saved and the "
-                "last checkpoint is good: resume from it with a lower learning rate or with "
-                "clip_norm above 0"
+                f"the weight {name} is not finite after step {step}, which was not saved; the last "
+                "checkpoint is good: resume from it with a lower learning rate or with clip_norm "
+                "above 0"
             )

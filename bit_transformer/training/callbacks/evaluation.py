@@ -1,4 +1,5 @@
-"""Bits per byte on held-out data: a sample along the way, all of it at the end. Early stopping."""
+"""Evaluation on held-out data, on a sample during the run and on all data at its end, and early
+stopping."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +18,14 @@ from bit_transformer.training.callbacks.base import (
 from bit_transformer.waiting import waiting
 
 HeldOut = Callable[[int | None], Iterable[UInt8[np.ndarray, " n"]]]
-"""Held-out regions: all of them, or a sample of a number of bytes."""
+"""Returns the held-out regions: for None all of them, for a number a sample of so many bytes."""
 
 
 class Evaluation(Callback):
-    """Evaluates the objective on held-out data with the weights that would be saved.
+    """Evaluates the objective on held-out data, with the averaged weights if the run averages.
 
-    An evaluation that an interruption stops is repeated when the run resumes, so that a resumed
-    run has the same evaluations as an undisturbed one.
+    An interrupted evaluation is repeated when the run is resumed, so that a resumed run has the
+    same evaluations as an uninterrupted one.
     """
 
     name = "evaluation"
@@ -35,7 +36,7 @@ class Evaluation(Callback):
         self._due = False
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Repeat the evaluation that was stopped."""
+        """Repeat an interrupted evaluation."""
         if self._due:
             self._evaluate(trainer, self._sample_bytes)
 
@@ -49,7 +50,7 @@ class Evaluation(Callback):
         self._evaluate(trainer, None)
 
     def _evaluate(self, trainer: RunningTrainer, limit: int | None) -> None:
-        # The last evaluation needs no note: a resumed run reaches its end again.
+        # The final evaluation is not marked as due, because a resumed run reaches its end again.
         self._due = limit is not None
         surprisal, data_bytes = 0.0, 0
         held_out = "a sample of the" if limit is not None else "all"
@@ -72,7 +73,7 @@ class Evaluation(Callback):
     def _surprisal(
         self, trainer: RunningTrainer, limit: int | None
     ) -> Iterator[Float[np.ndarray, " n"]]:
-        """Cost of each held-out byte, a stretch at a time, until the run is interrupted."""
+        """Yield the cost of each held-out byte, until the run is interrupted."""
         for region in self._held_out(limit):
             if trainer.interrupted:
                 return
@@ -86,7 +87,7 @@ class Evaluation(Callback):
         return {"due": self._due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore a value of `state_dict`."""
         self._due = state.get("due", False)
 
 
@@ -101,7 +102,7 @@ class EarlyStop(Callback):
         self._best, self._waited = math.inf, 0
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Count evaluations since the best one. The final one reads other bytes and is ignored."""
+        """Count evaluations since the best one. The final one is of other bytes and is ignored."""
         if record.final:
             return
         improved = record.bits_per_byte < self._best
@@ -115,5 +116,5 @@ class EarlyStop(Callback):
         return {"best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them."""
+        """Restore a value of `state_dict`."""
         self._best, self._waited = state.get("best", math.inf), state.get("waited", 0)

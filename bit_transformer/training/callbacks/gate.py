@@ -16,11 +16,11 @@ from bit_transformer.training.callbacks.base import CalibrationRecord, Callback,
 from bit_transformer.training.callbacks.evaluation import HeldOut
 from bit_transformer.waiting import waiting
 
-_WINDOWS = 3200
+_MAX_WINDOWS = 3200
 SHARE_READ = 0.5
 """Share of the held-out windows that calibration reads. The others are left for a later check."""
 _WINDOWS_AT_ONCE = 64
-"""Windows read before the next look at whether the run was interrupted."""
+"""Windows between two checks for an interruption."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 class GateCalibration(Callback):
     """Calibrates a gate and stores its settings in the trainer's metadata.
 
-    Every other held-out window is left unread, for a later check of the gate. The fewer windows
-    there are, the wider is the gate's bound. With fewer than `fewest_windows` there is no gate, and
-    a warning says so. A gate judges causal predictions, so other objectives are not calibrated.
+    Every other held-out window is left unread, so that the gate can be checked on it later. Fewer
+    windows give a wider bound. With fewer than `fewest_windows` there is no gate, and a warning
+    says so. The gate judges causal predictions, so other objectives get no gate.
     """
 
     every_rank = True
@@ -42,16 +42,19 @@ class GateCalibration(Callback):
         """Calibrate with the weights that will be saved."""
         if not trainer.objective.causal:
             name = trainer.objective.name
-            _skip(trainer, f"the safety gate judges causal predictions, the objective is {name}")
+            _skip(
+                trainer,
+                f"the safety gate was not calibrated: it needs a causal objective, got {name}",
+            )
             return
-        there = gate_windows(trainer.network, self._held_out(None), _WINDOWS)
-        windows = there[:: round(1 / SHARE_READ)]
+        held_out = gate_windows(trainer.network, self._held_out(None), _MAX_WINDOWS)
+        windows = held_out[:: round(1 / SHARE_READ)]
         if len(windows) < fewest_windows():
             _skip(
                 trainer,
                 f"the safety gate was not calibrated: it needs at least {2 * fewest_windows() - 1} "
-                f"held-out windows of {there.shape[1]} bytes and there are {len(there)}; hold out "
-                "more with --held-out-fraction, or train on more data",
+                f"held-out windows of {held_out.shape[1]} bytes and there are {len(held_out)}; "
+                "hold out more with --held-out-fraction, or train on more data",
             )
             return
         try:
@@ -60,11 +63,11 @@ class GateCalibration(Callback):
                 evaluating(trainer.network),
                 trainer.average.applied(),
             ):
-                readings = self._read(trainer, windows)
+                metrics = self._read(trainer, windows)
             if trainer.interrupted:
                 return
             with waiting("fitting the safety gate"):
-                gate = gate_from_metrics(readings, prompt_patches(trainer.network, windows))
+                gate = gate_from_metrics(metrics, prompt_patches(trainer.network, windows))
             _store(trainer, gate)
         except ConfigError as error:
             _skip(trainer, f"the safety gate was not calibrated: {error}")

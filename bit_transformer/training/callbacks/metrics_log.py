@@ -1,7 +1,7 @@
 """One JSON line per step and per evaluation, in `metrics.jsonl`.
 
-Records of a step that a recovery went back over stay, with "abandoned" as their kind and what they
-were as "was"; of all others the steps never decrease.
+When a recovery undoes steps, their records stay. Their kind becomes "abandoned", and "was" has the
+former kind. The steps of all other records never decrease.
 """
 
 import dataclasses
@@ -25,19 +25,19 @@ from bit_transformer.training.callbacks.base import (
 
 
 class MetricsLog(Callback):
-    """Appends records as they come; a resumed run drops those after its checkpoint first."""
+    """Appends a line for each record. A resumed run first drops the lines after its checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: TextIO | None = None
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Keep the lines up to the step that the run goes on from."""
+        """Keep the lines up to the step from which the run continues."""
         step = trainer.progress.step
         kept = takewhile(lambda line: not _is_after(line, step), read_metrics(self._path))
-        # A run without steps left ends once more, and evaluates once more.
-        again = step >= trainer.config.steps
-        self._begin(line for line in kept if not (again and line.get("final") is True))
+        # A run that is resumed after its last step repeats only its final evaluation.
+        ended = step >= trainer.config.steps
+        self._rewrite(line for line in kept if not (ended and line.get("final") is True))
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Log the step."""
@@ -48,13 +48,13 @@ class MetricsLog(Callback):
         self._write({"kind": "evaluation", **dataclasses.asdict(record)})
 
     def on_telemetry(self, trainer: RunningTrainer, record: TelemetryRecord) -> None:
-        """Log the readings."""
+        """Log the metrics."""
         self._write({"kind": "telemetry", **dataclasses.asdict(record)})
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Mark what was logged of steps that will be done again; log the recovery."""
+        """Mark the records of undone steps and log the recovery."""
         self.on_close(trainer)
-        self._begin(
+        self._rewrite(
             {**line, "kind": "abandoned", "was": line["kind"]}
             if _is_after(line, record.step)
             else line
@@ -63,15 +63,15 @@ class MetricsLog(Callback):
         self._write({"kind": "recovery", **dataclasses.asdict(record)})
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """Nothing more is to come."""
+        """Close the file."""
         if self._file is not None:
-            # Every line was written out as it came; a full disk was told of then.
+            # Every line was flushed when it was written, so closing cannot lose data.
             with suppress(OSError):
                 self._file.close()
             self._file = None
 
-    def _begin(self, records: Iterable[dict[str, Any]]) -> None:
-        """Go on after these records."""
+    def _rewrite(self, records: Iterable[dict[str, Any]]) -> None:
+        """Replace the file by these records and open it for appending."""
         atomic_write_text(self._path, "".join(map(_line, records)))
         with storage_errors(self._path):
             self._file = self._path.open("a", encoding="utf-8", buffering=1)
@@ -83,24 +83,24 @@ class MetricsLog(Callback):
 
 
 def _line(record: dict[str, Any]) -> str:
-    """The record as JSON, which has no word for NaN and infinity: they are null."""
-    return json.dumps(_numbers(record), allow_nan=False) + "\n"
+    """The record as a line of JSON. NaN and infinity become null, because JSON lacks them."""
+    return json.dumps(_finite(record), allow_nan=False) + "\n"
 
 
-def _numbers(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _numbers(one) for name, one in value.items()}
+        return {name: _finite(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_after(record: dict[str, Any], step: int) -> bool:
-    """Whether it speaks of a later step of the run as it now stands."""
+    """Whether the record is of a later step, which is not abandoned yet."""
     return record.get("kind") not in ("abandoned", "recovery") and record["step"] > step
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file up to the first line that is none, as a last line cut short by
-    a kill."""
+    """The records of a metrics file. Reading ends at the first damaged line, such as a last line
+    that a kill has cut short."""
     if not path.exists():
         return []
     records = []

@@ -1,4 +1,4 @@
-"""A picture of the run: loss and held-out bits per byte, learning rate, gradient norm, speed."""
+"""Draws the curves of a run: loss, held-out bits per byte, learning rate and gradient norm."""
 
 import importlib.util
 from pathlib import Path
@@ -32,13 +32,15 @@ class Plots(Callback):
         self._metrics, self._picture = metrics, picture
 
     def on_checkpoint(self, trainer: RunningTrainer, path: Path) -> None:
-        """Draw what there is."""
-        with waiting("drawing the course of the run"):
-            draw_run(read_metrics(self._metrics), self._picture)
+        """Draw the run up to now."""
+        self._draw()
 
     def on_end(self, trainer: RunningTrainer) -> None:
         """Draw the whole run."""
-        with waiting("drawing the course of the run"):
+        self._draw()
+
+    def _draw(self) -> None:
+        with waiting("drawing the curves of the run"):
             draw_run(read_metrics(self._metrics), self._picture)
 
 
@@ -77,7 +79,7 @@ def _draw_loss(axes: "Axes", steps: list[dict[str, Any]], held_out: list[dict[st
         found = _column(held_out, "bits_per_byte")
         label = f"held out: {found[-1]:.3f}"
         axes.plot(at, found, color=_HELD_OUT, marker="o", markersize=4, label=label)
-    # The first steps fall from 8 bits per byte and would flatten everything after them.
+    # Without a limit, the fall from 8 bits per byte would flatten the rest of the curve.
     top = np.quantile(loss, 0.98) if len(loss) > 50 else loss.max()
     axes.set_ylim(top=float(top) * 1.02)
     axes.set_xlabel("megabytes read")
@@ -87,7 +89,7 @@ def _draw_loss(axes: "Axes", steps: list[dict[str, Any]], held_out: list[dict[st
 
 
 def _mark_returns(axes: "Axes", steps: list[dict[str, Any]], returns: list[dict[str, Any]]) -> None:
-    """A line where the run went on after each return."""
+    """Draw a vertical line at each step to which a recovery returned."""
     for record in returns:
         at = np.interp(record["step"], _column(steps, "step"), _column(steps, "data_bytes") / 1e6)
         axes.axvline(float(at), color=_HELD_OUT, linewidth=0.8, linestyle=":")

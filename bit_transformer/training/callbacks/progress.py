@@ -1,6 +1,6 @@
-"""A bar on a terminal, a line now and then elsewhere; both on stderr.
+"""Shows progress on stderr: a bar on a terminal, and a line every 15 seconds elsewhere.
 
-The time left includes what comes after the last step, which reads all held-out data.
+The time left includes the final evaluation and the gate's calibration.
 """
 
 import sys
@@ -20,15 +20,15 @@ from bit_transformer.training.callbacks.base import (
 _LINE_SECONDS = 15.0
 _SMOOTHING = 0.95
 _FORECAST_AFTER = 5
-"""Steps of this process before the first forecast; the first ones are slower than the others."""
-_WORTH_TELLING = 20.0
-"""Seconds in all from which a run says at its start how long it will take."""
+"""Steps of this process before the forecast, because the first steps are slower than the others."""
+_MIN_FORECAST = 20.0
+"""Duration in seconds from which on a forecast is printed."""
 
 
 class ProgressBar(Callback):
-    """Steps, speed, bits per byte (smoothed) and time left.
+    """Shows steps, speed, smoothed bits per byte and time left.
 
-    `bytes_at_end` are read after the last step, by the last evaluation and the gate's calibration.
+    `bytes_at_end` is the number of bytes that the final evaluation and the gate's calibration read.
     """
 
     def __init__(self, bytes_at_end: float = 0.0) -> None:
@@ -44,41 +44,41 @@ class ProgressBar(Callback):
         )
         self._loss, self._weight, self._held_out = 0.0, 0.0, ""
         self._skipping = False
-        self._spoke = self._stepped = time.monotonic()
+        self._printed_at = self._stepped_at = time.monotonic()
         self._first: StepRecord | None = None
         self._forecast = False
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Show the bar where the run begins or goes on."""
+        """Show the bar at the first step of this process."""
         self._task = self._bar.add_task(
             "", total=trainer.config.steps, completed=trainer.progress.step, status=""
         )
         self._bar.start()
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Move on."""
+        """Update the bar or print a line."""
         self._first, self._skipping = self._first or record, False
-        self._stepped = time.monotonic()
+        self._stepped_at = time.monotonic()
         left = self._seconds_left(trainer, record)
         status = f"{self._smoothed(record.loss):.3f} bits/byte{self._held_out}"
         status += f"  {self._speed(record)}  {in_words(left)} left"
         self._bar.update(self._task, completed=record.step, status=status)
         if not self._forecast and record.step - self._first.step >= _FORECAST_AFTER:
-            self._tell_forecast(trainer, left)
-        quiet = time.monotonic() - self._spoke < _LINE_SECONDS
-        if not self._console.is_terminal and not quiet:
-            self._spoke = time.monotonic()
+            self._print_forecast(trainer, left)
+        due = time.monotonic() - self._printed_at >= _LINE_SECONDS
+        if due and not self._console.is_terminal:
+            self._printed_at = time.monotonic()
             self._print(f"step {record.step}/{trainer.config.steps}  {status}")
 
     def on_evaluation(self, trainer: RunningTrainer, record: EvaluationRecord) -> None:
-        """Remember the newest held-out result for the status, and how fast it was read."""
-        seconds = time.monotonic() - self._stepped
+        """Remember the newest held-out result and the speed of the evaluation."""
+        seconds = time.monotonic() - self._stepped_at
         if seconds > 0:
             self._reading_rate = record.data_bytes / seconds
         self._held_out = f"  held-out {record.bits_per_byte:.3f}"
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Say so; once for data that is skipped in a row."""
+        """Print the recovery. Consecutive skips are printed once."""
         self._bar.update(self._task, completed=record.step)
         done = "data skipped"
         if record.action == "return":
@@ -91,11 +91,11 @@ class ProgressBar(Callback):
         self._print(line)
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._bar.stop()
 
     def _smoothed(self, loss: float) -> float:
-        """Exponential mean of the losses so far, as if there had been none before the first."""
+        """The exponential moving average of the losses, with bias correction."""
         self._loss += (1 - _SMOOTHING) * (loss - self._loss)
         self._weight += (1 - _SMOOTHING) * (1 - self._weight)
         return self._loss / self._weight
@@ -107,9 +107,9 @@ class ProgressBar(Callback):
             return ""
         return f"{(record.data_bytes - self._first.data_bytes) / seconds / 1000:.1f} kB/s"
 
-    def _tell_forecast(self, trainer: RunningTrainer, left: float) -> None:
+    def _print_forecast(self, trainer: RunningTrainer, left: float) -> None:
         self._forecast = True
-        if left >= _WORTH_TELLING:
+        if left >= _MIN_FORECAST:
             after = in_words(self._seconds_at_end(trainer))
             steps = trainer.config.steps
             self._print(
@@ -125,15 +125,17 @@ class ProgressBar(Callback):
         return steps + self._seconds_at_end(trainer)
 
     def _seconds_a_step(self, record: StepRecord) -> float:
-        """Of this process, without its first step, during which much is loaded and compiled."""
+        """Seconds per step in this process, without its first step, which loads and compiles."""
         assert self._first is not None
         if record.step == self._first.step:
             return record.seconds / record.step
         return (record.seconds - self._first.seconds) / (record.step - self._first.step)
 
     def _seconds_at_end(self, trainer: RunningTrainer) -> float:
-        """Until an evaluation has shown better, held-out bytes are taken to be read as fast as
-        those trained on: one pass instead of three, but over windows that overlap by half."""
+        """Seconds after the last step, from the speed of the evaluations so far.
+
+        Before the first evaluation, the training speed stands in for it. An evaluation has one
+        pass instead of three, but its windows overlap by half."""
         rate = self._reading_rate
         if not rate and trainer.progress.seconds:
             rate = trainer.progress.data_bytes / trainer.progress.seconds
@@ -141,7 +143,7 @@ class ProgressBar(Callback):
 
 
 def in_words(seconds: float) -> str:
-    """A duration for a human: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    """A duration as text: `45 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

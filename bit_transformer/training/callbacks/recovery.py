@@ -31,12 +31,13 @@ from bit_transformer.training.callbacks.health import Health, step_fault
 from bit_transformer.training.optimizer import adjust_learning_rate
 
 _RATE_FACTOR = 0.5
-"""Factor on the rates at the first return to a point. The second in a row has its square."""
+"""Factor on the learning rates at the first return to a point. The n-th return has its n-th power.
+"""
 _NON_FINITE_IN_A_ROW = 3
 """Steps with a NaN or infinity that are skipped in a row before the weights are at fault."""
 _SKIPPED_IN_A_ROW = 100
 """Steps that are skipped in a row for any reason before the weights are at fault."""
-_ACTIVATIONS_EVERY = 5
+_ACTIVATIONS_EVERY = 5  # The statistics cost a pass over the residual stream.
 _SAMPLE_BYTES = 96
 _BAD_SAMPLES = 3
 """Bad samples in a row, one after each step, that count as a collapse."""
@@ -68,15 +69,15 @@ class RecoveryPoint:
     state: dict[str, Any]
     """`state_dict` of the trainer."""
     rate: float
-    """Factor that earlier recoveries had put on all learning rates."""
+    """Factor on all learning rates from earlier recoveries."""
     health: dict[str, Any]
-    """Normal values up to then, `Health.state_dict`."""
+    """Healthy values up to this point, see `Health.state_dict`."""
 
     @classmethod
     def take(
         cls, trainer: RunningTrainer, owner: str, rate: float, health: dict[str, Any]
     ) -> "RecoveryPoint":
-        """Copy the present state without that of the callback `owner`, which holds the points."""
+        """Copy the present state, except that of the callback `owner`, which has the points."""
         state = trainer.state_dict()
         state["callbacks"] = {
             name: kept for name, kept in state["callbacks"].items() if name != owner
@@ -90,8 +91,10 @@ class RecoveryPoint:
         return step
 
     def restore(self, trainer: RunningTrainer, owner: str, kept: dict[str, Any]) -> None:
-        """Restore weights, optimizer, average, random state and callbacks. The loader and the clock
-        continue where they are, and the callback `owner` gets the state `kept`."""
+        """Restore weights, optimizer, average, random state and callbacks.
+
+        The loader and the clock are not reset, so the bad data is not read again. The callback
+        `owner` gets the state `kept`."""
         state = _copied(self.state)
         state["loader"] = trainer.loader.state_dict()
         state["progress"]["seconds"] = trainer.progress.seconds
@@ -107,15 +110,14 @@ class RecoveryPoint:
 class Recovery(Callback):
     """Skips bad data, and returns to the last good point when the weights went bad.
 
-    Every `every` steps a point is copied to the CPU. It counts as good once the next one is due and
-    no fault was found in between, so two points are held, each of the size of a training state.
-    Checkpoints contain both, so that a resumed run returns where the undisturbed one would. The
-    state at the start counts as good. Each further return to the same point lowers the learning
-    rates more.
+    Every `every` steps a point is copied to the CPU. It counts as good when the next point is due
+    and no fault was found in between. So two points are held, each as large as a training state.
+    Checkpoints contain both, so that a resumed run returns to the same points as an uninterrupted
+    one. The state at the start counts as good. Each further return to the same point lowers the
+    learning rates more.
 
-    Raises `CollapseError` at a return beyond `limit`. It must be the first callback, so that the
-    others do not see the steps that it abandons. A network of an objective that is not causal is
-    not sampled.
+    Raises `CollapseError` after more than `limit` returns. This must be the first callback, so that
+    the others do not see abandoned steps. Only networks of causal objectives are sampled.
     """
 
     name = "recovery"
@@ -134,18 +136,18 @@ class Recovery(Callback):
         self._stream: tuple[float, float] | None = None
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """The state at the start counts as good."""
+        """Take the first point, unless a resumed run has one."""
         self._batch = dict(trainer.loader.state_dict())
         self._good = self._good or self._take(trainer)
-        self._look_when_due(trainer)
+        self._observe_when_due(trainer)
 
     def on_gradients(self, trainer: RunningTrainer, loss: float, norm: float) -> None:
-        """Judge the step before the weights change."""
+        """Check loss, gradients and activations before the weights change."""
         non_finite = step_fault(loss, norm)
         fault = non_finite or self._health.loss_fault(loss)
         if fault is not None:
             in_a_row = _NON_FINITE_IN_A_ROW if non_finite else _SKIPPED_IN_A_ROW
-            if self._skipped < in_a_row and self._still_knows(trainer):
+            if self._skipped < in_a_row and self._still_predicts(trainer):
                 self._skip(trainer, fault)
             self._return(trainer, fault)
         if self._stream is not None:
@@ -160,20 +162,20 @@ class Recovery(Callback):
         self._skipped, self._healthy_batch = 0, self._batch
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Judge samples and take a point when they are due."""
+        """Check a sample and take a point when they are due."""
         due = record.step % self._every == 0
         if (due or self._bad_samples) and trainer.objective.causal:
-            self._judge_samples(trainer, record.step)
+            self._check_sample(trainer, record.step)
         if due and not self._bad_samples:
             if self._candidate is not None:
                 self._good, self._in_a_row = self._candidate, 0
             self._candidate = self._take(trainer)
         self._batch = dict(trainer.loader.state_dict())
-        self._look_when_due(trainer)
+        self._observe_when_due(trainer)
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """Leave the network as it was."""
-        self._look_away()
+        """Remove the hook from the network."""
+        self._detach()
 
     def _skip(self, trainer: RunningTrainer, fault: str) -> None:
         self._skipped += 1
@@ -186,9 +188,10 @@ class Recovery(Callback):
         self._returns += 1
         if self._returns > self._limit:
             raise CollapseError(
-                f"training went bad {self._returns} times, max_recoveries is {self._limit}; last, "
-                f"in step {went_bad}: {fault}; rates were down to {self._rate:.3g} of those "
-                "configured: look at the data, lower lr and embedding_lr, or raise max_recoveries"
+                f"training went bad {self._returns} times, max_recoveries is {self._limit}; the "
+                f"last fault, in step {went_bad}: {fault}; the learning rates were down to "
+                f"{self._rate:.3g} of the configured ones: check the data, lower lr and "
+                "embedding_lr, or raise max_recoveries"
             )
         self._in_a_row += 1
         self._rate *= _RATE_FACTOR**self._in_a_row
@@ -207,14 +210,14 @@ class Recovery(Callback):
         skipped: int,
     ) -> None:
         self._batch = dict(trainer.loader.state_dict())
-        self._look_when_due(trainer)
+        self._observe_when_due(trainer)
         record = RecoveryRecord(trainer.progress.step, action, went_bad, fault, self._rate, skipped)
         trainer.emit("on_recovery", record)
         raise StepAbandoned
 
     @torch.no_grad()
-    def _still_knows(self, trainer: RunningTrainer) -> bool:
-        """Whether the network still predicts a batch that was healthy before."""
+    def _still_predicts(self, trainer: RunningTrainer) -> bool:
+        """Whether the loss of a batch that was healthy before is still healthy."""
         if self._healthy_batch is None:
             return trainer.progress.step == 0
         here = dict(trainer.loader.state_dict())
@@ -226,8 +229,8 @@ class Recovery(Callback):
             loss = float(trainer.objective.loss(trainer.network, bits, done))
         return loss <= self._health.loss_limit()
 
-    def _judge_samples(self, trainer: RunningTrainer, step: int) -> None:
-        complexity, surprisal = self._read_sample(trainer, step)
+    def _check_sample(self, trainer: RunningTrainer, step: int) -> None:
+        complexity, surprisal = self._measure_sample(trainer, step)
         fault = self._health.sample_fault(complexity, surprisal)
         if fault is None:
             self._bad_samples = 0
@@ -240,8 +243,8 @@ class Recovery(Callback):
             self._return(trainer, fault)
 
     @torch.no_grad()
-    def _read_sample(self, trainer: RunningTrainer, step: int) -> tuple[float, float]:
-        """C of a sample and its cost to the model itself in bits per byte. The sample has a
+    def _measure_sample(self, trainer: RunningTrainer, step: int) -> tuple[float, float]:
+        """C of a sample, and its surprisal under the model in bits per byte. It is drawn with a
         generator of its own, so that it does not change the run."""
         network, device = trainer.network, trainer.device
         generator = torch.Generator(device).manual_seed(trainer.config.seed + step)
@@ -261,19 +264,19 @@ class Recovery(Callback):
         name, health = self.name, self._health.state_dict()
         return RecoveryPoint.take(trainer, name, self._rate, health)
 
-    def _look_when_due(self, trainer: RunningTrainer) -> None:
-        """Observe the residual stream of the coming step, every few steps."""
-        self._look_away()
+    def _observe_when_due(self, trainer: RunningTrainer) -> None:
+        """Attach the hook to the stack if the coming step is to be measured."""
+        self._detach()
         if (trainer.progress.step + 1) % _ACTIVATIONS_EVERY == 0:
-            self._handle = trainer.network.stack.register_forward_hook(self._look)
+            self._handle = trainer.network.stack.register_forward_hook(self._observe)
 
-    def _look_away(self) -> None:
+    def _detach(self) -> None:
         if self._handle is not None:
             self._handle.remove()
         self._handle = self._stream = None
 
     @torch.no_grad()
-    def _look(self, stack: nn.Module, _: Any, output: Tensor | Exits) -> None:
+    def _observe(self, stack: nn.Module, _: Any, output: Tensor | Exits) -> None:
         if stack.training and self._stream is None:
             # With all exits, the last state is the end of the trunk.
             stream = (output if isinstance(output, Tensor) else output[0][-1]).float()
@@ -282,7 +285,7 @@ class Recovery(Callback):
             self._stream = float(rms), float(spread)
 
     def state_dict(self) -> dict[str, Any]:
-        """Normal values, the recoveries so far, and both points."""
+        """Healthy values, the recoveries so far, and both points."""
         return {
             "health": self._health.state_dict(),
             "good": None if self._good is None else self._good.state_dict(),
@@ -296,7 +299,7 @@ class Recovery(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them. Without a state, begin as at the start of a run."""
+        """Restore a value of `state_dict`. Without a state, begin as at the start of a run."""
         if not state:
             return
         self._health = Health.from_state(state["health"])

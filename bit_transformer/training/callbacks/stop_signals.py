@@ -1,4 +1,4 @@
-"""Ends a training on a signal: saved, said, and with an exit code that tells."""
+"""Ends a training on a signal: saves the run, says so, and exits with the code of the signal."""
 
 import io
 import os
@@ -14,32 +14,32 @@ from bit_transformer.errors import Interrupted
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ONE_WISH = 0.3
-"""Seconds within which signals are one wish: a closed terminal is told by the system and by the
-shell, and a wrapper passes on what its child was told already."""
-_HEARD = (
+_REPEAT_SECONDS = 0.3
+"""Further signals within this time count as the same one. A closed terminal sends SIGHUP from the
+system and from the shell, and a wrapper forwards signals that its child has already received."""
+_MESSAGE = (
     b"\nbit-transformer: the run stops after this step and is saved; a second signal ends it now\n"
 )
 
 
 class StopSignals(Callback):
-    """Hears SIGINT, SIGTERM and SIGHUP as long as its context lasts; in the main thread only.
+    """Context that handles SIGINT, SIGTERM and SIGHUP. It works in the main thread only.
 
-    The first one interrupts the run after the step under way, saved. Where there is nothing new to
-    save, before the first step is done and after the run, and the second time, it raises
-    `Interrupted` at once; a checkpoint is whole at any moment.
+    The first signal ends the run after the present step and saves it. The second signal raises
+    `Interrupted` at once, and so does the first one when there is nothing new to save: before the
+    first step and after the run. That is safe, because checkpoints are written atomically.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """The first signal that was heard."""
-        self._heard_at = 0.0
+        """The first signal that was received."""
+        self._received_at = 0.0
         self._trainer: RunningTrainer | None = None
         self._begin = 0
 
     def __enter__(self) -> "StopSignals":
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
-        self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,38 +47,39 @@ class StopSignals(Callback):
             signal.signal(number, handler)
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """From here on there is a run to interrupt."""
+        """Interrupt this run on a signal from now on."""
         self._trainer, self._begin = trainer, trainer.progress.step
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """There is none any more."""
+        """Interrupt no run from now on."""
         self._trainer = None
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._leave_terminals()
         now = time.monotonic()
-        if self.number is not None and now - self._heard_at < _ONE_WISH:
+        if self.number is not None and now - self._received_at < _REPEAT_SECONDS:
             return
-        first, self._heard_at = self.number is None, now
+        first, self._received_at = self.number is None, now
         self.number = self.number or number
         trainer = self._trainer
         if not first or trainer is None or trainer.progress.step == self._begin:
             raise Interrupted(self.number)
         trainer.interrupt()
         with suppress(OSError):
-            os.write(2, _HEARD)
+            # A handler may interrupt a print, so it writes past Python's buffers.
+            os.write(2, _MESSAGE)
 
     def _leave_terminals(self) -> None:
-        """Write nowhere from now on where a terminal was: every further word would be an error."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        """Send output to /dev/null, because writing to a closed terminal is an error."""
+        null = os.open(os.devnull, os.O_WRONLY)
         for number in self._terminals:
-            os.dup2(nowhere, number)
-        os.close(nowhere)
+            os.dup2(null, number)
+        os.close(null)
 
 
-class _Lasting(io.TextIOBase):
-    """A text stream that goes on as if nothing had happened when its reader is gone."""
+class _ForgivingStream(io.TextIOBase):
+    """A text stream that ignores errors of writing, such as a closed pipe."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -105,9 +106,9 @@ class _Lasting(io.TextIOBase):
 
 @contextmanager
 def lasting_stderr() -> Iterator[None]:
-    """Progress is for whoever looks: that nobody looks any more must not end a run."""
+    """Context in which writing to a closed stderr is ignored, so that it cannot end a run."""
     before = sys.stderr
-    sys.stderr = _Lasting(before)
+    sys.stderr = _ForgivingStream(before)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""K, C, S and attention entropy of a run while it trains."""
+"""Measures K, C, S and attention entropy of training steps."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from bit_transformer.training.callbacks.base import (
 )
 
 _ROWS = 2
-READINGS = (
+METRICS = (
     "negentropy_input",
     "lz_complexity_input",
     "negentropy_logits",
@@ -27,13 +27,14 @@ READINGS = (
     "symbiosis_score",
     "attention_entropy_mean",
 )
-"""What is read of a step."""
+"""The metrics of a step by the names that telemetry gives them."""
 
 
 class TelemetryReader(Callback):
-    """Reads every so many steps what the step's own forward pass computed, of its first windows.
+    """Measures the first windows of a step every `every` steps, and emits `on_telemetry`.
 
-    Between those steps nothing is hooked. Tells the others by `on_telemetry`.
+    The metrics come from the step's own forward pass, through hooks. Other steps have no hooks and
+    cost nothing.
     """
 
     def __init__(self, every: int) -> None:
@@ -44,29 +45,29 @@ class TelemetryReader(Callback):
         """Patches and node logits of the first windows."""
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Look at the coming step if it is due."""
+        """Attach the hooks if the coming step is due."""
         self._attach_when_due(trainer, trainer.progress.step + 1)
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
-        """Read the step that was looked at; look at the next one if it is due."""
+        """Emit the metrics of an observed step, and attach the hooks if the next step is due."""
         if self._seen is not None:
-            trainer.emit("on_telemetry", self._read(trainer, record.step))
+            trainer.emit("on_telemetry", self._measure(trainer, record.step))
         self._detach()
         self._attach_when_due(trainer, record.step + 1)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Forget the abandoned step."""
+        """Discard the abandoned step."""
         self._detach()
         self._attach_when_due(trainer, record.step + 1)
 
     def on_close(self, trainer: RunningTrainer) -> None:
-        """Leave the network as it was."""
+        """Remove the hooks from the network."""
         self._detach()
 
     def _attach_when_due(self, trainer: RunningTrainer, step: int) -> None:
         if step % self._every == 0 or step == 1:
             self._probe = Probe(trainer.network, rows=_ROWS).__enter__()
-            self._handle = trainer.network.register_forward_hook(self._look)
+            self._handle = trainer.network.register_forward_hook(self._observe)
 
     def _detach(self) -> None:
         if self._probe is not None:
@@ -75,13 +76,13 @@ class TelemetryReader(Callback):
             self._handle.remove()
         self._probe = self._handle = self._seen = None
 
-    def _look(self, network: nn.Module, arguments: Any, output: Tensor | ExitLogits) -> None:
+    def _observe(self, network: nn.Module, arguments: Any, output: Tensor | ExitLogits) -> None:
         if network.training and self._seen is None:
             nodes = output.logits[-1] if isinstance(output, ExitLogits) else output
             self._seen = arguments[0][:_ROWS], nodes.detach()[:_ROWS]
 
     @torch.no_grad()
-    def _read(self, trainer: RunningTrainer, step: int) -> TelemetryRecord:
+    def _measure(self, trainer: RunningTrainer, step: int) -> TelemetryRecord:
         assert self._probe is not None
         assert self._seen is not None
         (patches, nodes), config = self._seen, trainer.network.config
@@ -92,4 +93,4 @@ class TelemetryReader(Callback):
             self._probe,
             symbol_bits=config.bits_per_byte,
         )
-        return TelemetryRecord(step, {name: float(found[name].mean()) for name in READINGS})
+        return TelemetryRecord(step, {name: float(found[name].mean()) for name in METRICS})

@@ -1,4 +1,4 @@
-"""TensorBoard event files in the run folder."""
+"""Writes TensorBoard event files into the run folder."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ _HELD_OUT = "held_out/bits_per_byte"
 
 
 class TensorBoardWriter(Callback):
-    """Scalars by step: loss, learning rate, gradient norm, held-out bits per byte.
+    """Writes loss, learning rate, gradient norm and held-out bits per byte by step.
 
-    Where the run goes on from an earlier step, events of later steps are taken out of the files:
-    each step is there once.
+    When a run continues from an earlier step, the events of later steps are removed from the
+    files, so that each step is in them once.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises `MissingExtraError` where TensorBoard is not installed."""
+        """Raises `MissingExtraError` when TensorBoard is not installed."""
         self._module = import_extra(
             *("torch.utils.tensorboard", "TensorBoard"),
             extra="tensorboard",
@@ -36,10 +36,9 @@ class TensorBoardWriter(Callback):
         self._writer: Any = None
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Go on after the step that the run goes on from."""
-        self._go_on_after(
-            trainer.progress.step, again=trainer.progress.step >= trainer.config.steps
-        )
+        """Keep the events up to the step from which the run continues."""
+        step = trainer.progress.step
+        self._continue_after(step, ended=step >= trainer.config.steps)
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
         """Log the step."""
@@ -53,10 +52,10 @@ class TensorBoardWriter(Callback):
             self._writer.add_scalar(_HELD_OUT, record.bits_per_byte, record.step)
 
     def on_recovery(self, trainer: RunningTrainer, record: RecoveryRecord) -> None:
-        """Take out the steps that the run went back over."""
+        """Remove the events of undone steps."""
         if record.action == "return":
             self.on_close(trainer)
-            self._go_on_after(record.step, again=False)
+            self._continue_after(record.step, ended=False)
 
     def on_close(self, trainer: RunningTrainer) -> None:
         """Flush and close."""
@@ -64,25 +63,25 @@ class TensorBoardWriter(Callback):
             self._writer.close()
             self._writer = None
 
-    def _go_on_after(self, step: int, *, again: bool) -> None:
-        """`again`: the run has no step left, and its last evaluation comes once more."""
+    def _continue_after(self, step: int, *, ended: bool) -> None:
+        """Remove later events. A run that had `ended` also repeats its final evaluation."""
 
-        def stays(event: Any) -> bool:
+        def keep(event: Any) -> bool:
             tags = [value.tag for value in event.summary.value]
             return event.step < step + 1 and not (
-                again and _HELD_OUT in tags and event.step == step
+                ended and _HELD_OUT in tags and event.step == step
             )
 
         for path in sorted(self._folder.glob("events.*")):
-            _filter_events(path, stays)
+            _filter_events(path, keep)
         with storage_errors(self._folder):
             self._writer = self._module.SummaryWriter(str(self._folder))
 
 
-def _filter_events(path: Path, stays: Callable[[Any], bool]) -> None:
-    """Rewrite an event file without the events that do not stay, up to where a kill has cut it."""
+def _filter_events(path: Path, keep: Callable[[Any], bool]) -> None:
+    """Rewrite an event file with the events to keep. An event that a kill cut short is dropped."""
     module = importlib.import_module("tensorboard.summary.writer.record_writer")
-    kept = [raw for raw, event in _events(path) if stays(event)]
+    kept = [raw for raw, event in _events(path) if keep(event)]
     with atomic_file(path) as file:
         writer = module.RecordWriter(file)
         for raw in kept:

@@ -1,4 +1,4 @@
-"""A local trackio project, viewed with `trackio show`."""
+"""Logs to a local trackio project, which `trackio show` displays."""
 
 import importlib
 from typing import Any
@@ -15,27 +15,27 @@ _PROJECT = "bit-transformer"
 
 
 class TrackioWriter(Callback):
-    """Logs what the metrics file logs; the run has the name of its folder.
+    """Logs steps and evaluations under the name of the run folder.
 
-    A run that goes on from an earlier step logs again from the first step that trackio does not
-    have: the steps before are the same ones.
+    A run that continues from an earlier step repeats the same steps. Steps that trackio already has
+    are not logged again.
     """
 
     def __init__(self, run: str, config: dict[str, Any]) -> None:
-        """Raises `MissingExtraError` where trackio is not installed."""
+        """Raises `MissingExtraError` when trackio is not installed."""
         self._trackio = import_extra("trackio", "trackio", extra="trackio", purpose="train.trackio")
         self._run, self._config, self._logged = run, config, 0
 
     def on_start(self, trainer: RunningTrainer) -> None:
-        """Open the run, or go on with it."""
-        goes_on = trainer.progress.step > 0
-        self._logged = self._last_step() if goes_on else 0
+        """Open the run in trackio, or continue it."""
+        resumed = trainer.progress.step > 0
+        self._logged = self._last_step() if resumed else 0
         self._trackio.init(
             project=_PROJECT,
             name=self._run,
             config=self._config,
-            # A new run is none of those that a folder of the same name had before.
-            resume="allow" if goes_on else "never",
+            # A new run must not continue an older one from a folder of the same name.
+            resume="allow" if resumed else "never",
         )
 
     def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
@@ -56,6 +56,6 @@ class TrackioWriter(Callback):
             self._trackio.log(values, step=step)
 
     def _last_step(self) -> int:
-        """The last step that trackio has of the run."""
+        """The last step of the run that trackio has."""
         storage = importlib.import_module("trackio.sqlite_storage").SQLiteStorage
         return storage.get_last_step(_PROJECT, self._run) or 0
