@@ -36,7 +36,7 @@ from bit_transformer.telemetry.probe import Probe
 class BitTransformerLM(nn.Module):
     """A bit-native language model.
 
-    Its arguments are the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
+    Arguments are the fields of `ModelConfig`: `BitTransformerLM(d_model=256, patch_size=8, ...)`.
     Bits are 0/1 tensors of any integer dtype or bool, most significant bit of each byte first.
 
     `fit` trains a model. In a loop of your own, minimise `-log2_likelihood(bits).mean()` with the

@@ -126,7 +126,7 @@ def test_sizes_are_read(text, size):
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0", "1 GiB of memory"])
 def test_what_is_no_size_is_refused(text):
-    with pytest.raises(ConfigError, match="memory_budget is a size such as 8GiB"):
+    with pytest.raises(ConfigError, match="memory_budget must be a size such as 8GiB"):
         TrainConfig(memory_budget=text)
 
 

@@ -232,7 +232,7 @@ def test_a_collapse_of_samples_is_undone(recovering, tmp_path, monkeypatch):
         drawn.append(step)
         return (0.05, 0.1) if step > 40 and not fault.records else (0.6, 3.0)
 
-    monkeypatch.setattr(Recovery, "_read_sample", sample)
+    monkeypatch.setattr(Recovery, "_measure_sample", sample)
     train_run(recovering(), tmp_path / "run", progress=False, callbacks=[fault])
     (record,) = fault.records
     assert "samples turned to loops" in record.reason
@@ -279,7 +279,7 @@ def test_losses():
         health = _health(falling[:step])
         assert health.loss_fault(loss) is None
         assert health.drift_fault() is None
-    assert "beyond 9.00" in Health().loss_fault(9.1)
+    assert "above the limit of 9.00" in Health().loss_fault(9.1)
     assert _health([8, 6, 5]).loss_fault(7.1) is not None
     steady = _health([2.0, 2.2] * 16)
     assert steady.loss_fault(3.0) is None
