@@ -1,15 +1,15 @@
-"""What stopping early saves in time, and what it costs in bits.
+"""Measure the time that adaptive computation saves and the bits that it costs.
 
     python benchmarks/bench_act.py --data tinyshakespeare.txt
 
-Networks trained on the same steps: plain, and with halting units at several ponder costs. Each of
-the latter is used at several thresholds; at 1 nothing stops. Decoding reads held-out text byte by
-byte through the compiled step; scoring reads whole windows. Times are ratios to the same network at
-threshold 1, in turn, best of the rounds.
+A plain network and networks with halting units at several ponder costs are trained on the same
+steps. Each network with halting units runs at several thresholds; at 1 no position exits early.
+Decoding reads held-out text byte by byte through the compiled step. Scoring reads whole windows.
+Times are relative to the same network at threshold 1. The sides take turns, and the best round
+counts.
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from report import write_result
+from timing import best_seconds
 from torch import Tensor
 from training import cold_bits_per_byte, hold_out_tenth, train
 
@@ -72,8 +73,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     write_result(
         f"act-{arguments.layers}-layers",
-        summary=f"{arguments.steps} steps, {arguments.layers} layers of width 128; time and loss "
-        "of each network are relative to itself at threshold 1, where no patch stops.",
+        summary=f"{arguments.steps} steps, {arguments.layers} layers of width 128. Time and loss "
+        "of each network are relative to itself at threshold 1, where no position exits early.",
         columns=[
             *("network", "threshold", "bits per byte", "of threshold 1", "share of blocks run"),
             *("decoding time", "scoring time"),
@@ -86,23 +87,31 @@ def main() -> None:
 def _at_thresholds(
     network: BitTransformer, held_out: np.ndarray
 ) -> dict[float, tuple[float, float, float, float]]:
-    """Loss, share of blocks run, seconds of decoding and of scoring."""
+    """Loss, share of blocks run, and seconds of decoding and of scoring, by threshold."""
     stack = network.stack
     assert isinstance(stack, HaltingStack)
     windows = torch.from_numpy(unpack_bytes(held_out[: 64 * _WINDOW].reshape(-1, _WINDOW)))
     losses, depths = {}, {}
-    seconds = {threshold: [float("inf")] * 2 for threshold in _THRESHOLDS}
     for threshold in _THRESHOLDS:
         stack.threshold = threshold
         losses[threshold] = cold_bits_per_byte(network, held_out, _WINDOW)
         depths[threshold] = _share_of_blocks_run(network, windows)
-    uses = (lambda: _decode(network, windows[:2]), lambda: Predictor(network, 64).read(windows))
-    for _ in range(_ROUNDS):
-        for threshold in _THRESHOLDS:
+
+    def at(threshold: float, use: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
             stack.threshold = threshold
-            for index, use in enumerate(uses):
-                seconds[threshold][index] = min(seconds[threshold][index], _seconds(use))
-    return {t: (losses[t], depths[t], seconds[t][0], seconds[t][1]) for t in _THRESHOLDS}
+            use()
+
+        return run
+
+    def score() -> None:
+        Predictor(network, 64).read(windows)
+
+    uses: list[Callable[[], None]] = [lambda: _decode(network, windows[:2]), score]
+    seconds = best_seconds(
+        {(t, index): at(t, use) for t in _THRESHOLDS for index, use in enumerate(uses)}, _ROUNDS
+    )
+    return {t: (losses[t], depths[t], seconds[t, 0], seconds[t, 1]) for t in _THRESHOLDS}
 
 
 def _decode(network: BitTransformer, windows: Tensor) -> None:
@@ -114,7 +123,7 @@ def _decode(network: BitTransformer, windows: Tensor) -> None:
 
 @torch.no_grad()
 def _share_of_blocks_run(network: BitTransformer, windows: Tensor) -> float:
-    """Counted: positions that each feed-forward branch is given."""
+    """Count the positions that reach each feed-forward branch, relative to all positions."""
     counts: list[int] = []
     hooks = [
         block.feed_forward.register_forward_hook(
@@ -127,12 +136,6 @@ def _share_of_blocks_run(network: BitTransformer, windows: Tensor) -> float:
         hook.remove()
     positions = len(windows) * (windows.shape[1] // 8 + 1)
     return sum(counts) / (positions * len(list(network.stack)))
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Our mixer and general compressors on the same files: bits per byte, speed, memory.
+"""Compare context mixing with general compressors on the same files: size, speed, memory.
 
     python benchmarks/bench_codec.py --data alice29.txt bible.txt kennedy.xls tinyshakespeare.txt
 
-Every figure is of a process of its own, one thread, after compiled code was loaded, without our
-verification pass; speeds are by processor time, of the fastest of three times each way, because
-what a process does first has to wait for memory. zpaq, lpaq1 and paq8px take part where they are
-installed (zpaq is a Debian package). Files of all methods hold their own headers and checksums.
-Memory is the peak above what the process had before.
+Every figure comes from a process of its own with one thread, after compiled code was loaded, and
+without our verification pass. Speeds are by processor time of the fastest of three runs each way;
+the first run also waits for memory. zpaq, lpaq1 and paq8px take part where they are installed (zpaq
+is a Debian package). The files of all methods include their headers and checksums. Memory is the
+peak above the memory of the process before.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from report import write_result
 from rivals import COMPRESSORS, Coder
 
 OURS = "ours, mixing"
-_TIMES = 3
+_RUNS = 3
 _WARM_UP = b"loads compiled code, and checks it " * 20
 
 
@@ -51,13 +51,13 @@ def main() -> None:
 
 
 def measure(name: str, data: bytes) -> dict[str, Any]:
-    """Pack and unpack, with the least time and the most memory of each."""
+    """Pack and unpack the data. The shortest time and the highest memory of each count."""
     compressor = COMPRESSORS[name]
     compressor.unpack(compressor.pack(_WARM_UP))
     packed, packing = _measured(compressor.pack, data)
     restored, unpacking = _measured(compressor.unpack, packed)
     if restored != data:
-        raise RuntimeError(f"{name} did not give its input back")
+        raise RuntimeError(f"{name} does not restore its input")
     return {
         "compressor": name,
         "bytes": len(data),
@@ -70,13 +70,13 @@ def measure(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _measured(coder: Coder, data: bytes) -> tuple[bytes, tuple[float, float]]:
-    """What comes out, the least seconds and the most MiB of several times."""
-    outs, seconds, peaks = zip(*[_once(coder, data) for _ in range(_TIMES)], strict=True)
+    """The output, and the shortest time and the highest memory of several runs."""
+    outs, seconds, peaks = zip(*[_once(coder, data) for _ in range(_RUNS)], strict=True)
     return outs[0], (min(seconds), max(peaks))
 
 
 def _once(coder: Coder, data: bytes) -> tuple[bytes, float, float]:
-    """What comes out; seconds of processor time, children included, and the peak MiB above now."""
+    """The output, seconds of processor time with child processes, and the peak in MiB above now."""
     out: list[bytes] = []
     before = sum(os.times()[:4])
     peak = peak_above_now(lambda: out.append(coder(data)))

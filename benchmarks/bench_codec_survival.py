@@ -1,11 +1,11 @@
-"""Does a compressed file decode elsewhere? Other threads, other instruction sets, other versions.
+"""Check that a compressed file decodes with other threads, instruction sets and versions.
 
     python benchmarks/bench_codec_survival.py [--python PATH_TO_ANOTHER_ENVIRONMENT ...]
 
-A file is written here with a model, and decoded in processes that compute otherwise: other numbers
-of threads, code compiled for other processors (by numba's NUMBA_CPU_NAME, without its cache), and
-the Pythons that are named, which may have other versions of PyTorch, numba and NumPy. Beside it, as
-a control, the network's own forward pass by PyTorch: whether its float32 logits are the same bits.
+A file is written with a model and decoded in processes that compute differently: with other numbers
+of threads, with code compiled for other processors (NUMBA_CPU_NAME and an empty cache), and by the
+given Pythons, which may have other versions of PyTorch, numba and NumPy. The control is the forward
+pass of the network in PyTorch: the last column says whether its float32 logits are the same bits.
 """
 
 import argparse
@@ -42,7 +42,9 @@ _PROCESSORS = ("x86-64", "x86-64-v2", "haswell", "skylake-avx512", "znver1")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", nargs="*", default=[], help="other interpreters")
+    parser.add_argument(
+        "--python", nargs="*", default=[], help="interpreters of other environments"
+    )
     arguments = parser.parse_args()
     text = Path(__file__).read_bytes()
     with tempfile.TemporaryDirectory() as name:
@@ -66,7 +68,7 @@ def main() -> None:
     write_result(
         "codec-survival",
         summary=f"A file written with a model decodes to its bytes in {kept} of {len(rows)} "
-        "environments that compute otherwise.",
+        "environments that compute differently.",
         columns=["environment", "torch, numba, NumPy", "decodes", "PyTorch's logits are the same"],
         rows=rows,
         details={"bytes": len(text)},

@@ -1,12 +1,13 @@
-"""Whether torch.compile pays on this machine: a training step, and a decoded byte.
+"""Measure whether torch.compile pays on this machine, for a training step and a decoded byte.
 
     python benchmarks/bench_compile.py
 
-Both sides in turn, best of the rounds, one thread, float32. Decoding: the forward pass of the
-network with a cache, eager and with compiled branches, beside the compiled step that the predictor
-takes by itself.
+The sides take turns on one thread in float32, and the best round counts. Decoding compares the
+forward pass of the network with a cache, eager and with compiled branches, and the compiled step
+that the predictor uses by default.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _ROUNDS, _BYTES = 5, 32
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     rows: list[Sequence[Any]] = []
     for name in ("tiny", "small"):
@@ -39,7 +41,7 @@ def main() -> None:
         print(rows[-5:], flush=True)
     write_result(
         "compile",
-        summary="Speed relative to eager execution; `native` is the predictor's own compiled step.",
+        summary="Speed relative to eager execution; `native` is the predictor's compiled step.",
         columns=["", "", "times eager"],
         rows=rows,
         details={},

@@ -1,11 +1,11 @@
-"""Training steps a second on a quiet machine and beside one and four busy processes.
+"""Measure training steps per second on a quiet machine and beside one and four busy processes.
 
     python benchmarks/bench_contention.py
 
-Each figure is a process of its own, since OpenMP reads its settings when it is loaded: the same
-model, data and float32 arithmetic under several numbers of threads and ways of waiting, and the
-GPT-2 class of transformers of the same shape under the same conditions. The busy processes count in
-a loop. All settings take turns within a condition, and the best of the rounds counts.
+OpenMP reads its settings when it is loaded, so each figure comes from a process of its own. The
+same model, data and float32 arithmetic run with several numbers of threads and ways of waiting. The
+GPT-2 class of transformers, in the same shape, runs under the same conditions. The busy processes
+spin in a loop. Under each condition all settings take turns, and the best round counts.
 """
 
 import argparse
@@ -30,7 +30,9 @@ _VARIABLES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCK
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each process, once warm")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="time of each process after its warm-up"
+    )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--worker", choices=("ours", "gpt2"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -50,7 +52,7 @@ def _write(rows: list[list[object]]) -> None:
 
     write_result(
         "contention",
-        summary="Training steps a second, 6 layers, 128 wide, 8 windows of 256 bytes, float32.",
+        summary="Training steps per second, 6 layers, 128 wide, 8 windows of 256 bytes, float32.",
         columns=["condition, threads", "ours, steps/s", "GPT-2, steps/s", "ours / GPT-2"],
         rows=rows,
         details={"batch": BATCH, "window": WINDOW},
@@ -60,7 +62,7 @@ def _write(rows: list[list[object]]) -> None:
 def _best(
     busy: int, settings: dict[str, str], seconds: float, rounds: int
 ) -> tuple[float, float, float]:
-    """Steps a second of both sides, the best of the rounds, and their ratio."""
+    """Steps per second of both sides in their best rounds, and the ratio of the two."""
     with _busy_processes(busy):
         turns = [
             (_in_process("ours", settings, seconds), _in_process("gpt2", settings, seconds))
@@ -73,7 +75,7 @@ def _best(
 
 @contextmanager
 def _busy_processes(count: int) -> Iterator[None]:
-    # They end with this process, however it ends.
+    # A loop ends once its parent is gone, even if this process is killed.
     loop = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
     words = [sys.executable, "-c", loop]
     processes = [subprocess.Popen(words) for _ in range(count)]

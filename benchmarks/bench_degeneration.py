@@ -1,13 +1,13 @@
-"""How well degenerate output is told from good data: the gate, its readings, and what people use.
+"""Measure how well the gate, its metrics and known rivals tell degenerate output from good data.
 
     python benchmarks/bench_degeneration.py \\
         --data alice29.txt bible.txt tinyshakespeare.txt kennedy.xls
 
-Trains a model on six tenths of six kinds of documents, calibrates on two, judges labelled windows
-of the last two (`degeneration.py` makes them, from stated seeds) and samples of the model. Every
-monitor gets its threshold the same way: the value that 1 % of the same clean windows of the
-calibration part go beyond. Beside the gate: zlib's ratio (Whisper flags 2.4 and more), the model's
-mean log-probability (Whisper: below -1.0 per token), both as Whisper joins them, and distinct-4.
+A model is trained on six tenths of six kinds of documents. Two tenths calibrate the gate. Windows
+of the last two tenths (`degeneration.py` draws them from fixed seeds) and samples of the model are
+judged. Every monitor gets the threshold that 1 % of the same clean calibration windows fall below.
+The rivals are zlib's ratio (Whisper flags 2.4 and above), the model's mean log-probability
+(Whisper: below -1.0 per token), both joined as in Whisper, and distinct-4.
 """
 
 import argparse
@@ -37,24 +37,24 @@ from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.watch import byte_metrics
 from bit_transformer.safety.density import INPUTS
 from bit_transformer.safety.gate import SafetyGate
-from bit_transformer.telemetry.stream import StreamMetrics as Readings
+from bit_transformer.telemetry.stream import StreamMetrics
 
 RATE = 0.01
 _TENTHS = (range(6), (6, 7), (8, 9))
-"""To train on, to calibrate with, to judge."""
+"""Tenths of the documents to train on, to calibrate with and to judge."""
 Scores = np.ndarray
-"""One number a window; the lower, the more degenerate."""
+"""One number per window. Lower means more degenerate."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """Windows and what a model's telemetry says of them."""
+    """Windows, and the metrics of a model on each."""
 
     windows: list[Window]
-    readings: list[Readings]
+    metrics: list[StreamMetrics]
 
     def of(self, fault: str) -> np.ndarray:
-        """Which windows have that fault."""
+        """Mask of the windows with this fault."""
         return np.array([window.fault == fault for window in self.windows])
 
 
@@ -63,10 +63,12 @@ Monitor = Callable[[Judged], Scores]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", nargs="*", type=Path, default=[], help="texts and .xls files")
+    parser.add_argument("--data", nargs="*", type=Path, default=[], help="text and .xls files")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--each", type=int, default=200, help="windows of a kind or fault")
-    parser.add_argument("--leave-one-out", action="store_true", help="judge each reading's worth")
+    parser.add_argument("--each", type=int, default=200, help="windows per kind or fault")
+    parser.add_argument(
+        "--leave-one-out", action="store_true", help="also judge gates without one metric"
+    )
     parser.add_argument("--model", type=Path, help="run folder of an earlier call")
     arguments = parser.parse_args()
     parts = [documents(arguments.data, tenths) for tenths in _TENTHS]
@@ -85,7 +87,7 @@ def main() -> None:
         curves[name] = (scores["test"], scores["bad"])
         print(rows[-1], flush=True)
     _draw(curves, RESULTS.parent.parent / "docs" / "degeneration-roc.png")
-    gate = SafetyGate.calibrate(calibration.readings, RATE, prompt_patches=PROMPT)
+    gate = SafetyGate.calibrate(calibration.metrics, RATE, prompt_patches=PROMPT)
     faults = [*FAULTS]
     write_result(
         "degeneration",
@@ -126,7 +128,7 @@ _SAMPLE_COLUMNS = ("samples passed", "hot samples caught", "looping samples caug
 
 
 def _samples(model: BitTransformerLM, texts: Documents, each: int, seed: int) -> list[Window]:
-    """What the model itself writes: well (temperature 1), too hot (2.5), and in loops (0)."""
+    """Samples of the model at temperatures 1 (good), 2.5 (too hot) and 0 (looping)."""
     windows = []
     for index, (fault, temperature) in enumerate(_TEMPERATURES.items()):
         prompts = clean_windows(texts, each // len(texts) + 1, seed + index)
@@ -149,23 +151,23 @@ _TEMPERATURES: dict[str | None, float] = {None: 1.0, "hot sample": 2.5, "looping
 
 
 def _loops(tail: np.ndarray) -> bool:
-    """The bytes repeat themselves exactly, with a period of at most 32."""
+    """Whether the bytes repeat exactly with a period of at most 32."""
     return any((tail[period:] == tail[:-period]).all() for period in range(1, 33))
 
 
 def _monitors(calibration: Judged, *, leave_one_out: bool) -> dict[str, Monitor]:
-    """The gate, the gate without each reading, each reading alone, and the rivals."""
+    """The gate, on request the gate without each metric, each metric alone, and the rivals."""
 
     def gate(*, without: str | None = None) -> Monitor:
-        readings = [_blinded(one, without) for one in calibration.readings]
-        made = SafetyGate.calibrate(readings, RATE, prompt_patches=PROMPT)
+        metrics = [_without(one, without) for one in calibration.metrics]
+        made = SafetyGate.calibrate(metrics, RATE, prompt_patches=PROMPT)
         return lambda found: np.array(
-            [_lowest(made, _blinded(one, without)) for one in found.readings]
+            [_lowest(made, _without(one, without)) for one in found.metrics]
         )
 
     def single(name: str) -> Monitor:
         made = SafetyGate(floors={name: 0.0})
-        return lambda found: np.array([_lowest(made, one) for one in found.readings])
+        return lambda found: np.array([_lowest(made, one) for one in found.metrics])
 
     monitors = {"gate": gate()}
     if leave_one_out:
@@ -184,14 +186,15 @@ def _monitors(calibration: Judged, *, leave_one_out: bool) -> dict[str, Monitor]
     return monitors | {"zlib ratio or log-probability": whisper, "distinct-4": _distinct}
 
 
-def _blinded(readings: Readings, name: str | None) -> Readings:
+def _without(metrics: StreamMetrics, name: str | None) -> StreamMetrics:
+    """Replace a metric by a constant, which carries no information."""
     if name is None:
-        return readings
-    return dataclasses.replace(readings, **{name: np.full(len(readings), 0.5)})
+        return metrics
+    return dataclasses.replace(metrics, **{name: np.full(len(metrics), 0.5)})
 
 
-def _lowest(gate: SafetyGate, readings: Readings) -> float:
-    return float(gate.smoothed(readings, prompt_patches=PROMPT).min())
+def _lowest(gate: SafetyGate, metrics: StreamMetrics) -> float:
+    return float(gate.smoothed(metrics, prompt_patches=PROMPT).min())
 
 
 def _zlib(found: Judged) -> Scores:
@@ -200,7 +203,7 @@ def _zlib(found: Judged) -> Scores:
 
 
 def _log_probability(found: Judged) -> Scores:
-    return np.array([-one.surprisal[PROMPT:].mean() for one in found.readings])
+    return np.array([-one.surprisal[PROMPT:].mean() for one in found.metrics])
 
 
 def _distinct(found: Judged) -> Scores:
@@ -234,7 +237,7 @@ def _row(
 
 
 def _auroc(clean: Scores, bad: Scores) -> float:
-    """Chance that a degenerate window scores below a clean one, ties counting half."""
+    """Probability that a degenerate window scores below a clean one. Ties count half."""
     ranked = np.sort(clean)
     above = len(clean) - np.searchsorted(ranked, bad, side="right")
     ties = np.searchsorted(ranked, bad, side="right") - np.searchsorted(ranked, bad, side="left")
@@ -242,20 +245,20 @@ def _auroc(clean: Scores, bad: Scores) -> float:
 
 
 def _delays(gate: SafetyGate, bad: Judged) -> list[int]:
-    """Bytes from onset to verdict, of the windows that were caught after it."""
+    """Bytes from the onset to the verdict, for windows that are caught after their onset."""
     delays = []
-    for window, readings in zip(bad.windows, bad.readings, strict=True):
-        verdict = gate.judge(readings, prompt_patches=PROMPT)
+    for window, metrics in zip(bad.windows, bad.metrics, strict=True):
+        verdict = gate.judge(metrics, prompt_patches=PROMPT)
         if not verdict.passed and verdict.patch > window.onset:
             delays.append(verdict.patch - window.onset)
     return delays
 
 
 def _by_kind(gate: SafetyGate, bad: Judged) -> dict[str, dict[str, float]]:
-    """Share caught, by fault and by kind of document."""
+    """Share of windows caught, by fault and kind of document."""
     found: dict[str, dict[str, list[bool]]] = {}
-    for window, readings in zip(bad.windows, bad.readings, strict=True):
-        caught = not gate.judge(readings, prompt_patches=PROMPT).passed
+    for window, metrics in zip(bad.windows, bad.metrics, strict=True):
+        caught = not gate.judge(metrics, prompt_patches=PROMPT).passed
         found.setdefault(str(window.fault), {}).setdefault(window.kind, []).append(caught)
     return {
         fault: {kind: float(np.mean(values)) for kind, values in kinds.items()}
@@ -264,12 +267,12 @@ def _by_kind(gate: SafetyGate, bad: Judged) -> dict[str, dict[str, float]]:
 
 
 def _documented(test: Judged) -> dict[str, float]:
-    """Share of clean windows that the documented floors, C 0.3 and S 0.5, let pass."""
+    """Share of clean windows that pass the documented floors, C 0.3 and S 0.5."""
     gates = {"both": SafetyGate()}
     gates |= {name: SafetyGate(floors={name: floor}) for name, floor in (("c", 0.3), ("s", 0.5))}
     return {
         name: float(
-            np.mean([gate.judge(one, prompt_patches=PROMPT).passed for one in test.readings])
+            np.mean([gate.judge(one, prompt_patches=PROMPT).passed for one in test.metrics])
         )
         for name, gate in gates.items()
     }
@@ -279,7 +282,7 @@ def _summary(gate: SafetyGate, test: Judged, bad: Judged, calibrated: int) -> st
     delays = _delays(gate, bad)
     return (
         f"{len(test.windows)} clean and {len(bad.windows)} degenerate windows of {PROMPT} bytes of "
-        f"prompt and {BODY} bytes after it; thresholds for {RATE:.0%} false alarms from "
+        f"prompt and {BODY} bytes after it. Thresholds for {RATE:.0%} false alarms from "
         f"{calibrated} other clean windows. Median delay of the gate from onset to detection: "
         f"{np.median(delays):.0f} bytes (nine in ten within {np.quantile(delays, 0.9):.0f})."
     )

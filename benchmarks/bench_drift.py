@@ -1,11 +1,12 @@
-"""Do drift alarms come as rarely as they were asked to, and how soon is a shift found?
+"""Measure how often drift alarms are false, and how soon they find a shift.
 
     python benchmarks/bench_drift.py
 
-Stationary Gaussian streams, independent and with a serial correlation of 0.5. The measured interval
-is all readings after a baseline over all alarms. Delays are those of an expected interval of 1,000
-on independent readings, over the streams that raised no alarm before the shift; a shift that is not
-found within 1,000 readings counts as that. Shifts come right after the baseline or 500 readings on.
+The streams are stationary and Gaussian, independent or with a serial correlation of 0.5. The
+average run length to a false alarm is the number of values after the baseline, divided by the
+number of alarms. Delays are measured with a nominal run length of 1,000 on independent values, over
+the streams without an alarm before the shift. A shift that is not found within 1,000 values counts
+as 1,000. Shifts come right after the baseline or 500 values later.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from report import write_result
 
 from bit_transformer.telemetry.drift import DriftDetector
 
-BASELINE, HORIZON, INTERVALS, CORRELATIONS = 200, 5, (500, 1000), (0.0, 0.5)
-SHIFTS, PLACES, LONGEST = (0.5, 1.0, 2.0), (1, 500), 1000
+BASELINE, HORIZON, RUN_LENGTHS, CORRELATIONS = 200, 5, (500, 1000), (0.0, 0.5)
+SHIFTS, OFFSETS, MAX_DELAY = (0.5, 1.0, 2.0), (1, 500), 1000
 
 
 def main() -> None:
@@ -29,31 +30,31 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(arguments.seed)
     rows: list[list[object]] = []
-    for expected in INTERVALS:
+    for expected in RUN_LENGTHS:
         for correlation in CORRELATIONS:
-            found, alarms = _interval(rng, expected, correlation, arguments.streams)
-            name = f"interval, serial correlation {correlation}"
+            found, alarms = _run_length(rng, expected, correlation, arguments.streams)
+            name = f"average run length, serial correlation {correlation}"
             rows.append([name, expected, found, found / expected, alarms, None])
-    for place in PLACES:
+    for offset in OFFSETS:
         for shift in SHIFTS:
-            delays = _delays(rng, shift, place, arguments.streams)
-            name = f"delay, {shift} sigma, {place} readings after the baseline"
+            delays = _delays(rng, shift, offset, arguments.streams)
+            name = f"delay, {shift} sigma, {offset} values after the baseline"
             share = float(np.mean(delays < 100))
             rows.append([name, None, float(np.median(delays)), None, len(delays), share])
     write_result(
         "drift",
-        summary="Readings between false alarms, asked for and measured; median readings until a "
-        "shift is found.",
+        summary="Average run length to a false alarm, nominal and measured, and the median number of "
+        "values until a shift is found.",
         columns=["what", "nominal", "measured", "ratio", "alarms or streams", "found within 100"],
         rows=rows,
         details={"streams": arguments.streams, "seed": arguments.seed, "baseline": BASELINE},
     )
 
 
-def _interval(
+def _run_length(
     rng: np.random.Generator, expected: int, correlation: float, streams: int
 ) -> tuple[float, int]:
-    """Readings after a baseline for each alarm, and the number of alarms."""
+    """Values after a baseline per alarm, and the number of alarms."""
     monitored = alarms = 0
     for _ in range(streams):
         detector, learning = DriftDetector(expected), BASELINE
@@ -65,15 +66,15 @@ def _interval(
     return monitored / max(alarms, 1), alarms
 
 
-def _delays(rng: np.random.Generator, shift: float, place: int, streams: int) -> np.ndarray:
-    """Readings until the alarm, from 1 on, of the streams without an alarm before the shift."""
-    begins, found = BASELINE + place - 1, []
+def _delays(rng: np.random.Generator, shift: float, offset: int, streams: int) -> np.ndarray:
+    """Values until the alarm, at least 1, in the streams without an alarm before the shift."""
+    begins, found = BASELINE + offset - 1, []
     for _ in range(streams):
-        values, detector = _stream(rng, begins + LONGEST, 0.0), DriftDetector(INTERVALS[-1])
+        values, detector = _stream(rng, begins + MAX_DELAY, 0.0), DriftDetector(RUN_LENGTHS[-1])
         shifted = (value + shift * (at >= begins) for at, value in enumerate(values))
         alarm = next((at for at, v in enumerate(shifted) if detector.update(v)), None)
         if alarm is None or alarm >= begins:
-            found.append(LONGEST if alarm is None else alarm - begins + 1)
+            found.append(MAX_DELAY if alarm is None else alarm - begins + 1)
     return np.array(found)
 
 

@@ -1,14 +1,14 @@
-"""A trained model, the mixer, and both together on one file, all as compressed files.
+"""Compress one file with a trained model, with context mixing, and with both.
 
     python benchmarks/bench_hybrid.py --data tinyshakespeare.txt
     python benchmarks/bench_hybrid.py --data tinyshakespeare.txt --model FOLDER --skip-other-lanes
 
-The model is trained on the first 90 % with the recipe of bench_tinyshakespeare.py, twice as long
-and with more of its memory dropped (about 1,000 s on 2 idle cores), or read from --model, which
-must have been. Its last 10 % are compressed after the first 90 % were given to the mixer; what the
-model's weights take is in a column of its own, as the decoder has to have them. The figures of
-other compressors (first 90 % given) were measured as a difference of two archives; ours as such a
-difference, from a file with the first byte alone, has a column too.
+The model is trained on the first 90 % with the recipe of bench_tinyshakespeare.py, but twice as
+long and with more memory dropout (about 1,000 s on 2 idle cores). --model reads a model that was
+trained so. The last 10 % are compressed with the first 90 % as the dictionary. The decoder needs
+the weights of the model, so one column counts them too. The published figures of other compressors
+(first 90 % as the dictionary) are differences of the sizes of two archives. The column "as a
+difference" has ours in that form: without what a file of the first byte alone takes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from bit_transformer.model.flops import training_flops_per_byte
 _PUBLISHED = {"PPMd order 6": 2.029, "paq8px -8": 1.724, "paq8px -8L": 1.706}
 TABLE_BITS = 24
 RECIPE, BUDGET = replace(MODEL, memory_dropout=0.75), 1e14
-"""Not the best network alone, but the one that adds most to what mixing knows of last bytes."""
+"""This is not the best network alone. It adds most to mixing, which knows the last bytes well."""
 
 
 def main() -> None:
@@ -45,24 +45,25 @@ def main() -> None:
     data = np.fromfile(arguments.data, dtype=np.uint8)
     cut = int(len(data) * 0.9)
     model = _model(arguments.data, arguments.model)
-    last, given = data[cut:].tobytes(), data[:cut].copy()
+    last, dictionary = data[cut:].tobytes(), data[:cut].copy()
     network = LaneNetwork(model.network, threads=2)
     alone = model.score(last, overlap_bytes=128).bits_per_byte
     rows: list[list[Any]] = [["network alone, 128+ bytes of context", alone, *[None] * 4]]
     weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
-    rows.append(_row("mixing, first 90 % given", last, Shared(None, given), 1, 0))
-    rows.append(_row("both, first 90 % given", last, Shared(network, given), 1, weights))
-    rows.append(_row("both, nothing given", last, Shared(network), 1, weights))
+    rows.append(_row("mixing, dictionary", last, Shared(None, dictionary), 1, 0))
+    rows.append(_row("both, dictionary", last, Shared(network, dictionary), 1, weights))
+    rows.append(_row("both, no dictionary", last, Shared(network), 1, weights))
     if not arguments.skip_other_lanes:
         for lanes in (2, 4):
-            name = f"both, first 90 % given, {lanes} lanes"
-            rows.append(_row(name, last, Shared(network, given), lanes, weights))
+            name = f"both, dictionary, {lanes} lanes"
+            rows.append(_row(name, last, Shared(network, dictionary), lanes, weights))
     mixing, both, difference = float(rows[1][1]), float(rows[2][1]), float(rows[2][2])
     better = min(mixing, float(rows[0][1]))
     rows += [[f"{name} (published)", None, each, *[None] * 3] for name, each in _PUBLISHED.items()]
     write_result(
         "hybrid",
-        summary=f"Last 10 % of {arguments.data.name}, bits per byte: both {both:.3f} as a file, "
+        summary=f"Last 10 % of {arguments.data.name} with the first 90 % as the dictionary, "
+        f"bits per byte: both {both:.3f} as a file, "
         f"{difference:.3f} as a difference; {1 - both / better:.1%} below the better of its parts.",
         columns=[
             "method",
@@ -78,8 +79,7 @@ def main() -> None:
 
 
 def _row(name: str, data: bytes, shared: Shared, lanes: int, weights: int) -> list[Any]:
-    """Compress, then decompress: a compressed file's bits per byte, and speed without --verify and
-    without the time that learning what was given takes."""
+    """Compress and decompress. Speeds leave out verification and learning the dictionary."""
     config = CodecConfig(lanes=lanes, table_bits=TABLE_BITS, verify=False, best=True)
     packed = encode_bytes(data, shared=shared, config=config)
     started = time.perf_counter()
@@ -87,13 +87,13 @@ def _row(name: str, data: bytes, shared: Shared, lanes: int, weights: int) -> li
     learning = time.perf_counter() - started
     sizes = [8 * size / len(data) for size in (len(packed), len(packed) - len(one_byte))]
     if shared.network is None:
-        # Learning what was given takes ten times as long as the rest; bench_codec.py has its speed.
+        # Learning the dictionary takes ten times as long as the rest. bench_codec.py has the speed.
         return [name, *sizes, None, None, sizes[0]]
     started = time.perf_counter()
     packed = encode_bytes(data, shared=shared, config=config)
     between = time.perf_counter()
     if decode_bytes(packed, shared=shared) != data:
-        raise RuntimeError(f"{name} did not give its input back")
+        raise RuntimeError(f"{name} does not restore its input")
     speeds = [
         len(data) / max(seconds - learning, 1e-9) / 1000
         for seconds in (between - started, time.perf_counter() - between)
@@ -113,7 +113,7 @@ def _model(path: Path, folder: Path | None) -> BitTransformerLM:
     train(model.network, hold_out_tenth(path, WINDOW), config, OPTIMIZER, name="training")
     saved = Path(tempfile.mkdtemp()) / "model"
     model.eval().save_pretrained(saved)
-    print(f"the model is in {saved}", flush=True)
+    print(f"saved the model in {saved}", flush=True)
     return model
 
 

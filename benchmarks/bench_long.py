@@ -1,20 +1,18 @@
-"""Long contexts: the cost of chunked attention, of endless generation, and quality by position.
+"""Measure chunked attention, endless generation, and quality by position in long contexts.
 
     python benchmarks/bench_long.py --data tinyshakespeare.txt
 
-Cost: time per bit (best of the rounds, in turn) of scoring one sequence, and of forward and
-backward over it, all of it held in memory: as the system's allocator has it, and once the allocator
-keeps what is freed instead of taking fresh pages at each step; peak memory (each length in a
-process of its own). Generation: resident memory every 50,000 bytes while
-one sequence of 1 MB is generated. Position: networks trained on windows of one context read eight
-contexts at a stretch; bits per byte of each eighth, from the second window on relative to cold
+Cost: the time per bit of scoring one sequence, and of forward and backward pass over it with all
+activations in memory. Passes are timed with the system's allocator, and again once the allocator
+keeps freed memory instead of fetching fresh pages at each step. Lengths take turns, and the best
+round counts. The peak memory of each length comes from a process of its own. Generation: resident
+memory every 50,000 bytes while 1 MB is generated. Position: networks trained on windows of one
+context read eight contexts in one go. The result is bits per byte of each eighth relative to cold
 windows of one context.
 """
 
 import argparse
 import ctypes
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 import torch
 from memory import in_a_child, peak_above_now, resident
 from report import write_result
+from timing import best_seconds
 from training import cold_bits_per_byte, hold_out_tenth, train
 
 from bit_transformer import ModelConfig, OptimizerConfig, Predictor, SamplingConfig, TrainConfig
@@ -38,14 +37,14 @@ _WINDOW = 128
 _SHORT_CHUNKS: dict[str, Any] = {"chunk_size": 512, "overlap": 448}
 _NOTE_EVERY = 50_000
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Of `mallopt`, from malloc.h."""
+"""Parameters of `mallopt`, from malloc.h."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--generate", type=int, default=1_000_000, help="bytes")
+    parser.add_argument("--generate", type=int, default=1_000_000, help="bytes to generate")
     parser.add_argument("--peak", type=int, metavar="BITS")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,12 +52,12 @@ def main() -> None:
         print(peak_above_now(_passes(arguments.peak, _CHUNKS)))
         return
     if arguments.data is None:
-        sys.exit("--data is needed for the losses by position")
+        parser.error("the losses by position need text; name a file with --data")
     rows = [*_cost(), *_generation(arguments.generate), *_by_position(arguments)]
     write_result(
         "long",
-        summary="Chunks of 2,048 bits with 1,024 before them, 4 layers of width 128, for cost; of "
-        "512 bits with 448 before them, in a context of 1,024 bits, for losses.",
+        summary="Cost: chunks of 2,048 bits with an overlap of 1,024, 4 layers of width 128. "
+        "Losses: chunks of 512 bits with an overlap of 448, context of 1,024 bits.",
         columns=["", "", "value", "relative"],
         rows=rows,
         details={},
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def _passes(bits: int, chunks: dict[str, Any]) -> Callable[[], None]:
-    """Forward and backward over one sequence."""
+    """Forward and backward pass over one sequence."""
     torch.manual_seed(0)
     network = BitTransformer(
         ModelConfig(num_layers=4, max_seq_len=bits, memory_slots=1 << 12, **chunks)
@@ -93,7 +92,7 @@ def _scoring(bits: int) -> Callable[[], None]:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what is freed for the next request of this process."""
+    """Let the C library keep freed memory for the next request of this process."""
     library = ctypes.CDLL(None)
     library.mallopt(_M_MMAP_MAX, 0)
     library.mallopt(_M_TRIM_THRESHOLD, -1)
@@ -102,16 +101,11 @@ def _keep_freed_memory() -> None:
 def _times(
     kind: str, make: Callable[[int], Callable[[], None]], lengths: Sequence[int] = LENGTHS
 ) -> list[Sequence[Any]]:
-    functions = {bits: make(bits) for bits in lengths}
-    best = dict.fromkeys(functions, float("inf"))
-    for _ in range(_ROUNDS):
-        for bits, function in functions.items():
-            began = time.perf_counter()
-            function()
-            best[bits] = min(best[bits], (time.perf_counter() - began) / bits)
+    seconds = best_seconds({bits: make(bits) for bits in lengths}, _ROUNDS)
+    per_bit = {bits: taken / bits for bits, taken in seconds.items()}
     return [
-        [f"microseconds per bit, {kind}", bits, 1e6 * seconds, seconds / best[lengths[0]]]
-        for bits, seconds in best.items()
+        [f"microseconds per bit, {kind}", bits, 1e6 * taken, taken / per_bit[lengths[0]]]
+        for bits, taken in per_bit.items()
     ]
 
 

@@ -1,9 +1,10 @@
-"""How close the report of what a run will need is to what it then takes.
+"""Compare the memory estimate of a run with the memory that the run takes.
 
     python benchmarks/bench_memory.py
 
-Each configuration trains three steps in a process of its own; measured is the peak of the resident
-set above what it was before the network was built, in an allocator that gives back what is freed.
+Each configuration trains three steps in a process of its own, whose allocator returns freed memory
+at once. The measured value is the peak of the resident set above its size before the network was
+built.
 """
 
 import argparse
@@ -50,7 +51,7 @@ RUNS = {
 
 
 class _Windows:
-    """The same random windows again and again."""
+    """A loader that returns the same random windows every time."""
 
     def __init__(self, rows: int, bits: int) -> None:
         self._batch = torch.randint(0, 2, (rows, bits), dtype=torch.uint8)
@@ -76,14 +77,14 @@ def main() -> None:
     rows: list[Sequence[Any]] = []
     for name, config in RUNS.items():
         estimate = estimate_training(config)
-        told = estimate.peak / 2**20
+        estimated = estimate.peak / 2**20
         measured = in_a_child(__file__, ["--run", name])
-        rows.append([name, told, measured, told / measured, estimate.activations / 2**20])
+        rows.append([name, estimated, measured, estimated / measured, estimate.activations / 2**20])
         print(rows[-1], flush=True)
     write_result(
         "memory",
-        summary="MiB at the peak of a training step, told before the run and then measured.",
-        columns=["run", "told", "measured", "told / measured", "of it activations"],
+        summary="MiB at the peak of a training step, estimated before the run and measured.",
+        columns=["run", "estimated", "measured", "estimated / measured", "of it activations"],
         rows=rows,
         details={name: dataclasses.asdict(config.train) for name, config in RUNS.items()},
     )
@@ -96,15 +97,15 @@ def _measured(config: RunConfig) -> float:
 
 
 def _smallest() -> ModelConfig:
-    """Pays for what the first step of any network loads."""
+    """A network whose training loads all code, so that this memory is not counted."""
     return ModelConfig(d_model=16, nhead=2, num_layers=1, memory_slots=64, max_seq_len=20_000)
 
 
 def _steps(config: RunConfig) -> None:
     train = config.train
     network = BitTransformer(config.model)
+    parallelize(network, config.parallel)
     optimizer = build_optimizer(network, config.optimizer)
-    parallelize(network, use_checkpoint=train.use_checkpoint, compile=False)
     bits = config.window_bytes * config.model.bits_per_byte
     windows = _Windows(train.batch_size // train.accumulate, bits)
     Trainer(network, Causal(), windows, optimizer, train).fit()

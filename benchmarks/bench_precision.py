@@ -1,15 +1,15 @@
-"""What fewer bits per weight cost and bring.
+"""Measure what fewer bits per weight cost in quality and gain in speed and size.
 
     python benchmarks/bench_precision.py --data tinyshakespeare.txt
 
-Loss: one network in float32, bfloat16 autocast, 8 bits and rounded to 4 bits, beside one that was
-trained in 4 bits on the same steps; cold held-out windows. Decoding: bytes of one sequence read
-one by one, random weights of the presets, best of the rounds, in turn. `network` is the ordinary
-forward pass, which is what bfloat16 runs on; `compiled` the compiled step of the decoder.
+Loss: one network in float32, in bfloat16 autocast, in 8 bits and rounded to 4 bits, and another one
+that was trained in 4 bits on the same steps, all on cold held-out windows. Decoding: the bytes of
+one sequence are read one by one with random weights in the sizes of the presets. `network` is the
+ordinary forward pass, the only one for bfloat16; `compiled` is the compiled decoding step. The
+sides take turns, and the best round counts.
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from report import write_result
+from timing import best_seconds
 from training import cold_bits_per_byte, hold_out_tenth, train
 
 from bit_transformer import (
@@ -56,8 +57,8 @@ def main() -> None:
     rows = [["decode " + name, *speeds] for name in _PRESETS for speeds in _decoding(name)]
     write_result(
         "precision",
-        summary=f"Loss of a network of width 128 after {arguments.steps} steps; decoding of one "
-        f"sequence on one thread, {_BYTES} bytes.",
+        summary=f"Loss of a network of width 128 after {arguments.steps} steps. Decoding of one "
+        f"sequence of {_BYTES} bytes on one thread.",
         columns=["", "weights", "bits per byte or bytes/s", "of float32", "MB of weights"],
         rows=[*_losses(arguments), *rows],
         details={},
@@ -92,7 +93,7 @@ def _losses(arguments: argparse.Namespace) -> list[Sequence[Any]]:
     for name, model in (
         ("int8", quantize_dynamic(plain)),
         ("int4, rounded after training", convert_qat_fx(prepare_qat_fx(copy))),
-        ("int4, trained so", convert_qat_fx(in_4_bits)),
+        ("int4, trained in 4 bits", convert_qat_fx(in_4_bits)),
     ):
         found = loss(model)
         rows.append(["loss", name, found, found / of_float32, weight_bytes(model) / 1e6])
@@ -101,7 +102,7 @@ def _losses(arguments: argparse.Namespace) -> list[Sequence[Any]]:
 
 
 def _decoding(name: str) -> list[list[Any]]:
-    """Weights, bytes per second, ratio to float32 on the network's forward pass, megabytes."""
+    """Rows of format, bytes per second, speed relative to the float32 forward pass, and MB."""
     torch.manual_seed(0)
     model = BitTransformerLM.from_config(preset(name)).eval()
     for weight in model.parameters():
@@ -109,9 +110,9 @@ def _decoding(name: str) -> list[list[Any]]:
     smaller = quantize_dynamic(model)
     byte = torch.randint(0, 256, (_BYTES, 1, 1))
 
-    def decode(chosen: BitTransformerLM, *, compiled: bool) -> Callable[[], None]:
+    def decode(model: BitTransformerLM, *, compiled: bool) -> Callable[[], None]:
         def run() -> None:
-            predictor = Predictor(chosen.network)
+            predictor = Predictor(model.network)
             if not compiled:
                 predictor._native_step = None
             for patch in byte:
@@ -130,12 +131,7 @@ def _decoding(name: str) -> list[list[Any]]:
         "float32, compiled": decode(model, compiled=True),
         "int8, compiled": decode(smaller, compiled=True),
     }
-    best = dict.fromkeys(runs, float("inf"))
-    for _ in range(_ROUNDS):
-        for key, run in runs.items():
-            began = time.perf_counter()
-            run()
-            best[key] = min(best[key], time.perf_counter() - began)
+    best = best_seconds(runs, _ROUNDS)
     plain = best["float32, network"]
     found = [
         [key, _BYTES / seconds, plain / seconds, weight_bytes(_held(key, model, smaller)) / 1e6]

@@ -1,10 +1,10 @@
-"""Faults put into a training run, with recovery on and off, beside the undisturbed run.
+"""Inject faults into training runs with and without recovery, beside an undisturbed run.
 
     python benchmarks/bench_recovery.py --data tinyshakespeare.txt
 
 Poisoned data: 30 consecutive batches are random bytes. NaN gradients: the gradients of 6 steps are
-NaN. Absurd rate: all learning rates are 100 times what they should be. Weights, order of windows
-and number of steps are those of the undisturbed run; held-out windows are cold.
+NaN. Rates x 100: all learning rates are 100 times too high. All runs begin with the same weights
+and read the same windows in the same number of steps. Held-out windows are cold.
 """
 
 import argparse
@@ -39,11 +39,11 @@ _MODEL = ModelConfig(d_model=128, nhead=4, num_layers=4, dim_feedforward=512, ma
 _WINDOW = 128
 _POISONED = range(100, 130)
 _NAN_STEPS = (40, 41, 120, 121, 122, 200)
-_ABSURD = 100.0
+_TOO_HIGH = 100.0
 
 
 class Poisoned:
-    """A loader that gives random bits in place of some batches."""
+    """A loader that replaces some batches by random bits."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -80,25 +80,25 @@ def _nan_gradients(trainer: Trainer) -> None:
     trainer.network.head.nodes.register_hook(spoil)
 
 
-def _absurd_rate(trainer: Trainer) -> None:
+def _raise_rates(trainer: Trainer) -> None:
     for group in trainer.optimizer.param_groups:
-        group["base_lr"] *= _ABSURD
+        group["base_lr"] *= _TOO_HIGH
 
 
 FAULTS: dict[str, Callable[[Trainer], None]] = {
     "none": lambda trainer: None,
     "poisoned data": _poison,
     "NaN gradients": _nan_gradients,
-    "rates x 100": _absurd_rate,
+    "rates x 100": _raise_rates,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a run."""
+    """The result of a run."""
 
     bits_per_byte: float | None
-    """Held out; None when the run stopped."""
+    """Cost of held-out data. None when the run stopped."""
     records: list[RecoveryRecord]
     seconds: float
 
@@ -131,7 +131,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     write_result(
         "recovery",
-        summary=f"{arguments.steps} steps with one fault each; no figure: the run stopped.",
+        summary=f"{arguments.steps} steps with one fault each. Without a figure, the run stopped.",
         columns=["fault", "recovery", "bits per byte", "of undisturbed", *_COUNTS],
         rows=rows,
         details={"outcomes": outcomes},

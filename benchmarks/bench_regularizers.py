@@ -1,10 +1,11 @@
-"""Whether the penalties on K, C and S help: each at two strengths beside none, on the same steps.
+"""Measure whether the penalties on K, C and S help: each at two weights, beside no penalty.
 
     python benchmarks/bench_regularizers.py --data tinyshakespeare.txt
 
-Held-out bits per byte in cold windows, and what samples at temperature 1 look like. A sample is
-called a loop when its Lempel-Ziv complexity is below that of 99 % of held-out windows of the same
-length. `pulls` is the share of training windows that still pay the penalty at the end.
+All networks train on the same steps. The results are held-out bits per byte in cold windows, and
+properties of samples at temperature 1. A sample counts as a loop when its Lempel-Ziv complexity is
+below that of 99 % of held-out windows of the same length. `pulls` is the share of training windows
+that still pay the penalty at the end.
 """
 
 import argparse
@@ -48,7 +49,7 @@ VARIANTS = {
     "S 1": ObjectiveConfig(lambda_s=1.0),
     "S 1, floor 0.95": ObjectiveConfig(lambda_s=1.0, floor_s=0.95),
 }
-"""At the default floors, and S at one that it does not clear by itself."""
+"""Penalties at the default floors, and S at a floor that a trained network does not reach."""
 
 
 def main() -> None:
@@ -76,8 +77,8 @@ def main() -> None:
     write_result(
         "regularizers",
         summary=f"{arguments.steps} steps, mean over {arguments.seeds} seeds, {arguments.samples} "
-        f"samples of {_WINDOW} bytes a seed; held-out windows have a mean C of "
-        f"{float(normal.mean()):.3f}, and 1 % of them one below "
+        f"samples of {_WINDOW} bytes per seed. Held-out windows have a mean C of "
+        f"{float(normal.mean()):.3f}, and 1 % of them have a C below "
         f"{float(normal.quantile(0.01)):.3f}.",
         columns=["penalty", "bits per byte", "loops", "mean C", "pulls", "seconds", "seed range"],
         rows=rows,
@@ -97,8 +98,8 @@ def _measure(
     torch.manual_seed(seed)
     network = BitTransformer(_MODEL)
     settings = TrainConfig(steps=arguments.steps, batch_size=8, device="cpu", seed=seed)
-    plain, whole = Causal(ObjectiveConfig()), Causal(config)
-    trained = train(network, dataset, settings, OptimizerConfig(), objective=whole)
+    plain, penalized = Causal(ObjectiveConfig()), Causal(config)
+    trained = train(network, dataset, settings, OptimizerConfig(), objective=penalized)
     nothing = torch.zeros(arguments.samples, 0, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(seed)
     samples = generate_bits(network, nothing, 8 * _WINDOW, SamplingConfig(), generator)
@@ -108,18 +109,22 @@ def _measure(
         cold_bits_per_byte(network, held_out, _WINDOW),
         float(loops.float().mean()),
         float(complexity.mean()),
-        _pulls(network, dataset, plain, whole, seed),
+        _pulls(network, dataset, plain, penalized, seed),
         trained.seconds,
     ]
 
 
 @torch.no_grad()
-def _pulls(network: BitTransformer, dataset: Dataset, plain: Any, whole: Any, seed: int) -> float:
-    """Share of 100 training windows that the trained network would still pay a penalty on."""
+def _pulls(
+    network: BitTransformer, dataset: Dataset, plain: Causal, penalized: Causal, seed: int
+) -> float:
+    """Share of 100 training windows on which the trained network still pays a penalty."""
     loader = dataset.loader(1, seed=seed)
     batches = [loader.next_batch() for _ in range(100)]
     return float(
-        np.mean([float(whole.loss(network, b) - plain.loss(network, b)) > 1e-5 for b in batches])
+        np.mean(
+            [float(penalized.loss(network, b) - plain.loss(network, b)) > 1e-5 for b in batches]
+        )
     )
 
 

@@ -1,15 +1,14 @@
-"""What a reversible stack and gradient checkpointing save, and what they cost.
+"""Measure what a reversible stack and activation checkpointing save and cost.
 
     python benchmarks/bench_reversible.py --data tinyshakespeare.txt
 
-Memory: peak resident set of a forward and backward pass above what model and gradients take, each
-in a process of its own. Time: the same passes in turn in one process, best of the rounds. Quality:
-plain and reversible networks trained on the same windows, cold held-out windows.
+Memory: the peak of the resident set in a forward and backward pass, above model and gradients; each
+comes from a process of its own. Time: the same passes take turns in one process, and the best round
+counts. Quality: plain and reversible networks train on the same windows and score cold held-out
+windows.
 """
 
 import argparse
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from memory import in_a_child, peak_above_now
 from report import write_result
+from timing import best_seconds
 from training import cold_bits_per_byte, hold_out_tenth, train
 
 from bit_transformer import ModelConfig, OptimizerConfig, TrainConfig
@@ -33,7 +33,7 @@ _WINDOW = 128
 
 
 def network(stack: str, layers: int) -> BitTransformer:
-    """Of width 256, without memory tables, for a context of 2048 patches."""
+    """A network of width 256 without context memory, for a context of 2,048 patches."""
     torch.manual_seed(0)
     built = BitTransformer(
         ModelConfig(
@@ -52,14 +52,14 @@ def network(stack: str, layers: int) -> BitTransformer:
 
 
 def passes(stack: str, layers: int) -> Callable[[], None]:
-    """Forward and backward over one full context."""
+    """Forward and backward pass over one full context."""
     built = network(stack, layers)
     bits = torch.randint(0, 2, (1, 8 * _PATCHES), dtype=torch.uint8)
 
     def run() -> None:
         next_bit_loss(built, bits).backward()  # type: ignore[no-untyped-call]
 
-    # Gradients exist from here on, and the first call's one-time costs are paid.
+    # The first pass allocates the gradients and loads code, which is not measured.
     run()
     return run
 
@@ -77,7 +77,7 @@ def main() -> None:
         print(peak_above_now(passes(stack, int(layers))))
         return
     if arguments.data is None:
-        sys.exit("--data is needed for the comparison of quality")
+        parser.error("the comparison of quality needs text; name a file with --data")
     quality = {layers: _quality(arguments, layers) for layers in DEPTHS}
     rows: list[Sequence[Any]] = []
     for layers in DEPTHS:
@@ -113,14 +113,7 @@ def main() -> None:
 
 
 def _seconds(layers: int) -> dict[str, float]:
-    functions = {stack: passes(stack, layers) for stack in STACKS}
-    best = dict.fromkeys(STACKS, float("inf"))
-    for _ in range(_ROUNDS):
-        for stack, function in functions.items():
-            began = time.perf_counter()
-            function()
-            best[stack] = min(best[stack], time.perf_counter() - began)
-    return best
+    return best_seconds({stack: passes(stack, layers) for stack in STACKS}, _ROUNDS)
 
 
 def _quality(arguments: argparse.Namespace, layers: int) -> dict[str, list[float]]:

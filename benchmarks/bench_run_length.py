@@ -1,10 +1,11 @@
-"""Does training on run-length coded batches help? Held-out bits per byte at equal steps.
+"""Measure whether training on run-length coded batches helps, at equal steps.
 
     python benchmarks/bench_run_length.py --data tinyshakespeare.txt kennedy.xls
 
-Three seeds, last tenth held out and read as it is, in windows of 256 bytes that overlap by half.
-Batches that only go through the code and back give the same run to the last bit (tested), so just
-the direct share is varied. A direct batch takes the place of an ordinary one.
+Held-out bits per byte over three seeds. The held-out tenth is read as it is, in windows of 256
+bytes that overlap by half. A direct batch is the run-length code of the data and replaces an
+ordinary batch. Batches that are coded and decoded again give the same run to the last bit, which a
+test checks, so only the share of direct batches varies here.
 """
 
 import argparse
@@ -56,8 +57,8 @@ def main() -> None:
     seeds = [f"seed {seed}" for seed in range(arguments.seeds)]
     write_result(
         "run-length",
-        summary="Held-out bits per byte where a share of the batches was the run-length code of "
-        "the data instead of the data; 1.000 is training without.",
+        summary="Held-out bits per byte where a share of the batches is the run-length code of the "
+        "data instead of the data. The ratio is relative to training without such batches.",
         columns=["file", "direct share", "bits/byte", "ratio", *seeds],
         rows=rows,
         details={"steps": arguments.steps, "model": MODEL.to_dict()},

@@ -1,8 +1,8 @@
-"""The server while it streams a training to many clients: how fast /status answers, and its memory.
-
-The training takes all cores, as trainings do. Clients check that no event is missing. Regenerate:
+"""Measure the latency of /status and the memory of the server while it streams a training.
 
     python benchmarks/bench_server.py --seconds 300 --clients 50
+
+The training takes all cores, as trainings do. Every client checks that no event is missing.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bit_transformer.server.operations import OPERATIONS
 _ASK_EVERY = 0.05
 _WARM_UP = 10.0
 _BODY = {
-    # Small, so that events come fast: some dozen steps a second, each sent to every client.
+    # A small model does dozens of steps per second, and each is an event for every client.
     "model": {"d_model": 64, "nhead": 2, "num_layers": 2, "dim_feedforward": 128},
     "train": {"steps": 10_000_000, "batch_size": 4, "window_bytes": 128, "evaluate_every": 0},
     "optimizer": {"optimizer": "adamw"},
@@ -33,7 +33,7 @@ _BODY = {
 
 
 def start(runs: Path) -> tuple[subprocess.Popen[str], Client]:
-    """A server on a free port, in a process of its own."""
+    """Start a server on a free port, in a process of its own."""
     words = [sys.executable, "-m", "bit_transformer", "serve", "--port", "0", "--runs", str(runs)]
     root = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"PYTHONPATH": root}
@@ -44,7 +44,7 @@ def start(runs: Path) -> tuple[subprocess.Popen[str], Client]:
 
 
 def begin_training(client: Client) -> str:
-    """A training that has done its first steps."""
+    """Start a training and return its job once it has done five steps."""
     job: str = client.call(OPERATIONS["train"], _BODY)["id"]
     while (_progress(client, job)["done"] or 0) < 5:
         time.sleep(0.5)
@@ -70,7 +70,7 @@ async def _request(client: Client, path: str) -> tuple[asyncio.StreamReader, asy
 
 
 async def listen(client: Client, job: str, heard: list[int]) -> None:
-    """Follow a job; counts events, and fails when a number is left out."""
+    """Follow a job and collect the numbers of its events. Fails when one is missing."""
     reader, writer = await _request(client, f"/jobs/{job}/events")
     try:
         async for line in reader:
@@ -83,7 +83,7 @@ async def listen(client: Client, job: str, heard: list[int]) -> None:
 
 
 async def ask(client: Client, latencies: list[float]) -> None:
-    """Ask for /status again and again, each time on a connection of its own."""
+    """Request /status repeatedly, each time on a new connection."""
     while True:
         began = time.perf_counter()
         reader, writer = await _request(client, "/status")
@@ -96,18 +96,18 @@ async def ask(client: Client, latencies: list[float]) -> None:
         await asyncio.sleep(_ASK_EVERY)
 
 
-async def watch_memory(pid: int, readings: list[int]) -> None:
-    """Resident bytes, once a second."""
+async def watch_memory(pid: int, samples: list[int]) -> None:
+    """Append the resident bytes of a process once a second."""
     page = os.sysconf("SC_PAGE_SIZE")
     while True:
-        readings.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page)
+        samples.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page)
         await asyncio.sleep(1.0)
 
 
 async def measure(
     client: Client, job: str, pid: int, clients: int, seconds: float
 ) -> dict[str, Any]:
-    """What a server does while it streams to so many clients for so long."""
+    """Events, latencies and memory while the server streams to `clients` for `seconds`."""
     heard: list[list[int]] = [[] for _ in range(clients)]
     latencies: list[float] = []
     memory: list[int] = []
@@ -133,7 +133,7 @@ async def measure(
 
 
 def percentile(values: list[float], share: float) -> float:
-    """In milliseconds."""
+    """A percentile of seconds, in milliseconds."""
     return float(np.percentile(values, share)) * 1000
 
 
@@ -158,7 +158,7 @@ def main() -> None:
 
 def _end(client: Client, job: str, server: subprocess.Popen[str]) -> None:
     while job and client.call(OPERATIONS["get_job"], {"job": job})["ended"] is None:
-        # Again, for the last evaluation is not waited for.
+        # The first request stops the training. A second one stops the last evaluation.
         client.call(OPERATIONS["cancel_job"], {"job": job})
         time.sleep(1.0)
     server.terminate()
@@ -171,21 +171,21 @@ def report(found: dict[str, Any], clients: int, seconds: float) -> None:
     rows = [
         ["clients streaming one training", clients],
         ["seconds", seconds],
-        ["events a client, fewest", min(events)],
-        ["events a client, most", max(events)],
+        ["events per client, lowest", min(events)],
+        ["events per client, highest", max(events)],
         ["/status answers", len(latencies)],
         ["/status, median, ms", percentile(latencies, 50)],
         ["/status, p99, ms", percentile(latencies, 99)],
         ["/status, slowest, ms", percentile(latencies, 100)],
-        ["resident memory at first, MiB", memory[0] / 2**20],
-        ["resident memory at last, MiB", memory[-1] / 2**20],
-        ["resident memory, most, MiB", max(memory) / 2**20],
+        ["resident memory at the start, MiB", memory[0] / 2**20],
+        ["resident memory at the end, MiB", memory[-1] / 2**20],
+        ["resident memory, highest, MiB", max(memory) / 2**20],
         ["memory, last tenth / first tenth", found["memory_ratio"]],
     ]
     write_result(
         "server",
-        summary="The management server while a training on all cores is streamed to many clients; "
-        "/status is asked on new connections, 20 times a second. No event was missing.",
+        summary="The management server while it streams a training on all cores to many clients. "
+        "/status is requested on new connections, 20 times a second. No event was missing.",
         columns=("", "measured"),
         rows=rows,
         details={"memory": memory},

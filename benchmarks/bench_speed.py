@@ -1,18 +1,19 @@
-"""Training and cached decoding beside transformers' GPT-2 class, same shape and same cores.
+"""Compare training and cached decoding with the GPT-2 class of transformers in the same shape.
 
     python benchmarks/bench_speed.py
 
-Both are plain PyTorch in float32 with a byte vocabulary; both sides take turns and the best time of
-each counts, so that the ratio holds on a busy machine. Training is a whole step: loss, gradients,
-clipping, AdamW. Decoding is one sequence at temperature 1 through each library's own entry point.
+Both are plain PyTorch in float32 with a byte vocabulary. The sides take turns and the best round
+of each counts, so that the ratio holds on a busy machine. Training is a whole step: loss,
+gradients, clipping, optimizer. Decoding is one sequence at temperature 1 through the entry point of
+each library.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
 from report import write_result
+from timing import best_seconds
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from bit_transformer import ModelConfig, OptimizerConfig, SamplingConfig
@@ -48,7 +49,7 @@ def main() -> None:
         print(rows[-3:], flush=True)
     write_result(
         "speed",
-        summary="Bytes per second beside transformers' GPT-2 class (ours with context memory).",
+        summary="Bytes per second beside the GPT-2 class of transformers; ours has context memory.",
         columns=["work", "ours, bytes/s", "GPT-2, bytes/s", "ours / GPT-2"],
         rows=rows,
         details={"window": WINDOW, "batch": BATCH, "new_bytes": NEW_BYTES},
@@ -132,14 +133,9 @@ def _decoding_gpt2(model: GPT2LMHeadModel) -> Callable[[], object]:
 def _compare(
     ours: Callable[[], object], theirs: Callable[[], object], data_bytes: int, rounds: int
 ) -> tuple[float, float, float]:
-    """Bytes per second of both, best of the rounds, and their ratio."""
-    best = [float("inf")] * 2
-    for _ in range(rounds + 1):
-        for index, function in enumerate((ours, theirs)):
-            began = time.perf_counter()
-            function()
-            best[index] = min(best[index], time.perf_counter() - began)
-    return data_bytes / best[0], data_bytes / best[1], best[1] / best[0]
+    """Bytes per second of both sides in their best rounds, and the ratio of the two."""
+    best = best_seconds({"ours": ours, "theirs": theirs}, rounds)
+    return data_bytes / best["ours"], data_bytes / best["theirs"], best["theirs"] / best["ours"]
 
 
 if __name__ == "__main__":

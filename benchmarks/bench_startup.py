@@ -1,10 +1,10 @@
-"""How long a user waits before anything happens: whole processes, beside bare Python and torch.
+"""Measure the start of whole processes, beside bare Python and `import torch`.
 
     python benchmarks/bench_startup.py [--rounds 5]
 
-Each row is the median over rounds in which all rows take turns, with warm caches of the system and,
-but for the last row, of compiled code. The last row is one run with an empty folder of compiled
-code, as on a machine where nothing was compressed before.
+Each row is the median over rounds in which all rows take turns. The caches of the system and of
+compiled code are warm. The last row is a single run with an empty cache of compiled code, as in the
+first compression on a machine.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLD = "compress 1 KB, nothing compiled yet"
 
 
 def seconds(words: tuple[str, ...], folder: Path, **environment: str) -> float:
-    """How long a process takes, from its start to its end."""
+    """Time of a process from its start to its end."""
     began = time.perf_counter()
     ended = subprocess.run(
         words, cwd=folder, capture_output=True, check=False, env={**_environment(), **environment}
@@ -51,14 +51,14 @@ def seconds(words: tuple[str, ...], folder: Path, **environment: str) -> float:
 
 
 def _environment() -> dict[str, str]:
-    """That of a user: what Python and numba have compiled is kept and found again."""
+    """The environment of a user, in which Python and numba keep compiled code on disk."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    # The processes begin in a folder of their own.
+    # The processes start in another folder, where this package would not be found.
     return {**kept, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
 
 def _cold_seconds(folder: Path) -> float:
-    """Compressing for the first time: a copy of the package, of which nothing is compiled."""
+    """Time of the first compression, with a copy of the package that has no compiled code."""
     copy = folder / "copy"
     package = Path(__file__).resolve().parent.parent / "bit_transformer"
     shutil.copytree(package, copy / "bit_transformer", ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,7 +67,7 @@ def _cold_seconds(folder: Path) -> float:
 
 
 def main() -> None:
-    """Measure every row in turns, then the cold one."""
+    """Measure all rows in turns, then the cold one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -86,7 +86,7 @@ def main() -> None:
     rows = [(row, f"{statistics.median(times):.2f}") for row, times in taken.items()]
     write_result(
         "startup",
-        summary="Seconds of whole processes, median, warm; the last row once.",
+        summary="Seconds of whole processes: the median with warm caches, and one cold run last.",
         columns=("process", "seconds"),
         rows=[*rows, (COLD, f"{cold:.2f}")],
         details={"rounds": rounds, "seconds": {**taken, COLD: [cold]}},

@@ -1,11 +1,11 @@
-"""tinyshakespeare on a CPU: first 90 % to train, all of the last 10 % to score, static weights.
+"""Train on the first 90 % of tinyshakespeare on a CPU, and score the last 10 % with fixed weights.
 
     python benchmarks/bench_tinyshakespeare.py --data tinyshakespeare.txt
 
 nanoGPT's published result is 2.120 bits per byte (validation loss 1.4697 nats per character,
-windows of 256, about 5.2e15 training FLOPs on a GPU); its CPU recipe is re-made here. Ours is
-scored twice: windows of 256 bytes that each start cold, and windows that overlap so that
-every byte but the first ones has at least 128 bytes of context.
+windows of 256, about 5.2e15 training FLOPs on a GPU). Its CPU recipe is run here as well. Our model
+is scored twice: in cold windows of 256 bytes, and in overlapping windows, where every byte but the
+first 128 has at least 128 bytes of context.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main() -> None:
     rows.append(["ours, mean", *mean.values()])
     write_result(
         "tinyshakespeare",
-        summary=f"Bits per byte on the last 10 % of tinyshakespeare; {mean['cold']:.3f} from cold "
+        summary=f"Bits per byte on the last 10 % of tinyshakespeare: {mean['cold']:.3f} from cold "
         f"windows of 256 bytes (nanoGPT's GPU recipe: {PUBLISHED:.3f} at "
         f"{5.2e15 / mean['flops']:.0f} times the FLOPs).",
         columns=["run", "cold windows", "128+ bytes of context", "training FLOPs", "seconds"],

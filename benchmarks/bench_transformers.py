@@ -1,11 +1,13 @@
-"""What `generate` of transformers costs over ours, on the same weights, giving the same bytes.
+"""Compare `generate` of transformers with ours, on the same weights and with the same output.
 
     python benchmarks/bench_transformers.py
 
-Greedy decoding of one sequence after a short prompt, one thread, float32, random weights; sides in
-turn, best of the rounds. Without a cache every byte reads the whole sequence again.
+Greedy decoding of one sequence after a short prompt, on one thread in float32 with random weights.
+The sides take turns, and the best round counts. Without a cache every byte reads the whole sequence
+again.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,13 +23,14 @@ _ROUNDS, _BYTES, _PROMPT = 2, 200, b"def main():\n"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     rows: list[Sequence[Any]] = []
     for name in ("tiny", "small", "medium"):
         sides = _sides(name)
         outputs = {kind: generate() for kind, generate in sides.items()}
         if len({tuple(bits.flatten().tolist()) for bits in outputs.values()}) != 1:
-            raise SystemExit(f"{name}: the sides did not generate the same bytes")
+            raise SystemExit(f"{name}: the sides generated different bytes")
         seconds = best_seconds(sides, _ROUNDS)
         rows += [
             [name, kind, 1000 * taken / _BYTES, taken / seconds["ours"]]
@@ -36,8 +39,8 @@ def main() -> None:
         print(rows[-3:], flush=True)
     write_result(
         "transformers",
-        summary=f"Greedy decoding of {_BYTES} bytes; all sides gave the same bytes.",
-        columns=["model", "", "ms a byte", "times ours"],
+        summary=f"Greedy decoding of {_BYTES} bytes; all sides generated the same bytes.",
+        columns=["model", "", "ms per byte", "times ours"],
         rows=rows,
         details={"bytes": _BYTES, "prompt": _PROMPT.decode(), "rounds": _ROUNDS},
     )

@@ -1,25 +1,26 @@
-"""Bit tree against byte softmax, same trunk, optimizer, steps and data, and against flat bits.
+"""Compare the bit tree with a byte softmax on the same trunk and steps, and with flat bits.
 
     python benchmarks/bench_twins.py --data tinyshakespeare.txt alice29.txt+kennedy.xls
     python benchmarks/bench_twins.py --costs-only
 
-An ablation adds one thing at a time. Files joined by `+` are one corpus. Quality is bits per byte
-in cold windows on a held-out tenth (the last one; of joined files, regions spread over all of
-them), mean and spread over seeds; cost per byte is measured in turn, best of several rounds, so
-that it compares on a busy machine.
+An ablation adds one part at a time. Files joined by `+` are one corpus. Quality is bits per byte in
+cold windows of a held-out tenth, as mean and spread over seeds. The tenth is the last one; joined
+files hold out regions spread over all of them. Costs are processor time of one thread. The sides
+take turns and the best round counts, so that ratios hold on a busy machine.
 """
 
 import argparse
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from report import without_folders, write_result
+from timing import best_seconds
 from training import Loss, LossAlone, cold_bits_per_byte, hold_out_tenth, train
 from twins import byte_softmax_network, next_byte_loss
 
@@ -30,6 +31,7 @@ from bit_transformer.inference.sampling import draw_patch, sample_patch
 from bit_transformer.model.flops import training_flops_per_byte
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.causal import next_bit_loss
+from bit_transformer.training.optimizer import build_optimizer, gradient_norm
 
 WINDOW = 128
 BASE = ModelConfig(
@@ -39,11 +41,12 @@ MEMORY = dataclasses.replace(BASE, memory_bits=(16, 24, 32, 48), memory_dropout=
 FLAT = dataclasses.replace(BASE, patch_size=1)
 MUON = OptimizerConfig()
 ADAMW = OptimizerConfig(optimizer="adamw")
+ROUNDS = 15
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table."""
+    """One row of the table: a network with its optimizer."""
 
     name: str
     config: ModelConfig
@@ -71,8 +74,10 @@ VARIANTS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", nargs="+", default=[], help="files; a+b is one corpus")
-    parser.add_argument("--costs-only", action="store_true", help="without training")
+    parser.add_argument(
+        "--data", nargs="+", default=[], help="files to train on; a+b is one corpus"
+    )
+    parser.add_argument("--costs-only", action="store_true", help="measure costs and train nothing")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
@@ -101,7 +106,7 @@ def main() -> None:
     write_result(
         "twins",
         summary=f"Held-out bits per byte over {arguments.seeds} seeds after {budget:.2e} training "
-        "FLOPs (the memory's few are not held against it); costs relative to the byte softmax with "
+        "FLOPs, without the few FLOPs of the memory. Costs are relative to the byte softmax with "
         "Muon and the same memory.",
         columns=["corpus: variant", "bits/byte", "std", "training cost", "decoding cost"],
         rows=rows,
@@ -109,14 +114,16 @@ def main() -> None:
     )
 
 
-def _write_costs(training: dict[str, float], decoding: dict[str, float]) -> None:
+def _write_costs(training: Mapping[str, float], decoding: Mapping[str, float]) -> None:
+    memory, memory_seconds = _memory_costs()
     write_result(
         "twins-cost",
-        summary="Cost per byte relative to the byte softmax of the same memory, on one thread, "
-        "best of 15 rounds taken in turn.",
-        columns=["variant", "training cost", "decoding cost"],
-        rows=[[name, training[name], decoding[name]] for name in training],
-        details={},
+        summary="Training (forward and backward pass) and decoding: cost per byte relative to the "
+        "byte softmax with the same memory. Whole step, optimizer included: relative to the bit "
+        f"tree without memory. Processor time of one thread, best of {ROUNDS} rounds in turn.",
+        columns=["variant", "training cost", "decoding cost", "whole step, cost of the memory"],
+        rows=[[name, training[name], decoding[name], memory.get(name)] for name in training],
+        details={"seconds_of_a_whole_step": memory_seconds},
     )
 
 
@@ -140,7 +147,7 @@ def _quality(
 ) -> float:
     steps, batch_size = arguments.steps, arguments.batch_size
     if variant.config.patch_size == 1:
-        # About as many steps as the others, in batches as small as the budget makes them.
+        # As many steps as the others. Batches shrink until the FLOPs are equal.
         per_window = training_flops_per_byte(variant.config) * WINDOW
         batch_size = max(1, round(budget / (per_window * steps)))
         steps = round(budget / (per_window * batch_size))
@@ -162,30 +169,61 @@ def _quality(
 
 
 def _costs() -> tuple[dict[str, float], dict[str, float]]:
-    """Cost per byte of each tree against its twin, in training and in decoding, on one thread: with
-    more, a busy machine is measured."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Cost per byte of each bit tree relative to its twin, in training and in decoding."""
     training, decoding = {}, {}
     for softmax, tree in ((VARIANTS[2], VARIANTS[3]), (VARIANTS[4], VARIANTS[5])):
-        steps = [_training_step(variant) for variant in (softmax, tree)]
-        draws = [_decoding(variant) for variant in (softmax, tree)]
-        training[softmax.name] = decoding[softmax.name] = 1.0
-        training[tree.name] = _ratio(steps[1], steps[0], rounds=15)
-        decoding[tree.name] = _ratio(draws[1], draws[0], rounds=15)
-    torch.set_num_threads(threads)
+        steps = _seconds({variant.name: _training_step(variant) for variant in (softmax, tree)})
+        draws = _seconds({variant.name: _decoding(variant) for variant in (softmax, tree)})
+        for name in (softmax.name, tree.name):
+            training[name] = steps[name] / steps[softmax.name]
+            decoding[name] = draws[name] / draws[softmax.name]
     return training, decoding
 
 
+def _memory_costs() -> tuple[dict[str, float], dict[str, float]]:
+    """Cost of a whole training step of the bit tree without and with the context memory, relative
+    to the former, and its seconds."""
+    without, with_memory = VARIANTS[3], VARIANTS[5]
+    steps = {variant.name: _whole_step(variant) for variant in (without, with_memory)}
+    seconds = _seconds(steps)
+    return {name: taken / seconds[without.name] for name, taken in seconds.items()}, seconds
+
+
+def _seconds(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    # With more threads, the other programs of a busy machine are measured too.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return best_seconds(functions, ROUNDS, clock=time.process_time)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _training_step(variant: Variant) -> Callable[[], object]:
-    network = variant.build().train()
-    bits = torch.randint(0, 2, (16, 8 * WINDOW), dtype=torch.uint8)
+    network, bits = variant.build().train(), _random_windows()
 
     def step() -> None:
         network.zero_grad()
         variant.loss(network, bits).backward()
 
     return step
+
+
+def _whole_step(variant: Variant) -> Callable[[], object]:
+    network, bits = variant.build().train(), _random_windows()
+    optimizer = build_optimizer(network, variant.optimizer)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        variant.loss(network, bits).backward()
+        gradient_norm(optimizer.dense_parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def _random_windows() -> torch.Tensor:
+    return torch.randint(0, 2, (16, 8 * WINDOW), dtype=torch.uint8)
 
 
 def _decoding(variant: Variant) -> Callable[[], object]:
@@ -204,17 +242,6 @@ def _decoding(variant: Variant) -> Callable[[], object]:
             predictor.push(patch)
 
     return decode
-
-
-def _ratio(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> float:
-    """Best time of the one over best time of the other, taken in turn."""
-    best = [float("inf")] * 2
-    for _ in range(rounds):
-        for index, function in enumerate((ours, theirs)):
-            began = time.perf_counter()
-            function()
-            best[index] = min(best[index], time.perf_counter() - began)
-    return best[0] / best[1]
 
 
 if __name__ == "__main__":

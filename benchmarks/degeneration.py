@@ -1,9 +1,9 @@
-"""Labelled windows of clean and degenerate data, all of them from stated seeds.
+"""Labelled windows of clean and degenerate data, all drawn from fixed seeds.
 
-A window is a prompt and what follows it. Clean: the document goes on. Degenerate: from `onset` on
-it does not. Kinds of documents: English, source code, tables, logs, base64, spreadsheets. Kinds of
-degeneration: loops, stutter, verbatim copies of the prompt, gibberish, random bytes, drift to
-another format, drift to another language, and decay that begins half-way.
+A window is a prompt and its continuation. In a clean window the document goes on. In a degenerate
+one it stops going on at `onset`. Kinds of documents: English, source code, tables, logs, base64,
+spreadsheets. Kinds of degeneration: loops, stutter, verbatim copies of the prompt, gibberish,
+random bytes, drift to another format, drift to another language, and decay that begins half-way.
 """
 
 import base64
@@ -25,31 +25,31 @@ BODY = 192
 _KIND_BYTES = 1_500_000
 
 OTHER_LANGUAGES = Path(__file__).with_name("other_languages.txt")
-"""The first articles of the Universal Declaration of Human Rights, one language a paragraph."""
+"""First articles of the Universal Declaration of Human Rights, one paragraph per language."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A prompt, what follows it, and what is known about it."""
+    """A prompt with its continuation, and its label."""
 
     kind: str
-    """Of the document that the prompt is from."""
+    """Kind of the document that the prompt is from."""
     fault: str | None
-    """Kind of degeneration, None for a clean window."""
+    """Kind of degeneration. None for a clean window."""
     data: bytes
     """PROMPT + BODY bytes."""
     onset: int
-    """Index of the first degenerate byte in `data`; its length when it is clean."""
+    """Index of the first degenerate byte in `data`. The length of `data` for a clean window."""
 
 
 Documents = dict[str, list[bytes]]
-"""Kind to documents; every document is long enough for a window."""
+"""Documents by kind. Every document is long enough for a window."""
 
 
 def documents(files: Sequence[Path], tenths: Collection[int]) -> Documents:
-    """Some of ten disjoint parts of each kind, about 1.5 MB of a kind in all ten together.
+    """The documents in the given tenths of each kind. All ten tenths have about 1.5 MB of a kind.
 
-    `files` replace the built-in English and the made spreadsheets (`.xls`).
+    `files` replace the built-in English and the generated spreadsheets (`.xls`).
     """
     texts = [path for path in files if path.suffix != ".xls"]
     sheets = [path for path in files if path.suffix == ".xls"]
@@ -72,7 +72,7 @@ def documents(files: Sequence[Path], tenths: Collection[int]) -> Documents:
 
 
 def clean_windows(texts: Documents, each: int, seed: int) -> list[Window]:
-    """So many windows of every kind, drawn at random."""
+    """Draw `each` windows of every kind."""
     rng = np.random.default_rng([seed, 1])
     return [
         Window(kind, None, _cut(rng, texts[kind], PROMPT + BODY), PROMPT + BODY)
@@ -82,7 +82,7 @@ def clean_windows(texts: Documents, each: int, seed: int) -> list[Window]:
 
 
 def degenerate_windows(texts: Documents, each: int, seed: int) -> list[Window]:
-    """So many windows of every fault, their prompts taken from all kinds in turn."""
+    """Draw `each` windows of every fault. Their prompts come from all kinds in turn."""
     rng = np.random.default_rng([seed, 2])
     kinds = list(texts)
     windows = []
@@ -107,27 +107,27 @@ def _faulty(fault: str, kind: str, source: bytes, texts: Documents, rng: Random)
 
 
 def _loop(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
-    """The end of the prompt again and again; periods of 1 to 64 bytes, short ones as often."""
+    """Repeat the end of the prompt with a period of 1 to 64 bytes, uniform in its logarithm."""
     period = round(2 ** rng.uniform(0, 6))
     return _repeated(prompt[-period:], BODY)
 
 
 def _stutter(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
-    """The document's own words, each said three to six times."""
+    """Words of the document, each three to six times."""
     words = _cut(rng, texts[kind], BODY).split(b" ")
     pieces = [word[:24] + b" " for word in words]
     return b"".join(piece * int(rng.integers(3, 7)) for piece in pieces).ljust(BODY, b" ")
 
 
 def _copy(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
-    """The prompt once more, from its beginning."""
+    """Repeat the prompt from its beginning."""
     return _repeated(prompt, BODY)
 
 
 def _gibberish(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
-    """Words of random letters, or bytes such as the document's in random order.
+    """Words of random letters, or bytes of the document in random order.
 
-    Base64 in random order is base64, so that it gets words.
+    Shuffled base64 is valid base64, so documents in base64 always get words.
     """
     if rng.random() < 0.5 and kind != "base64":
         shuffled = rng.permutation(np.frombuffer(_cut(rng, texts[kind], BODY), np.uint8))
@@ -142,13 +142,13 @@ def _random(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
 
 
 def _format_drift(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
-    """Another kind of document."""
+    """Continue with another kind of document."""
     others = [name for name in texts if name != kind]
     return _cut(rng, texts[others[rng.integers(len(others))]], BODY)
 
 
 def _language_drift(rng: Random, prompt: bytes, kind: str, texts: Documents) -> bytes:
-    """Prose in a language that no document is in."""
+    """Continue with prose in a language that occurs in none of the documents."""
     paragraphs = OTHER_LANGUAGES.read_bytes().split(b"\n\n")
     paragraph = paragraphs[rng.integers(len(paragraphs))]
     return _cut(rng, [paragraph.replace(b"\n", b" ")], BODY)
@@ -165,7 +165,7 @@ FAULTS: dict[str, Fault] = {
     "language drift": _language_drift,
     "decay half-way": _loop,
 }
-"""What makes the bytes after the onset; `decay half-way` draws one of the others."""
+"""Functions that make the bytes after the onset. `decay half-way` draws one of the others."""
 
 
 def _table(rng: Random) -> bytes:
@@ -234,7 +234,7 @@ def _column(rng: Random) -> tuple[str, Callable[[int], str]]:
 
 
 def _log(rng: Random) -> bytes:
-    """A log of a service, some minutes long."""
+    """The log of a service over some minutes."""
     now = datetime(2024, 1, 1) + timedelta(seconds=int(rng.integers(10**7)))
     lines = []
     for _ in range(int(rng.integers(30, 120))):
@@ -249,12 +249,12 @@ def _log(rng: Random) -> bytes:
 
 
 def _base64(rng: Random) -> bytes:
-    """Random bytes as mail carries them: lines of 76 characters."""
+    """Random bytes in base64, in lines of 76 characters as in e-mail (RFC 2045)."""
     return base64.encodebytes(rng.bytes(int(rng.integers(400, 1600))))
 
 
 def _records(rng: Random) -> bytes:
-    """Cells of a binary spreadsheet: type, length, row, column, format, number."""
+    """Cells of a binary spreadsheet (BIFF8): type, length, row, column, format, number."""
     cells = []
     first = int(rng.integers(2000))
     for row in range(first, first + int(rng.integers(5, 20))):
@@ -269,7 +269,7 @@ def _stdlib() -> Path:
 
 
 def _chapters(files: Sequence[Path]) -> list[bytes]:
-    """The beginnings of all files, in equal shares, cut into stretches of 8 kB."""
+    """The beginnings of all files, in equal shares, cut into pieces of 8 KiB."""
     share = max(1, _KIND_BYTES // len(files))
     texts = [path.read_bytes()[:share] for path in files]
     return [text[at : at + 8192] for text in texts for at in range(0, len(text), 8192)]
@@ -283,7 +283,7 @@ def _modules() -> list[bytes]:
 
 
 def _made(make: Callable[[Random], bytes], seed: int) -> list[bytes]:
-    """Documents until there are enough of them."""
+    """Generate documents until they have `_KIND_BYTES` bytes."""
     rng = np.random.default_rng([seed, 0])
     found: list[bytes] = []
     while sum(map(len, found)) < _KIND_BYTES:
@@ -296,7 +296,7 @@ def _repeated(piece: bytes, size: int) -> bytes:
 
 
 def _cut(rng: Random, texts: Sequence[bytes], size: int) -> bytes:
-    """A stretch of one document, every place of every document as likely."""
+    """Cut `size` bytes out of a document. Every position in every document is equally likely."""
     sizes = np.array([max(0, len(text) - size + 1) for text in texts])
     text = texts[rng.choice(len(texts), p=sizes / sizes.sum())]
     start = int(rng.integers(len(text) - size + 1))

@@ -1,4 +1,4 @@
-"""Peak memory of a function in a process of its own."""
+"""Measure the peak memory of a function, best in a process of its own."""
 
 import ctypes
 import os
@@ -11,9 +11,10 @@ _MIB = 1 << 20
 
 
 def in_a_child(script: str, arguments: Sequence[str]) -> float:
-    """The number that a script prints as its last word, run in a fresh process.
+    """Run a script in a fresh process and return the number that it prints last.
 
-    There the allocator gives back what is freed, so that the resident set is what is in use.
+    The allocator of that process returns freed memory at once, so the resident set is the memory in
+    use.
     """
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     done = subprocess.run(
@@ -29,7 +30,7 @@ def in_a_child(script: str, arguments: Sequence[str]) -> float:
 
 
 def peak_above_now(function: Callable[[], object]) -> float:
-    """MiB by which the resident set peaks above its present size while `function` runs."""
+    """MiB by which the resident set exceeds its present size at most while `function` runs."""
     ctypes.CDLL(None).malloc_trim(0)
     before = resident()
     Path("/proc/self/clear_refs").write_text("5")
@@ -38,7 +39,7 @@ def peak_above_now(function: Callable[[], object]) -> float:
 
 
 def resident() -> float:
-    """MiB resident now."""
+    """Resident set of this process in MiB."""
     return _status("VmRSS")
 
 
@@ -46,4 +47,4 @@ def _status(name: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024 / _MIB
-    raise RuntimeError(f"this system does not tell {name}")
+    raise RuntimeError(f"/proc/self/status does not have {name}; run this benchmark on Linux")

@@ -1,4 +1,4 @@
-"""nanoGPT's published CPU recipe for tinyshakespeare, re-made as the rival of the benchmark.
+"""nanoGPT's published CPU recipe for tinyshakespeare, implemented again for comparison.
 
 4 layers, 4 heads, 128 wide, windows of 64 characters, batches of 12, 2,000 steps, AdamW from 1e-3
 to 1e-4 with 100 warm-up steps, beta2 0.99, weight decay 0.1 on matrices, clipping at 1, no dropout,
@@ -25,8 +25,8 @@ class _Block(nn.Module):
         self.norm_1, self.norm_2 = (nn.LayerNorm(width, bias=False) for _ in range(2))
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.widen = nn.Linear(width, 4 * width, bias=False)
-        self.narrow = nn.Linear(4 * width, width, bias=False)
+        self.up_proj = nn.Linear(width, 4 * width, bias=False)
+        self.down_proj = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
@@ -34,7 +34,7 @@ class _Block(nn.Module):
         q, k, v = qkv.unbind(2)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return x + self.narrow(functional.gelu(self.widen(self.norm_2(x))))
+        return x + self.down_proj(functional.gelu(self.up_proj(self.norm_2(x))))
 
 
 class NanoGPT(nn.Module):
@@ -42,16 +42,16 @@ class NanoGPT(nn.Module):
 
     def __init__(self, vocabulary: int, layers: int = 4, heads: int = 4, width: int = 128) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(WINDOW, width)
+        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(WINDOW, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width, bias=False)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
-                residual = name.endswith(("out.weight", "narrow.weight"))
+                residual = name.endswith(("out.weight", "down_proj.weight"))
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * layers) if residual else 0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
+        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         return self.norm(x) @ self.tokens.weight.t()
@@ -59,7 +59,7 @@ class NanoGPT(nn.Module):
 
 @dataclass(frozen=True)
 class Result:
-    """What the recipe came to."""
+    """Quality and cost of the recipe."""
 
     bits_per_byte: float
     seconds: float
@@ -67,9 +67,9 @@ class Result:
 
 
 def run(data: np.ndarray, cut: int, seed: int) -> Result:
-    """Train on `data[:cut]`, score all of `data[cut:]` in cold windows but for their first byte.
+    """Train on `data[:cut]` and score `data[cut:]` in cold windows.
 
-    Its own protocol: a character is predicted from at least one before it.
+    As in nanoGPT, the first byte of a window is not scored: it has no byte before it.
     """
     torch.manual_seed(seed)
     values, indices = np.unique(data, return_inverse=True)
@@ -93,7 +93,7 @@ def run(data: np.ndarray, cut: int, seed: int) -> Result:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     seconds = time.perf_counter() - began
-    weights = sum(w.numel() for w in model.parameters()) - model.places.weight.numel()
+    weights = sum(w.numel() for w in model.parameters()) - model.positions.weight.numel()
     flops = (6 * weights + 12 * 4 * 128 * WINDOW) * STEPS * BATCH * WINDOW
     return Result(_held_out(model, tokens[cut:]), seconds, flops)
 

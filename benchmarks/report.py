@@ -1,4 +1,4 @@
-"""Dated results with machine, commit and command, as JSON and as a Markdown table."""
+"""Write dated results with machine, commit and command, as JSON and as a Markdown table."""
 
 import json
 import platform
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describe the machine that the figures are measured on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": _processor(),
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
 
 
 def without_folders(word: str) -> str:
-    """`a/b.txt+c/d.xls` as `b.txt+d.xls`."""
+    """Turn `a/b.txt+c/d.xls` into `b.txt+d.xls`."""
     return "+".join(Path(part).name for part in word.split("+"))
 
 
@@ -39,7 +39,7 @@ def write_result(
     rows: Sequence[Sequence[Any]],
     details: Mapping[str, Any],
 ) -> Path:
-    """Write `results/DATE-name.json` and `.md`, print the table, return the path of the table."""
+    """Write `results/DATE-name.json` and `.md`, print the table and return its path."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
     origin = {
@@ -78,11 +78,11 @@ def _processor() -> str:
 
 
 def _command() -> str:
-    """The command line, its files by name: where they lie is nobody else's concern."""
+    """The command line without folders, because results are published."""
     script, *arguments = sys.argv
     root = Path(__file__).resolve().parent.parent
-    place = Path(script).resolve().relative_to(root)
-    return " ".join(["python", str(place), *map(without_folders, arguments)])
+    relative = Path(script).resolve().relative_to(root)
+    return " ".join(["python", str(relative), *map(without_folders, arguments)])
 
 
 def _commit() -> str:

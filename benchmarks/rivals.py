@@ -1,4 +1,4 @@
-"""Compressors to be measured beside ours: each packs a file's bytes, and unpacks them."""
+"""Compressors that are measured beside ours. Each packs and unpacks the bytes of a file."""
 
 import bz2
 import gzip
@@ -22,12 +22,12 @@ _PPMD_ORDER, _PPMD_BYTES = 6, 1 << 28
 
 @dataclass(frozen=True)
 class Compressor:
-    """One of them, at its strongest setting unless its name says otherwise."""
+    """A compressor at its strongest setting, unless its name says otherwise."""
 
     pack: Coder
     unpack: Coder
     program: bool = False
-    """Runs as a program of its own, whose memory is not seen here."""
+    """Whether it is a separate program, whose memory this process cannot measure."""
 
 
 def _zpaq(data: bytes) -> bytes:
@@ -47,7 +47,7 @@ def _unzpaq(packed: bytes) -> bytes:
 
 
 def _through(program: str, *options: str) -> Coder:
-    """A program that takes IN and OUT."""
+    """A coder that calls a program with the names of an input and an output file."""
 
     def run(data: bytes) -> bytes:
         with tempfile.TemporaryDirectory() as folder:

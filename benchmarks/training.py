@@ -1,4 +1,4 @@
-"""Training and held-out scoring as every benchmark does them."""
+"""Training and held-out scoring, shared by the benchmarks."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +27,16 @@ Loss = Callable[[Any, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Trained:
-    """What one training run cost."""
+    """Cost and last loss of a training run."""
 
     seconds: float
     data_bytes: int
     final_loss: float
+    """Mean of the last 50 steps, in bits per byte."""
 
 
 class Lines(Callback):
-    """Says now and then how far a run is."""
+    """Print the progress of a run every `every_seconds`."""
 
     def __init__(self, name: str, every_seconds: float = 30.0) -> None:
         self._name, self._every, self._spoke = name, every_seconds, time.monotonic()
@@ -64,7 +65,7 @@ class LossAlone(Causal):
 
 
 def hold_out_tenth(path: Path, window_bytes: int, layout: Layout = "tail") -> Dataset:
-    """90 % to train on, 10 % held out: the last bytes, or regions spread over the file."""
+    """Split a file: 90 % to train on, 10 % held out at its end or in regions spread over it."""
     config = DataConfig((str(path),), held_out_fraction=0.1, held_out_layout=layout)
     return open_dataset(config, window_bytes=window_bytes, spool=path.parent)
 
@@ -78,7 +79,7 @@ def train(
     objective: Objective = Causal(),  # noqa: B008 -- it has no state
     name: str = "",
 ) -> Trained:
-    """Train a network in place with the project's own trainer."""
+    """Train a network in place with `Trainer`, and keep the averaged weights if it averages."""
     lines = Lines(name)
     loader = dataset.loader(config.batch_size, seed=config.seed)
     parts = build_optimizer(network, optimizer)
@@ -91,7 +92,7 @@ def train(
 
 @torch.no_grad()
 def code_length(network: BitTransformer, bits: Tensor) -> Tensor:
-    """Bits per byte of what the network computes when it is used, stopping early if it does."""
+    """Bits per byte of one inference pass, in which adaptive computation exits early."""
     return mean_code_length(bit_logits(network, bits), bits, network.config.bits_per_byte)
 
 
@@ -102,7 +103,7 @@ def cold_bits_per_byte(
     *,
     loss: Loss = code_length,
 ) -> float:
-    """Bits per byte over all of `held_out`, in windows that each start with no context."""
+    """Bits per byte of all of `held_out`, in windows (of `window` bytes) without context."""
     total = 0.0
     for rows in _windows(held_out, window):
         bits = torch.from_numpy(unpack_bytes(rows)).to(network.device)

@@ -1,4 +1,4 @@
-"""The byte-softmax twin: the same trunk, reading and predicting bytes by table and softmax."""
+"""The byte-softmax twin: the same trunk with a table of bytes and a softmax over them."""
 
 import math
 
@@ -13,7 +13,7 @@ from bit_transformer.model.transformer import BitTransformer
 
 
 class ByteEmbedding(nn.Module):
-    """One free vector per byte, and one for the start."""
+    """One embedding per byte and one for the start position."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class SoftmaxHead(nn.Module):
 
 
 def byte_softmax_network(config: ModelConfig) -> BitTransformer:
-    """The network of `config` with its bit trees swapped for a byte table and a softmax."""
+    """Build the network of `config`, with its bit trees replaced by a byte table and a softmax."""
     network = BitTransformer(config)
     network.embedding = ByteEmbedding(config.d_model)  # type: ignore[assignment]
     network.head = SoftmaxHead(config.d_model)  # type: ignore[assignment]
@@ -49,7 +49,7 @@ def byte_softmax_network(config: ModelConfig) -> BitTransformer:
 
 
 def next_byte_loss(network: BitTransformer, bits: Tensor) -> Tensor:
-    """Cross-entropy of the bytes in bits per byte; the twin of `next_bit_loss`."""
+    """Cross-entropy of the bytes in bits per byte, as `next_bit_loss` is for the bit tree."""
     values = patch_values(bits, 8)
     logits = network(values[:, :-1])
     nats = functional.cross_entropy(logits.flatten(0, 1), values.flatten())

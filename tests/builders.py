@@ -1,4 +1,4 @@
-"""Small models for tests, with no weight at zero, and the variants that laws must hold for."""
+"""Small models for tests, and the variants for which laws are tested."""
 
 from typing import Any
 
@@ -16,13 +16,16 @@ ATTENTION_PATCHES: dict[str, dict[str, int]] = {
     "chunks": {"chunk_size": 2, "overlap": 0},
     "overlapping chunks": {"chunk_size": 2, "overlap": 1},
 }
-"""Chunked attention in patches."""
+"""Settings of chunked attention, in patches."""
 
 
 def tiny_model(
     *, stack: str = "plain", attention: str = "full", seed: int = 0, **settings: Any
 ) -> BitTransformerLM:
-    """A model of a few thousand weights in evaluation mode, all of them random."""
+    """A model of a few thousand weights in evaluation mode.
+
+    All weights are random, because zeros as in a fresh model would hide errors.
+    """
     torch.manual_seed(seed)
     sizes = {
         "d_model": 16,
@@ -43,6 +46,7 @@ def tiny_model(
     return model.eval()
 
 
+# A model that a server trains within a second, and its training data.
 SERVED_MODEL = {
     "d_model": 16,
     "nhead": 2,
@@ -52,6 +56,4 @@ SERVED_MODEL = {
     "memory_slots": 256,
     "memory_width": 4,
 }
-"""Settings of a model that a server trains within a second."""
 SERVED_TEXT = b"to be or not to be, that is the question\n" * 300
-"""What it is trained on."""

@@ -1,4 +1,4 @@
-"""Settings of the whole suite."""
+"""Settings of the whole test suite."""
 
 import os
 
@@ -11,7 +11,7 @@ settings.register_profile(
     deadline=None,
     max_examples=60,
     print_blob=True,
-    # It measures the machine and what else it does.
+    # This check measures how busy the machine is.
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
@@ -21,5 +21,5 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    """Seeded randomness on the CPU."""
+    """A seeded generator on the CPU."""
     return torch.Generator().manual_seed(0)

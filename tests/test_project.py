@@ -1,10 +1,13 @@
-"""What the project promises about itself."""
+"""Tests of the repository as a whole: imports, public names, contents lists and wording."""
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,9 @@ import pytest
 import bit_transformer
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "bit_transformer"
+PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = [
     "datasets",
     "fastapi",
@@ -44,6 +50,10 @@ def _tracked_files() -> list[Path]:
     if listed.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 def test_importing_the_package_pulls_in_nothing_optional():
@@ -89,7 +99,7 @@ def test_the_type_checker_sees_every_public_name_where_the_interpreter_finds_it(
     assert sorted(seen) == sorted(bit_transformer.__all__)
 
 
-def test_the_version_stands_in_one_place():
+def test_the_version_is_defined_in_one_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" in project["project"]["dynamic"]
     home = (ROOT / project["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
@@ -100,11 +110,82 @@ def test_the_tree_names_every_entry_of_the_top_level_and_of_the_package():
     page = (ROOT / "docs" / "reading-the-code.md").read_text()
     entries = {path.relative_to(ROOT).parts[0] for path in _tracked_files()}
     hidden = {name for name in entries if name.startswith(".")}
-    package = ROOT / "bit_transformer"
     entries |= {
-        path.relative_to(package).parts[0] for path in _tracked_files() if package in path.parents
+        path.relative_to(PACKAGE).parts[0] for path in _tracked_files() if PACKAGE in path.parents
     }
     assert not [name for name in entries - hidden if name not in page]
+
+
+def _contents(package: Path) -> set[str]:
+    """Names of the modules and subpackages of a package."""
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    return modules | {path.parent.name for path in package.glob("*/__init__.py")}
+
+
+_NAMES = r"^ *((?:[a-z_]\w*/?(?:, )?)+)"
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=_relative)
+def test_the_docstring_of_every_package_is_its_table_of_contents(package):
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    begin_lines = re.findall(_NAMES + " ", docstring, re.MULTILINE)
+    # Prose has no two spaces in a row, so these lines are entries.
+    entries = re.findall(_NAMES + "  ", docstring, re.MULTILINE)
+    words, listed = (
+        {name.rstrip("/") for line in lines for name in line.split(", ")}
+        for lines in (begin_lines, entries)
+    )
+    assert not (missing := _contents(package) - words), f"not listed: {sorted(missing)}"
+    assert not (stale := listed - _contents(package)), f"do not exist: {sorted(stale)}"
+
+
+def _docstrings(tree: ast.Module) -> Iterator[str]:
+    """Docstrings of modules, classes and functions, and those below attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield str(node.value.value)
+
+
+def _texts(source: str) -> Iterator[str]:
+    """Every docstring, comment and string, each on one line. Neighbouring comments are one text."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = (str(p.value) if isinstance(p, ast.Constant) else "..." for p in node.values)
+            yield " ".join("".join(parts).split())
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield " ".join(node.value.split())
+    comments: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments.append(token.string.lstrip("# "))
+        elif token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
+            yield " ".join(comments)
+            comments.clear()
+
+
+def test_no_docstring_begins_with_of_or_what():
+    found = [
+        f"{_relative(path)}: {text}"
+        for path in MODULES
+        for text in _docstrings(ast.parse(path.read_text("utf-8")))
+        if re.match(r"\s*(Of|What)\b", text)
+    ]
+    assert not found, "\n".join(found)
+
+
+# "Y is no X" is written "Y is not an X". Three uses are ordinary English: "there is no X" (X does
+# not exist), "is no longer X" (it was X before) and "is no better than X" (a comparison).
+_IS_NO = re.compile(r"(?<!\bthere) (?:is|are) no (?!longer\b|better than\b)", re.IGNORECASE)
+
+
+def test_no_text_says_that_something_is_no_something():
+    found = [
+        f"{_relative(path)}: {text}"
+        for path in MODULES
+        for text in _texts(path.read_text("utf-8"))
+        if _IS_NO.search(text)
+    ]
+    assert not found, "\n".join(found)
 
 
 def test_no_file_names_a_registry_or_a_place_on_a_machine():

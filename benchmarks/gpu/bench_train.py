@@ -1,10 +1,10 @@
-"""Train a GPU-sized model in bfloat16 with compiled blocks for a fixed time; report what it cost.
+"""Train a GPU-sized model in bfloat16 with compiled branches for a fixed time.
 
     python benchmarks/gpu/bench_train.py --minutes 5 --data enwik8
 
-Prints model FLOPs utilisation by the project's ledger, bytes per second, peak memory and held-out
-bits per byte, and writes a dated result. Without --data it trains on the Python standard library.
-Without a GPU it runs the tiny preset for the given time, to show that the script works.
+The dated result has the utilisation of model FLOPs (by `model/flops.py`), bytes per second, peak
+memory and held-out bits per byte. Without --data it trains on the Python standard library. Without
+a GPU it runs the preset `tiny`, to show that the script works.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from bit_transformer.training.optimizer import CombinedOptimizer, build_optimize
 from bit_transformer.training.precision import autocast
 
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
-"""Dense bfloat16 FLOP/s that the makers state."""
+"""Dense bfloat16 FLOP/s by the data sheets."""
 HELD_OUT_BYTES = 1 << 20
 WARM_UP_STEPS = 5
 
@@ -105,7 +105,7 @@ def _train(
     device: torch.device,
     minutes: float,
 ) -> tuple[int, float, float]:
-    """Steps and seconds after the warm-up, and the mean loss of the last ones."""
+    """Steps and seconds after the warm-up, and the mean loss of the last 20 steps."""
     losses: list[float] = []
     began, step = time.perf_counter(), 0
     while step <= WARM_UP_STEPS or time.perf_counter() - began < 60 * minutes:
@@ -117,7 +117,7 @@ def _train(
         loss.backward()
         gradient_norm(optimizer.dense_parameters(), 1.0)
         optimizer.step()
-        # Reading the loss waits for the device, so that the clock sees finished work.
+        # Reading the loss waits for the device, so that the time includes finished work only.
         losses.append(float(loss))
         step += 1
         if step == WARM_UP_STEPS:

@@ -1,4 +1,4 @@
-"""README.md and the pages of docs/: links, pictures, commands, Python and figures."""
+"""Links, pictures, commands, Python code and figures in README.md and docs/ are valid."""
 
 import ast
 import json
@@ -32,7 +32,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
-    """Each local link of a page as a file and an anchor, which may be empty."""
+    """Yield each local link of a page as a file and an anchor, which may be empty."""
     for groups in LINK.findall(re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)):
         target = "".join(groups)
         if not re.match(r"[a-z]+://|mailto:", target):
@@ -41,7 +41,7 @@ def links(page: Path) -> Iterator[tuple[Path, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that a Markdown renderer makes of the headings of a page."""
+    """Anchors that a Markdown renderer derives from the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -72,7 +72,7 @@ def test_every_picture_is_used_and_the_drawn_ones_are_small():
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The words of each `bit-transformer` command in a block of shell."""
+    """Yield the words of each `bit-transformer` command in a block of shell code."""
     lexer = shlex.shlex(script.replace("\\\n", " "), posix=True, punctuation_chars=";<>|&\n")
     lexer.whitespace, lexer.whitespace_split = " \t", True
     words: list[str] | None = None
@@ -115,7 +115,7 @@ def test_all_python_imports_names_that_exist(page):
 
 
 def test_the_commands_page_is_current():
-    # python scripts/make_cli_docs.py writes it anew.
+    # `python scripts/make_cli_docs.py` writes it.
     assert text_of(make_cli_docs.PAGE) == make_cli_docs.written()
 
 

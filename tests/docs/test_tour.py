@@ -32,7 +32,7 @@ def test_the_output_of_each_command_is_shown():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_command_of_the_tour_runs(tmp_path, monkeypatch):
-    # With pytest's variable around, NiceGUI takes itself for a part of the test.
+    # While this variable is set, NiceGUI behaves as if it ran inside a test.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     skip = shutil.ignore_patterns("__pycache__")
     for folder in ("bit_transformer", "tests", "benchmarks"):
