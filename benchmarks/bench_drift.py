@@ -43,7 +43,7 @@ def main() -> None:
             rows.append([name, None, float(np.median(delays)), None, len(delays), share])
     write_result(
         "drift",
-        summary="Average run length to a false alarm, nominal and measured, and the median number of "
+        summary="Average run length to a false alarm, nominal and measured. The median number of "
         "values until a shift is found.",
         columns=["what", "nominal", "measured", "ratio", "alarms or streams", "found within 100"],
         rows=rows,

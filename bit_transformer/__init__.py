@@ -6,6 +6,7 @@ used (PEP 562), so that a program that only compresses does not wait for torch.
 errors                every error, as one tree
 version               the version of the package
 waiting               a log line that names the work when it takes long
+settings              the base of all settings
 extras                imports of optional libraries
 device                number formats and threads, chosen for the processor
 native                sequential algorithms as machine code, cached on disk
@@ -15,6 +16,7 @@ model                 the network: plain modules without loss or files
 telemetry             the metrics K, C, S and others; probes, drift, clusters and plots
 checkpoint            safetensors and JSON, atomic, verified, rotated; no pickle
 quantization          weights in 8 and 4 bits
+network_spec          from a description of a network to the network, and back
 distributed           functions that spread a plain model over devices or compile it
 objectives            what a network is trained for
 inference             predictor, generation, scoring, constraints

@@ -7,7 +7,7 @@ from bit_transformer.settings import Settings
 
 @dataclass(frozen=True)
 class ParallelConfig(Settings):
-    """How the network runs on its devices."""
+    """Use of devices: checkpointing of activations, compilation."""
 
     use_checkpoint: bool = False
     """Store only the input of each block between forward and backward pass and run the block again:

@@ -91,7 +91,12 @@ class ModelConfig(Settings):
         for name in ("dropout", "memory_dropout"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         require(self.logit_cap >= 0, "logit_cap", self.logit_cap, "at least 0")
-        require(math.isfinite(self.logit_cap), "logit_cap", self.logit_cap, "finite; 0 is no cap")
+        require(
+            math.isfinite(self.logit_cap),
+            "logit_cap",
+            self.logit_cap,
+            "finite; 0 turns the cap off",
+        )
         require(self.rotary_base > 1, "rotary_base", self.rotary_base, "above 1")
 
     def _check_heads(self) -> None:

@@ -48,15 +48,15 @@ class RunSettings(Request):
     train: TrainConfig = TrainConfig()
     """Length of the run, its steps, precision and device."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """What is measured while a run trains."""
+    """Measurements during a run."""
     checkpoints: CheckpointConfig = CheckpointConfig()
-    """How often a run is saved."""
+    """Intervals of checkpoints, and how many are kept."""
     recovery: RecoveryConfig = RecoveryConfig()
-    """What happens when training goes bad."""
+    """Reaction to training that goes bad."""
     parallel: ParallelConfig = ParallelConfig()
-    """How the network runs on its devices."""
+    """Use of devices: checkpointing of activations, compilation."""
     objective: ObjectiveConfig = ObjectiveConfig()
-    """What the network is trained for, and penalties on K, C and S."""
+    """The training objective, and penalties on K, C and S."""
     _given: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")

@@ -110,7 +110,7 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class EvaluationConfig(Settings):
-    """What is measured while a run trains."""
+    """Measurements during a run."""
 
     evaluate_every: int = 300
     """Steps between evaluations on held-out data; 0: only at the end."""
@@ -129,7 +129,7 @@ class EvaluationConfig(Settings):
 
 @dataclass(frozen=True)
 class CheckpointConfig(Settings):
-    """How often a run is saved."""
+    """Intervals of checkpoints, and how many are kept."""
 
     checkpoint_every: int = 300
     """Steps between checkpoints; 0: only at the end."""
@@ -182,13 +182,13 @@ class RunConfig(Settings):
     train: TrainConfig = field(default_factory=TrainConfig)
     """Length of the run, its steps, precision and device."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """What is measured while a run trains."""
+    """Measurements during a run."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    """How often a run is saved."""
+    """Intervals of checkpoints, and how many are kept."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """How a run recovers from bad data and from divergence."""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    """How the network runs on its devices."""
+    """Use of devices: checkpointing of activations, compilation."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The objective, and penalties on K, C and S."""
 

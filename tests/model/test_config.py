@@ -20,7 +20,7 @@ from bit_transformer.model.config import ModelConfig, preset
         ({"memory_slots": 1000}, "memory_slots must be a power of two"),
         ({"memory_bits": (0,)}, "memory_bits must be spans of at least 1 bit, got 0"),
         ({"rotary_base": 0.5}, "rotary_base must be above 1"),
-        ({"logit_cap": float("inf")}, "logit_cap must be finite; 0 is no cap, got inf"),
+        ({"logit_cap": float("inf")}, "logit_cap must be finite; 0 turns the cap off, got inf"),
         ({"logit_cap": -1.0}, "logit_cap must be at least 0, got -1.0"),
     ],
 )

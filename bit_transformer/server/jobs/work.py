@@ -1,4 +1,4 @@
-"""What the code of a job can use: workspace, log, and requests to stop or to save."""
+"""Everything that the code of a job may use: workspace, log, and requests to stop or to save."""
 
 import signal
 import threading
