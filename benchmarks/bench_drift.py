@@ -43,8 +43,8 @@ def main() -> None:
             rows.append([name, None, float(np.median(delays)), None, len(delays), share])
     write_result(
         "drift",
-        summary="Average run length to a false alarm, nominal and measured. The median number of "
-        "values until a shift is found.",
+        summary="Average run length to a false alarm, nominal and measured. The shift is found "
+        "after the median number of values.",
         columns=["what", "nominal", "measured", "ratio", "alarms or streams", "found within 100"],
         rows=rows,
         details={"streams": arguments.streams, "seed": arguments.seed, "baseline": BASELINE},

@@ -223,7 +223,7 @@ def test_a_quantized_model_is_taken_wherever_a_run_is(scheme, run, corpus, tmp_p
     assert scored == pytest.approx(report["bits_per_byte_after"], abs=1e-4)
     assert main(["generate", str(out), "--prompt", "a", "--new-bytes", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["samples"]
-    _fails(["quantize", out, "--out", tmp_path / "again"], 2, "as it was before", capsys)
+    _fails(["quantize", out, "--out", tmp_path / "again"], 2, "before its quantization", capsys)
     _fails(["quantize", run, "--out", out], 1, "exists", capsys)
 
 

@@ -134,5 +134,5 @@ def test_states_are_saved_by_the_names_of_callbacks(dataset):
     loader = dataset.loader(4)
     with pytest.raises(ConfigError, match="two callbacks are called 'everywhere'"):
         _trainer([_Everywhere(), _Everywhere()], World(), loader)
-    with pytest.raises(ConfigError, match="_Nameless has a state and no name"):
+    with pytest.raises(ConfigError, match="_Nameless has a state but no name"):
         _trainer([_Nameless()], World(), loader).state_dict()

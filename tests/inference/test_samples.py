@@ -54,5 +54,5 @@ def test_settings_outside_their_limits():
 
 def test_a_stream_is_drawn_in_evaluation_mode():
     model = tiny_model(dropout=0.5).train()
-    with pytest.raises(ConfigError, match=r"call model.eval\(\) before it"):
+    with pytest.raises(ConfigError, match=r"call model.eval\(\) first"):
         model.stream(torch.zeros(1, 0, dtype=torch.uint8), 8)

@@ -35,7 +35,7 @@ def test_an_unknown_setting_is_named():
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(ConfigError, match="presets are tiny, small, medium, large"):
+    with pytest.raises(ConfigError, match="use one of tiny, small, medium, large"):
         preset("huge")
 
 

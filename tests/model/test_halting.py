@@ -122,5 +122,5 @@ def test_they_stop_earlier_where_going_on_costs_more(bits):
 def test_impossible_settings():
     with pytest.raises(ConfigError, match=r"act_threshold must be in \(0, 1\], got 0"):
         BitTransformerLM(use_act=True, act_threshold=0.0)
-    with pytest.raises(UnsupportedCombination, match="use_act with use_checkpoint"):
+    with pytest.raises(UnsupportedCombination, match="with use_act, set use_checkpoint"):
         BitTransformerLM(use_act=True, reversible=True)
