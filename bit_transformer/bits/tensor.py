@@ -1,10 +1,18 @@
-"""Checks for a batch of bits in a torch tensor; apart from array.py, which needs no torch."""
+"""Bits as torch tensors, and checks for a batch of them. array.py is apart: it needs no torch."""
 
 from typing import Any
 
+import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
+from bit_transformer.bits.codec import bytes_to_bits
 from bit_transformer.errors import InvalidBitsError, kind_of
+
+
+def bits_of(data: bytes, *, parity: bool = False) -> UInt8[Tensor, "1 T"]:
+    """A batch of one sequence: the bits of `data`, with a parity bit after each byte on request."""
+    return torch.from_numpy(bytes_to_bits(data, parity=parity))[None]
 
 
 def require_batch(bits: Any) -> None:

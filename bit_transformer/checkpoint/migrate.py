@@ -27,6 +27,8 @@ _CALLBACKS = {
 """Class names of the callbacks that saved a state."""
 
 _log = logging.getLogger(__name__)
+_announced: set[tuple[Any, int]] = set()
+"""Seals of manifests whose upgrade is in the log. A command reads a manifest several times."""
 
 
 def current_name(weight: str) -> str:
@@ -112,5 +114,9 @@ def upgrade(
     """
     for version in range(check_version(manifest, current=current), current):
         manifest = upgrades[version](manifest) | {"version": version + 1}
-        _log.info("checkpoint manifest upgraded from version %d to %d", version, version + 1)
+        mark = (manifest.get("sha256"), version)
+        if mark not in _announced:
+            _log.info("checkpoint manifest upgraded from version %d to %d", version, version + 1)
+        if mark[0] is not None:
+            _announced.add(mark)
     return manifest

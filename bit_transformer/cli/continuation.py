@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from bit_transformer.bits.codec import bytes_to_bits, patch_text
+from bit_transformer.bits.codec import patch_text
+from bit_transformer.bits.tensor import bits_of
 from bit_transformer.cli.generate_arguments import GenerateArguments
 from bit_transformer.cli.model_arguments import load_model
 from bit_transformer.cli.output import print_json
@@ -47,7 +48,7 @@ def continue_prompt(arguments: GenerateArguments, prompt: bytes) -> None:
 
 
 def _bits(model: BitTransformerLM, prompt: bytes) -> torch.Tensor:
-    return torch.from_numpy(bytes_to_bits(prompt, parity=model.config.parity))[None]
+    return bits_of(prompt, parity=model.config.parity)
 
 
 def _new_bits(model: BitTransformerLM, arguments: GenerateArguments) -> int:

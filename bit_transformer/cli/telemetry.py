@@ -100,14 +100,13 @@ def _along(arguments: TelemetryArguments, file: str) -> Columns:
     if not data:
         raise SourceError(f"{shown_name(file)} is empty; there is nothing to read")
     import numpy as np
-    import torch
 
-    from bit_transformer.bits.codec import bytes_to_bits
+    from bit_transformer.bits.tensor import bits_of
     from bit_transformer.inference.watch import bit_metrics
     from bit_transformer.telemetry.stream import METRIC_FIELDS
 
     model = load_model(arguments.run, arguments.device)
-    bits = torch.from_numpy(bytes_to_bits(data, parity=model.config.parity))[None]
+    bits = bits_of(data, parity=model.config.parity)
     (found,) = bit_metrics(model.network, bits)
     patches = np.arange(1, len(found) + 1)
     return {

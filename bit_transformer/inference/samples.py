@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
-from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes, bytes_to_bits
+from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes
+from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.generate import stream_bits
 from bit_transformer.inference.sampling import seeded
@@ -58,7 +58,7 @@ def draw_samples(
             f"samples and new_bytes must be at least 1, got {samples} and {new_bytes}"
         )
     parity, width = network.config.parity, network.config.bits_per_byte
-    bits = torch.from_numpy(bytes_to_bits(prompt, parity=parity))[None]
+    bits = bits_of(prompt, parity=parity)
     for index in range(samples):
         stream = stream_bits(
             network, bits, new_bytes * width, sampling, seeded(seed), stop=stop, first_row=index

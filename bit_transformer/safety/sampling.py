@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from bit_transformer.bits.codec import bits_to_bytes, bytes_to_bits
+from bit_transformer.bits.codec import bits_to_bytes
+from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import GateError, require
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import MAX_TEMPERATURE, SamplingConfig
@@ -156,7 +157,7 @@ def infer_text(
     passes; it may then contain replacement characters."""
     chosen = dataclasses.replace(sampling or SamplingConfig(), valid_utf8=gate is None)
     parity = model.config.parity
-    prompt = torch.from_numpy(bytes_to_bits(text.encode(), parity=parity))[None]
+    prompt = bits_of(text.encode(), parity=parity)
     new_bits = max_new_bytes * model.config.bits_per_byte
     if gate is not None:
         bits = safe_sample_with_retry(
@@ -176,7 +177,7 @@ def demo_hil_safety(model: BitTransformerLM | None = None, gate: SafetyGate | No
     noise = np.random.default_rng(0).bytes(192)
     examples = {"a paragraph": _PARAGRAPH, "a loop": b"tick tock " * 20, "noise": noise}
     for name, data in examples.items():
-        bits = torch.from_numpy(bytes_to_bits(data, parity=chosen.config.parity))[None]
+        bits = bits_of(data, parity=chosen.config.parity)
         try:
             hil_safe_inference(chosen, bits, gate=gate)
             print(f"{name}: passed")

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from bit_transformer.bits.codec import bytes_to_bits
 from bit_transformer.checkpoint.format import MANIFEST, files_of, read_manifest
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.errors import CheckpointNotFoundError, ConfigError, QueueFullError, require
@@ -40,12 +39,18 @@ class ModelStore:
     def computing(self, run: RunFolder) -> Iterator[BitTransformerLM]:
         """Context with the newest model of a run and a slot to compute with it, without gradients.
 
-        All requests share the model, so they must not change it; see `with_own_modules` for hooks.
+        All requests share the model, so they must not change it; see `observing` for hooks.
         Raises `QueueFullError` if too many requests compute, `CheckpointError` if there is no
         model to load, and `ConfigError` if it is too large.
         """
         with self.compute_slot(), torch.no_grad():
             yield self._model(run)
+
+    @contextmanager
+    def observing(self, run: RunFolder) -> Iterator[BitTransformerLM]:
+        """`computing` with a model whose modules may get hooks, see `with_own_modules`."""
+        with self.computing(run) as shared:
+            yield with_own_modules(shared)
 
     @contextmanager
     def request_slot(self) -> Iterator[None]:
@@ -125,11 +130,6 @@ def with_own_modules(model: BitTransformerLM) -> BitTransformerLM:
     tensors = (*model.parameters(), *model.buffers())
     # `deepcopy` takes the objects in this memo as they are.
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-
-
-def bits_of(model: BitTransformerLM, content: bytes) -> torch.Tensor:
-    """Return bytes as the bits that the model reads, of shape (1, T)."""
-    return torch.from_numpy(bytes_to_bits(content, parity=model.config.parity))[None]
 
 
 def trained_steps(run: RunFolder) -> int:

@@ -135,6 +135,8 @@ def fit(
             **sections,
         )
         config = fit_into_budget(_with_model_options(config, model))
+        if config.train.qat and scheme_of(model) is None:
+            prepare_qat_fx(model)
         result = _train(config, run, model, None, callbacks, _ONE_PROCESS, progress=progress)
     try:
         result.require_learned()
@@ -177,8 +179,6 @@ def _train(
     The state of a resumed run is restored last, into everything that has a state.
     """
     require_trainable(model)
-    if config.train.qat and scheme_of(model) is None:
-        prepare_qat_fx(model)
     network = model.to(pick_device(config.train.device)).network
     parallelize(network, config.parallel)
     optimizer = build_optimizer(network, config.optimizer)

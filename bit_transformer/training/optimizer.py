@@ -4,7 +4,7 @@ AdamW for the other weights.
 Muon is in `muon.py`. All others come from torch or a maintained library.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -71,15 +71,7 @@ class CombinedOptimizer:
         return {name: self._by_name(part) for name, part in self.parts.items()}
 
     def _by_name(self, part: Optimizer) -> dict[str, Any]:
-        state, names = part.state_dict(), self._names_in(part)
-        groups = [
-            {**group, "params": [names[index] for index in group["params"]]}
-            for group in state["param_groups"]
-        ]
-        return {
-            "state": {names[index]: kept for index, kept in state["state"].items()},
-            "param_groups": groups,
-        }
+        return _rekeyed(part.state_dict(), dict(enumerate(self._names_in(part))))
 
     def _names_in(self, part: Optimizer) -> list[str]:
         """Names of the weights of a part, in the order in which torch numbers them."""
@@ -112,13 +104,18 @@ class CombinedOptimizer:
                 f"the optimizers of the checkpoint and of this run update different weights, such "
                 f"as {other!r}; resume with the model and optimizer it was saved with"
             )
-        index = {weight: number for number, weight in enumerate(names)}
-        groups = [
-            {**group, "params": [index[weight] for weight in group["params"]]}
+        return _rekeyed(state, {weight: index for index, weight in enumerate(names)})
+
+
+def _rekeyed(state: dict[str, Any], keys: Mapping[Any, Any]) -> dict[str, Any]:
+    """The state of a torch optimizer with another key for each weight."""
+    return {
+        "state": {keys[weight]: kept for weight, kept in state["state"].items()},
+        "param_groups": [
+            {**group, "params": [keys[weight] for weight in group["params"]]}
             for group in state["param_groups"]
-        ]
-        kept = {index[weight]: value for weight, value in state["state"].items()}
-        return {"state": kept, "param_groups": groups}
+        ],
+    }
 
 
 def build_optimizer(network: BitTransformer, config: OptimizerConfig) -> CombinedOptimizer:

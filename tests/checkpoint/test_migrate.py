@@ -3,7 +3,8 @@ import logging
 
 import pytest
 
-from bit_transformer.checkpoint.format import load_checkpoint
+from bit_transformer.checkpoint import migrate
+from bit_transformer.checkpoint.format import load_checkpoint, read_manifest
 from bit_transformer.checkpoint.migrate import (
     CURRENT_VERSION,
     UPGRADES,
@@ -59,6 +60,15 @@ def test_a_checkpoint_of_version_1_loads(sample):
     assert checkpoint.config == spec
     assert checkpoint.objective == "causal"
     sample.check(dataclasses.replace(checkpoint, config=sample.config))
+
+
+def test_the_upgrade_of_a_checkpoint_is_told_once(sample, caplog):
+    old = sample.golden.with_name("golden_version_1")
+    migrate._announced.clear()
+    with caplog.at_level(logging.INFO):
+        read_manifest(old)
+        read_manifest(old)
+    assert caplog.messages == ["checkpoint manifest upgraded from version 1 to 2"]
 
 
 def test_names_of_version_1_are_found_and_digests_keep_them():

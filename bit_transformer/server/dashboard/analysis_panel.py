@@ -40,13 +40,7 @@ def draw_long_sequence(page: PageContext) -> None:
     """Draw the metrics along a sequence of any length."""
 
     async def analyse() -> None:
-        start.props("loading")
-        found = await page.submit("infer_long", form)
-        start.props(remove="loading")
-        if found is not None:
-            result.clear()
-            with result:
-                _draw_windows(page, found)
+        await _submit(page, "infer_long", form, start, result, _draw_windows)
 
     with ui.element("div").classes("bt-split bt-wide-left"):
         with card("Sequence", "A text or an uploaded file. The model reads it window by window."):
@@ -56,6 +50,24 @@ def draw_long_sequence(page: PageContext) -> None:
             result = ui.column().classes("w-full")
             with result:
                 ui.label("Nothing is analysed yet.").classes("bt-muted")
+
+
+async def _submit(
+    page: PageContext,
+    operation: str,
+    form: Form,
+    start: ui.button,
+    result: ui.column,
+    draw: Callable[[PageContext, dict[str, Any]], None],
+) -> None:
+    """Submit the form and draw the response in place of the last one. The button shows progress."""
+    start.props("loading")
+    found = await page.submit(operation, form)
+    start.props(remove="loading")
+    if found is not None:
+        result.clear()
+        with result:
+            draw(page, found)
 
 
 def _draw_windows(page: PageContext, found: dict[str, Any]) -> None:
@@ -98,13 +110,10 @@ def draw_attention(page: PageContext) -> Callable[[str], Awaitable[None]]:
     """
 
     async def look() -> None:
-        start.props("loading")
-        found = await page.submit("look", form)
-        start.props(remove="loading")
-        if found is not None:
-            result.clear()
-            with result:
-                AttentionView(page, found, str(form.value("text") or ""))
+        def draw(page: PageContext, found: dict[str, Any]) -> None:
+            AttentionView(page, found, str(form.value("text") or ""))
+
+        await _submit(page, "look", form, start, result, draw)
 
     async def look_at(text: str) -> None:
         form.set("text", text.encode()[:_MAX_BYTES].decode(errors="ignore"))

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 
 from bit_transformer.bits.codec import bits_to_bytes, patch_text
+from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.samples import Sample
 from bit_transformer.inference.sampling import seeded
@@ -23,7 +24,7 @@ from bit_transformer.safety.guard import guarded_stream
 from bit_transformer.safety.review import ReviewQueue
 from bit_transformer.safety.sampling import held_back
 from bit_transformer.server.data_request import decode, encode, to_base64
-from bit_transformer.server.models import bits_of, trained_steps
+from bit_transformer.server.models import trained_steps
 from bit_transformer.server.operations.registry import Engine, direct, stream
 from bit_transformer.server.schemas import NewestRun, Response, Seed, Text
 from bit_transformer.server.settings import MAX_NEW_BYTES
@@ -218,7 +219,7 @@ def _guarded(
     engine: Engine, run: RunFolder, model: BitTransformerLM, request: InferRequest
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Return the sample that the gate passed, and the fields of the answer about the gate."""
-    prompt = bits_of(model, request.prompt_bytes())
+    prompt = bits_of(request.prompt_bytes(), parity=model.config.parity)
     gate = SafetyGate.from_pretrained(run.path)
     if gate is None:
         raise ConfigError(
@@ -259,7 +260,7 @@ def generate(engine: Engine, request: GenerateRequest) -> Iterator[GlassPatch]:
         total = request.new_bytes * model.config.bits_per_byte
         stretches = watch(
             model.network,
-            bits_of(model, request.prompt_bytes()),
+            bits_of(request.prompt_bytes(), parity=model.config.parity),
             total,
             request.sampling,
             seeded(request.seed),

@@ -6,11 +6,11 @@ import numpy as np
 from pydantic import Field
 from torch.nn import functional
 
+from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import ConfigError, TooLargeError
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence
 from bit_transformer.model.transformer import bit_logits
 from bit_transformer.server.data_request import DataRequest, to_base64
-from bit_transformer.server.models import bits_of, with_own_modules
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.schemas import NewestRun, Response
 from bit_transformer.telemetry.forward_pass import pass_metrics
@@ -105,9 +105,8 @@ def infer_long(engine: Engine, request: LongRequest) -> LongInferred:
     telemetry of each window."""
     run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MAX_LONG_BYTES)
-    with engine.models.computing(run) as shared:
-        model = with_own_modules(shared)
-        bits = bits_of(model, data)[0]
+    with engine.models.observing(run) as model:
+        bits = bits_of(data, parity=model.config.parity)[0]
         _require_few_windows(model, len(bits), request)
         predicted, telemetry = infer_long_sequence(
             model, bits, ctx_bits=request.ctx_bits, overlap_bits=request.overlap_bits
@@ -160,13 +159,12 @@ def look(engine: Engine, request: LookRequest) -> LookedAt:
     surprisal of each bit."""
     run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MAX_LOOK_BYTES)
-    with engine.models.computing(run) as shared:
-        model = with_own_modules(shared)
+    with engine.models.observing(run) as model:
         layers = model.config.num_layers
         layer = layers - 1 if request.layer is None else request.layer
         if layer >= layers:
             raise ConfigError(f"layer must be at most {layers - 1}, got {layer}")
-        bits = bits_of(model, data)
+        bits = bits_of(data, parity=model.config.parity)
         if bits.shape[1] > model.config.max_seq_len:
             raise ConfigError(
                 f"the data must fit into the context of {model.config.max_seq_len} bits, got "

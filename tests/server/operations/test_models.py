@@ -12,6 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from bit_transformer.bits.tensor import bits_of
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.compression.config import CodecConfig
 from bit_transformer.errors import (
@@ -28,7 +29,6 @@ from bit_transformer.server.jobs.log import JobLog
 from bit_transformer.server.jobs.work import Work
 from bit_transformer.server.models import (
     ModelStore,
-    bits_of,
     check_model_size,
     weight_bytes,
     with_own_modules,
@@ -180,7 +180,7 @@ def test_telemetry_hooks_stay_on_modules_of_their_own_and_weights_are_shared(eng
         own = with_own_modules(shared)
         assert _storage(own) == _storage(shared)
         assert not set(own.modules()) & set(shared.modules())
-        bits = bits_of(shared, b"to be or")
+        bits = bits_of(b"to be or", parity=shared.config.parity)
         with Probe(own.network) as probe:
             expected = shared.log2_likelihood(bits)
             assert not probe.observed
