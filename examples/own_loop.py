@@ -19,7 +19,7 @@ def batch(generator: torch.Generator, rows: int = 16) -> Tensor:
 
 
 def train(steps: int, update: Callable[[int], None], model: BitTransformerLM) -> float:
-    """Minimise the surprisal; return that of the last batch in bits per byte."""
+    """Minimise the surprisal. Return its mean over the last batch, in bits per byte."""
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         loss = -model.log2_likelihood(batch(generator)).mean()

@@ -1,4 +1,4 @@
-"""Small models for tests, and the variants for which laws are tested."""
+"""Small models for tests, and the settings of their variants."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ ATTENTION_PATCHES: dict[str, dict[str, int]] = {
 def tiny_model(
     *, stack: str = "plain", attention: str = "full", seed: int = 0, **settings: Any
 ) -> BitTransformerLM:
-    """A model of a few thousand weights in evaluation mode.
+    """Return a model of a few thousand weights in evaluation mode.
 
-    All weights are random, because zeros as in a fresh model would hide errors.
+    All weights are random, because the zeros of a fresh model would hide errors.
     """
     torch.manual_seed(seed)
     sizes = {

@@ -21,5 +21,5 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    """A seeded generator on the CPU."""
+    """Return a seeded generator on the CPU."""
     return torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Choices that depend on the device, tested with simulated devices."""
+"""Tests of choices that depend on the device. The devices are simulated."""
 
 import os
 import subprocess

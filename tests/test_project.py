@@ -117,7 +117,7 @@ def test_the_tree_names_every_entry_of_the_top_level_and_of_the_package():
 
 
 def _contents(package: Path) -> set[str]:
-    """Names of the modules and subpackages of a package."""
+    """Return the names of the modules and subpackages of a package."""
     modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
     return modules | {path.parent.name for path in package.glob("*/__init__.py")}
 
@@ -140,14 +140,14 @@ def test_the_docstring_of_every_package_is_its_table_of_contents(package):
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
-    """Docstrings of modules, classes and functions, and those below attributes."""
+    """Yield the docstrings of modules, classes, functions and attributes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield str(node.value.value)
 
 
 def _texts(source: str) -> Iterator[str]:
-    """Every docstring, comment and string, each on one line. Neighbouring comments are one text."""
+    """Yield every docstring, comment and string as one line. Neighbouring comments are one text."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
             parts = (str(p.value) if isinstance(p, ast.Constant) else "..." for p in node.values)

@@ -1,4 +1,4 @@
-"""Weights in 8 and 4 bits: error bounds, what is stored, what is trained and what is refused."""
+"""Tests of weights in 8 and 4 bits: errors, storage, training and refused cases."""
 
 import importlib
 import subprocess
@@ -91,7 +91,7 @@ def test_nibbles_are_packed_and_unpacked(rows):
 
 
 def test_a_model_in_8_bits_is_four_times_smaller_and_the_old_one_as_it_was():
-    # As wide as models are: 50,000 rows of memory, and matrices that outweigh the embedding.
+    # As in a real model, the memory table and the matrices outweigh the embedding.
     model = tiny_model(d_model=64, dim_feedforward=256, memory_slots=1 << 13, memory_width=32)
     before = model.log2_likelihood(BITS)
     smaller = quantize_dynamic(model)
@@ -112,7 +112,7 @@ def test_the_compiled_step_computes_what_the_modules_do(scheme, stack):
     assert NativeStep.supports(model.network)
     predictor = Predictor(model.network)
     by_step = torch.cat([predictor.read(bit) for bit in bits.split(8, dim=1)], dim=1)
-    # A rounding of the last place may take an input to the next of 255 values.
+    # A rounding error in the last place may move an input to the next of 255 values.
     assert (by_step - model.log2_likelihood(bits)).abs().mean() < (
         1e-2 if scheme == "int8" else 1e-5
     )

@@ -1,4 +1,4 @@
-"""Work that takes long is named once in the log."""
+"""The log names work that takes long, and names it once."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""The runtime type checker of the suite: an int is accepted where a float is asked for."""
+"""The run-time type checker of the tests. It accepts an int where a float is expected."""
 
 from beartype import BeartypeConf, beartype
 

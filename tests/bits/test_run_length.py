@@ -25,7 +25,7 @@ def test_round_trip_and_shape_of_the_stream(bits):
     assert stream.dtype == np.uint8
     assert decompress_bits(stream).tolist() == bits.tolist()
     values, lengths = stream[::2], stream[1::2]
-    # Maximal runs: two pieces of one value follow each other only after a full 255.
+    # Runs are maximal, so two pieces of one value follow each other only after a length of 255.
     same = values[1:] == values[:-1]
     assert (lengths[:-1][same] == 255).all()
     assert (lengths > 0).all()

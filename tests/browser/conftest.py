@@ -1,4 +1,4 @@
-"""A management server, a dashboard, and a browser that looks at them."""
+"""Fixtures that start a management server, a dashboard and a browser."""
 
 import contextlib
 import json
@@ -59,7 +59,7 @@ class World:
 
     @property
     def url(self) -> str:
-        """Address of the dashboard."""
+        """Return the address of the dashboard."""
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
@@ -128,7 +128,7 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs folder with a run of 12 steps, a text file, and two items to review."""
+    """Return a runs folder with a run of 12 steps, a text file, and two items to review."""
     root = tmp_path_factory.mktemp("browser") / "runs"
     files = root / ".server" / "files"
     files.mkdir(parents=True)
@@ -150,7 +150,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def world(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One server and dashboard for all tests of this folder."""
+    """Start one server and one dashboard for all tests of this folder."""
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium; scripts/install_chromium installs it")
     made = World(trained)
@@ -161,10 +161,10 @@ def world(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         made.stop()
 
 
-# Playwright's event loop runs while the browser is open; tests of other folders need their own.
+# Playwright's event loop runs while the browser is open, and other tests need their own loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """The installed Chromium."""
+    """Start the installed Chromium."""
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium; scripts/install_chromium installs it")
     with playwright.sync_playwright() as running:
@@ -176,7 +176,7 @@ def browser() -> Iterator[Any]:
 
 
 def new_context(browser: Any, **more: Any) -> Any:
-    """Return a context without stored data, with time for code that is compiled at first use."""
+    """Return a context without stored data, with time to compile code at its first use."""
     context = browser.new_context(**more)
     context.set_default_timeout(150_000)
     return context
@@ -187,7 +187,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def open_page(world: World, browser: Any) -> Iterator[Open]:
-    """Open the dashboard in a new context; at the end, fail if a page raised a script error."""
+    """Return a function that opens the dashboard. At the end, fail if a page had a script error."""
     contexts, errors = [], []
 
     def opened(width: int = 1280, stored: object = None, **more: Any) -> Any:
@@ -216,7 +216,7 @@ def tab(page: Any, name: str) -> None:
 
 
 def fill(page: Any, label: str, value: str) -> None:
-    """Type into a field of the visible tab, and leave it."""
+    """Type into a field of the visible tab, and move the focus away."""
     box = shown(page).get_by_label(label, exact=True)
     box.fill(value)
     box.press("Tab")
@@ -238,7 +238,7 @@ def until(what: Callable[[], Any], seconds: float = 150) -> Any:
 
 @pytest.fixture
 def elsewhere(trained: Path, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Make a separate world with a copy of the trained run. It is not started."""
+    """Return a function that makes a world with a copy of the trained run, which is not started."""
     made: list[World] = []
 
     def make(**more: Any) -> World:

@@ -1,4 +1,4 @@
-"""Generation, attention, long sequences; the review queue; files."""
+"""Tests of generation, long sequences, the review queue and files in the dashboard."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""A first visit: charts are drawn even if their code arrives late."""
+"""On a first visit, charts are drawn even if their code arrives late."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Upload to a hub and download, with the token of the form and with that of the server."""
+"""Tests of uploads and downloads, with the token of the form and with the token of the server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ fake_hub = pytest.importorskip("tests.hub.fake_hub")
 
 @pytest.fixture
 def hub() -> Iterator[Any]:
-    """An empty hub."""
+    """Yield an empty hub."""
     with fake_hub.Running() as running:
         yield running.new_hub()
 

@@ -1,4 +1,4 @@
-"""Training processes that are not jobs of the server."""
+"""The dashboard shows trainings that are not jobs of the server."""
 
 import signal
 import subprocess

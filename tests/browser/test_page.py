@@ -1,4 +1,4 @@
-"""The page: secrets, stored preferences, phones, keyboards and requests of other sites."""
+"""Tests of the page: secrets, stored preferences, phones, keyboards and other sites."""
 
 import http.client
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The content security policy: for scripts of the page, and for other sites."""
+"""Tests of the content security policy, for scripts of the page and for other sites."""
 
 import http.client
 import threading

@@ -1,4 +1,4 @@
-"""Configure, train, reload and cancel; every documented switch changes the run."""
+"""Tests of trainings in the dashboard. Every documented switch changes the run."""
 
 import json
 from typing import Any

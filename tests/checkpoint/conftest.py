@@ -1,7 +1,7 @@
-"""The checkpoint kept under golden/, and the means to write and to damage one.
+"""Writes, checks and changes a sample checkpoint. The folder golden/ holds a copy of it.
 
-`python tests/checkpoint/conftest.py FOLDER` writes it anew, which only a new format
-version may need.
+`python tests/checkpoint/conftest.py FOLDER` writes the copy again. Only a new version of the
+format needs that.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from bit_transformer.checkpoint.format import MANIFEST, Checkpoint, save_checkpo
 
 
 class Sample:
-    """A small checkpoint with one of everything."""
+    """A small checkpoint that holds every kind of value."""
 
     golden = Path(__file__).parent / "golden"
     config = {"d_model": 8, "patch_size": 8, "rate": 0.25, "name": "grün", "memory": [16, 24]}  # noqa: RUF012
@@ -49,7 +49,7 @@ class Sample:
         return folder
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """The checkpoint is what `write` saved, kinds included."""
+        """Check that a checkpoint equals what `write` saved, in values and types."""
         assert checkpoint.config == self.config
         assert checkpoint.metadata == self.metadata
         assert checkpoint.weights.keys() == self.weights().keys()
@@ -64,7 +64,7 @@ class Sample:
         assert isinstance(state["optimizer"]["betas"], tuple)
 
     def reseal(self, folder: Path, **changes: Any) -> None:
-        """Change the manifest and vouch for it, as someone who knows the format could."""
+        """Change the manifest and correct its checksum, as someone who knows the format could."""
         path = folder / MANIFEST
         manifest = json.loads(path.read_text(encoding="utf-8")) | changes
         del manifest["sha256"]

@@ -1,9 +1,10 @@
-"""Writes checkpoints in forked children that die by SIGKILL; one order per line on standard input.
+"""Writes checkpoints in child processes that are killed. Each line on standard input is an order.
 
-    loop FOLDER LOG        save step after step, noting `begin N` and `done N` in LOG, until killed
-    script FOLDER LOG K    run a fixed script and die by SIGKILL at its K-th change to the disk
+    loop FOLDER LOG        save one step after another until killed
+    script FOLDER LOG K    save a fixed list of steps, and be killed at the K-th change to the disk
 
-Answers with the child's number, then, once it is reaped, with `killed` or `exit STATUS`.
+Each child writes `begin N` and `done N` to LOG. The program prints the process id of the child.
+When the child has ended, the program prints `killed` or `exit STATUS`.
 """
 
 import os

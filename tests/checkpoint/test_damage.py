@@ -57,7 +57,7 @@ def test_every_overwritten_byte_is_noticed(tmp_path, sample, name):
 def test_every_truncation_is_noticed(tmp_path, sample, name):
     folder = sample.write(tmp_path / "one")
     whole = (folder / name).read_bytes()
-    # The last byte of the manifest is a line feed that says nothing.
+    # The last byte of the manifest is a line feed, which carries no information.
     for size in range(len(whole) - (name == MANIFEST)):
         (folder / name).write_bytes(whole[:size])
         with pytest.raises(CheckpointCorruptError, match=name):

@@ -79,7 +79,7 @@ def test_weights_go_to_the_device_asked_for(tmp_path, sample):
     assert checkpoint.training_state["optimizer"]["state"][0]["step"].device.type == "cpu"
 
 
-# The format, pinned
+# These tests fix the format byte for byte.
 
 
 def test_the_golden_checkpoint_loads(sample):
@@ -130,7 +130,7 @@ def test_the_manifest_says_just_this(sample):
 
 
 class _Shards:
-    """Two files with weights and one with training state for each of them."""
+    """Writes two files with weights, and a file with training state for each."""
 
     def write(self, folder, weights, training):
         entries = {}
@@ -200,7 +200,7 @@ def test_forty_megabytes_are_saved_and_loaded_as_fast_as_they_are_hashed_forty_t
     assert time.process_time() - started < 40 * once
 
 
-# Writing
+# These tests write checkpoints.
 
 
 def test_a_folder_that_exists_is_not_touched(tmp_path, sample):
@@ -237,7 +237,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path, wrong):
 
 
 def refuse_after(monkeypatch, calls, error):
-    """Let this many calls that change the disk pass, then fail each one until told otherwise."""
+    """Let this many calls that change the disk succeed, and fail the next. Return the counter."""
     left = [calls]
 
     def guard(original):

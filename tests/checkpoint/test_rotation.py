@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_both_are_named(folder, damage, 
         shutil.rmtree(newest)
     assert folder.latest() == folder.path_of(2)
     folder.latest()
-    # Once a process, not whenever somebody looks.
+    # The damage is logged once per process, although it was found twice.
     (record,) = caplog.records
     assert str(newest) in record.message
     assert f"the checkpoint {folder.path_of(2)} is used instead" in record.message
@@ -290,7 +290,7 @@ def test_a_checkpoint_parked_by_a_kill_is_found_until_another_stands(folder, mon
     assert names(folder) == ["latest", "step-00000001"]
 
 
-# Kills
+# These tests kill the process that writes.
 
 
 class Worker:

@@ -24,7 +24,7 @@ DTYPES = [
 
 
 def random_tensor(shape, dtype, seed):
-    """Any bits, so infinities, NaN with payloads and subnormals too."""
+    """Return a tensor of random bits, which may be infinities, NaN with payloads or subnormals."""
     generator = torch.Generator().manual_seed(seed)
     count = math.prod(shape) * dtype.itemsize
     top = 2 if dtype is torch.bool else 256
@@ -56,7 +56,7 @@ def raw(tensor):
 
 
 def same(left, right):
-    """Equal in value and kind, NaN and the sign of zero included."""
+    """Return whether values and types are equal. NaN equals NaN, and 0.0 differs from -0.0."""
     if type(left) is not type(right):
         return False
     if isinstance(left, torch.Tensor):

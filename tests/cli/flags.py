@@ -1,4 +1,4 @@
-"""All flags of all commands: a frozen list, because a flag is a promise to users."""
+"""All flags of all commands. The list is fixed, because users rely on every flag."""
 
 import re
 

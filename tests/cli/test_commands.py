@@ -206,7 +206,7 @@ def test_python_m_runs_the_command_line():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_flag_surface_is_frozen(command, capsys):
-    # A flag is a promise: adding or removing one is a change of tests/cli/flags.py.
+    # Users rely on flags, so whoever adds or removes one must also change tests/cli/flags.py.
     assert flags_of(command, capsys) == FLAGS[command]
 
 

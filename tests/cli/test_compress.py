@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_nothing_behind(file, monkeypatch, capsys):
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path):
-    """A real signal from another process, in the middle of a large file."""
+    """The test sends a real signal to a process that compresses a large file."""
     file = tmp_path / "large"
     file.write_bytes(os.urandom(8_000_000))
     words = [sys.executable, "-c", _INTERRUPTIBLE, "compress", str(file)]

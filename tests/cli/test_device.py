@@ -1,4 +1,4 @@
-"""--device on every command that loads a model."""
+"""Tests of --device on every command that loads a model."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The pages of --help and --help-all, and the messages about usage errors."""
+"""Tests of the pages of --help and --help-all, and of the messages about usage errors."""
 
 import re
 import shlex

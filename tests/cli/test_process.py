@@ -1,4 +1,4 @@
-"""The process of a command: standard streams, signals and exit codes."""
+"""Tests of the process of a command: standard streams, signals and exit codes."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""The commands telemetry, gate and review, on a small run with a calibrated gate."""
+"""Tests of the commands telemetry, gate and review, on a small run with a calibrated gate."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every documented name of the earlier system that exists by now, tested once."""
+"""Every documented name of the earlier system that this package has is tested once."""
 
 import numpy as np
 import pytest

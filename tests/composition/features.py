@@ -1,8 +1,8 @@
-"""The rows of the composition matrix, and what it means for two of them to go together.
+"""Features of a model, and the checks that two of them work together.
 
-A row is a feature: how it changes a model or a use of it, without changing what is computed. A pair
-is both at once. The reference is the plain model in one pass; a feature that loses precision says
-so by its tolerance. New features add a row here and edit no other.
+A feature changes a model or how it is used. The tests use every two features at once, and compare
+the result with a reference: one pass of a plain model with the same settings. A feature that loses
+precision has a larger tolerance. A new feature is one more entry of `FEATURES`.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from bit_transformer.training.precision import Precision, autocast
 from tests.builders import tiny_model
 
 Likelihood = Callable[[BitTransformerLM, torch.Tensor, bool], torch.Tensor]
-"""(model, bits, causal) -> log2 of the probability of each bit."""
+"""Takes (model, bits, causal) and returns log2 of the probability of each bit."""
 
 
 def _in_one_pass(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
@@ -37,21 +37,21 @@ def _in_one_pass(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> t
 
 @dataclass(frozen=True)
 class Feature:
-    """One row of the matrix."""
+    """A change to a model or to how the model is used."""
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
-    """Changes the model that is built; the reference is built with them too."""
+    """Settings of the model. The reference is built with them too."""
     apply: Callable[[BitTransformerLM], object] = lambda model: None
-    """Changes the built model; the reference is without it."""
+    """Changes the model after it is built. The reference is not changed."""
     swap: Callable[[BitTransformerLM], BitTransformerLM] = lambda model: model
-    """Gives another model in place of the built one; the reference is without it."""
+    """Returns a model that replaces the built one. The reference is not replaced."""
     wrap: Callable[[Likelihood], Likelihood] = lambda read: read
-    """Changes how the likelihood is computed; the reference is one plain pass."""
+    """Changes how the likelihood is computed. The reference is computed in one plain pass."""
     causal: bool = True
-    """Of all passes, those of the reference too."""
+    """Whether positions read only earlier ones. This holds for the reference too."""
     tolerance: float = 1e-5
-    """In bits per bit."""
+    """Largest mean difference from the reference, in bits per bit."""
 
 
 def _through_a_cache(read: Likelihood) -> Likelihood:
@@ -86,7 +86,7 @@ def _probed(read: Likelihood) -> Likelihood:
     def probed(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
         with Probe(model.network) as probe:
             found = read(model, bits, causal)
-        # What is saved and loaded again is another network, which nobody looks at.
+        # The feature "checkpoint" reads with a loaded copy, which the probe does not see.
         if probe.observed:
             assert probe.attention_entropy().isfinite().all()
         return found
@@ -107,7 +107,7 @@ def _saved_and_loaded(read: Likelihood) -> Likelihood:
 
 
 def _in_lanes(read: Likelihood) -> Likelihood:
-    """By the codec's arithmetic, in integers of 1/256; a decoder cannot read what comes later."""
+    """Compute the likelihood with the integer arithmetic of the codec, in steps of 1/256."""
 
     def by_the_codec(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
         size = model.config.patch_size
@@ -155,15 +155,15 @@ REFUSED: dict[frozenset[str], str] = {
     frozenset({"int8", "QAT"}): "use the model from before its quantization",
     frozenset({"KV cache", "bidirectional"}): "in one pass without a cache, or use causal=True",
 }
-"""Pairs that raise, and what the message says about the way out."""
+"""Pairs that raise an error, and the part of its message that says what to do instead."""
 
-# Two values for one setting are one feature after another, not two at once.
+# These pairs cannot be used at once. The first would give one setting two values.
 EXCLUSIVE = {
     frozenset({"no memory", "long memory"}),
-    # The codec reads forwards only, and through all blocks; both are its definition.
+    # The codec always reads forwards and through all blocks.
     frozenset({"codec", "bidirectional"}),
     frozenset({"codec", "adaptive computation"}),
-    # Two ways to read, of which one would be used.
+    # These are two ways to read, and only one of them would be used.
     frozenset({"codec", "KV cache"}),
 }
 
@@ -176,7 +176,7 @@ def sample_bits(parity: bool) -> torch.Tensor:
 
 
 COMPILED = Feature("compile", apply=lambda model: compile_branches(model.network))
-"""Not among the others: it needs a process without run-time type checks."""
+"""It is not in `FEATURES`, because it needs a process without run-time type checks."""
 _BF16 = "bf16 autocast"
 _TRAINED_TOGETHER = {
     "reversible",
@@ -193,7 +193,7 @@ TRAINED = [
 
 
 def assert_equals_reference(first: Feature, second: Feature) -> None:
-    """What the pair reads is what one plain pass of such a model reads."""
+    """Check that the likelihood with both features equals that of the reference."""
     plain = tiny_model(**(first.settings | second.settings))
     causal = first.causal and second.causal
     expected = _in_one_pass(plain, sample_bits(plain.config.parity), causal).detach()
@@ -202,7 +202,7 @@ def assert_equals_reference(first: Feature, second: Feature) -> None:
 
 
 def read_together(first: Feature, second: Feature) -> torch.Tensor:
-    """The likelihood under a model with both features."""
+    """Return the likelihood under a model with both features."""
     model = tiny_model(**(second.settings | first.settings))
     for feature in (first, second):
         model = feature.swap(model)
@@ -213,7 +213,7 @@ def read_together(first: Feature, second: Feature) -> torch.Tensor:
 
 
 def assert_gradients_equal_reference(first: Feature, second: Feature) -> None:
-    """The gradients of the pair are those of plain autograd through such a model."""
+    """Check that the gradients with both features equal those of plain autograd."""
     settings = first.settings | second.settings
     with mock.patch.object(ReversibleStack, "forward", _without_recomputation):
         expected = _gradients(tiny_model(**settings), "fp32")
@@ -223,7 +223,7 @@ def assert_gradients_equal_reference(first: Feature, second: Feature) -> None:
         feature.apply(model)
     cast = _BF16 in (first.name, second.name)
     found = _gradients(model, "bf16" if cast else "fp32")
-    # The rounding of bfloat16 is not the point here: gradients of nothing, or twice, are.
+    # bfloat16 rounds coarsely. Gradients that are missing or counted twice are still noticed.
     tolerance = 0.5 if cast else 1e-4
     for name, gradient in found.items():
         assert (gradient - expected[name]).norm() <= tolerance * expected[name].norm(), name

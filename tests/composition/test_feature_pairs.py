@@ -1,4 +1,4 @@
-"""Every pair of features matches its reference or is refused with the way out named."""
+"""Every pair of features matches its reference, or an error says what to do instead."""
 
 import itertools
 import subprocess
@@ -39,7 +39,7 @@ for feature in TRAINED:
 
 
 def _cases(features: list[Feature], together: int) -> list[Any]:
-    """All sets of so many features."""
+    """Return every set of this many features as a test case."""
     return [
         pytest.param(*chosen, id=" x ".join(feature.name for feature in chosen))
         for chosen in itertools.combinations(features, together)
@@ -67,7 +67,7 @@ def test_a_pair_has_the_gradients_of_its_reference(first, second):
 
 @pytest.mark.slow
 def test_every_feature_is_the_same_compiled():
-    # In a process of its own: the suite's run-time type checks break compilation.
+    # The program runs in a separate process, because run-time type checks break compilation.
     root = Path(__file__).parents[2]
     program = [sys.executable, "-c", _COMPILED_PAIRS]
     done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=root)

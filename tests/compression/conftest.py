@@ -19,7 +19,7 @@ def _network(**settings) -> LaneNetwork:
 
 @pytest.fixture(scope="session")
 def shared_by_mode() -> dict[str, Shared]:
-    """Networks of several shapes, each as what encoder and decoder share; without one: mixer."""
+    """Return what encoder and decoder share: networks of several shapes, or none for the mixer."""
     return {
         "mixer": Shared(),
         "hybrid": Shared(LaneNetwork(reference_network())),

@@ -193,7 +193,7 @@ def test_a_network_of_nan_predicts_nothing():
 
 @pytest.mark.parametrize(("name", "mode"), [("mixer", "mixer"), ("hybrid", "hybrid")])
 def test_golden_files_are_written_and_read(short_lanes, shared_by_mode, name, mode):
-    """The format is pinned byte for byte: any other bytes need another version number."""
+    """The format is fixed byte for byte. Any other bytes need another version number."""
     blob = (GOLDEN / f"{name}-3.btz").read_bytes()
     shared = shared_by_mode[mode]
     config = CodecConfig(block_bytes=500, segment_bytes=200, lanes=2)

@@ -1,4 +1,4 @@
-"""The codec's arithmetic computes the network, and its results depend on the bits alone."""
+"""The codec's arithmetic gives the network's predictions, and they depend on the bits alone."""
 
 import hashlib
 
@@ -89,7 +89,7 @@ def test_lanes_go_on_beyond_the_context_with_its_newest_part():
     other = patches.copy()
     other[: len(patches) - 2 * held] ^= 1
     changed = _log_odds(LaneNetwork(model.network), other)
-    # Two layers reach back two ring buffers, and no further.
+    # Each layer reads one ring buffer, so two layers reach back two ring buffers at most.
     assert not np.array_equal(found[-held], changed[-held])
     np.testing.assert_array_equal(found[-1], changed[-1])
 
@@ -106,7 +106,7 @@ def test_the_digest_covers_every_weight_and_the_configuration():
 
 
 def test_rotations_need_no_mathematical_library():
-    """The rotation is pinned: any other last bit would be another format."""
+    """The rotation is fixed to the last bit. Any other value would be another format."""
     rotation = LaneNetwork(network_self_test.reference_network())._weights.rotation
     assert hashlib.sha256(rotation.astype("<f8").tobytes()).hexdigest()[:16] == "4c62155b3819d324"
 

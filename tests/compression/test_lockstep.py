@@ -110,7 +110,7 @@ def test_patches_are_those_of_the_bits_parity_included(patch_size: int, parity: 
 
 
 def _odds_of(byte: int) -> np.ndarray:
-    """Return log-odds (1, 256) of a network that is confident of one byte."""
+    """Return the log-odds (1, 256) of a network that predicts one byte with confidence."""
     log_odds = np.zeros((1, 256), np.int32)
     for index in range(8):
         node = (byte | 256) >> (8 - index)
@@ -152,7 +152,7 @@ _RECORDS = b"".join((i * i).to_bytes(4, "little") + bytes([i % 7, 255]) for i in
 def test_the_code_is_the_same_on_every_machine(
     data: bytes, lanes: int, profile: int | None, digest: str
 ):
-    """The code is pinned: any other code for the same bytes is another format."""
+    """The code is fixed. Any other code for the same bytes would be another format."""
     values = np.frombuffer(data, np.uint8).copy()
     code, decoded = _round_trip(values, lanes, 8, 8, profile=profile)
     np.testing.assert_array_equal(decoded, values)

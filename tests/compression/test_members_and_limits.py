@@ -1,4 +1,4 @@
-"""Files of several members, damaged headers, and files crafted to take more than they hold."""
+"""Tests of files with several members, of damaged headers, and of files that claim too much."""
 
 import io
 import re
@@ -38,7 +38,7 @@ def _recovered(blob: bytes):
 
 
 class _Stream(io.RawIOBase):
-    """A source like a pipe, which cannot seek."""
+    """A source that cannot seek, like a pipe."""
 
     def __init__(self, content: bytes) -> None:
         self._rest = io.BytesIO(content)
@@ -83,7 +83,7 @@ def test_a_flipped_bit_in_the_header_loses_nothing(two):
 
 @pytest.mark.parametrize("lost", [0, 10, 32, 40])
 def test_a_file_without_its_beginning_gives_its_blocks_back(two, lost):
-    """The second header, in the end record, replaces a lost one."""
+    """The end record holds a second header, which replaces a lost one."""
     content, found = _recovered(two[0][lost:] + two[1])
     assert content[len(A) :] == B
     assert found.missing == ([(0, 700)] if lost == 40 else [])

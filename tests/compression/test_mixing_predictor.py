@@ -1,4 +1,4 @@
-"""The mixer obeys the laws of every predictor."""
+"""Tests of the mixing predictor: its code length, its probabilities and its limits."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def _bits(data: bytes = _TEXT) -> torch.Tensor:
 
 def test_its_code_length_is_the_compressed_size():
     code_bits = -float(MixingPredictor(len(_TEXT)).read(_bits()).sum())
-    # The headers of a block and of its segment, and the block's row in the end record.
+    # A block adds its header, the header of its segment, and its row in the end record.
     overhead = len(encode(None, b"")) + 24 + 12 + 8
     assert code_bits / 8 == pytest.approx(len(encode(None, _TEXT)) - overhead, abs=4)
 

@@ -1,4 +1,4 @@
-"""The arithmetic coder alone."""
+"""Tests of the arithmetic coder alone."""
 
 import numpy as np
 from hypothesis import given
@@ -33,7 +33,7 @@ def test_bits_come_back(coded: list[tuple[int, int]]):
 def test_the_boundary_between_zero_and_one_is_decoded_exactly(probability: int):
     coder, buffer = new_coder(), np.zeros(16, np.uint8)
     encode_bit(coder, buffer, probability, 1)
-    # After bytes were moved out, the end of the part is these bytes, then the end of the interval.
+    # Some bytes have moved to the buffer. They and the end of the interval form the boundary.
     shifted = int(coder[3])
     end = int.from_bytes(
         bytes(buffer[:shifted]) + int(coder[HIGH]).to_bytes(6, "big")[: 6 - shifted]

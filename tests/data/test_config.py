@@ -36,7 +36,7 @@ def test_values_outside_their_limits_are_refused(settings, message):
     ],
 )
 def test_values_of_a_wrong_type_are_refused_too(name, value, message):
-    """Set after construction, because the type checker of the tests refuses them earlier."""
+    """The value is set after construction, because the type checker would refuse it earlier."""
     config = DataConfig()
     object.__setattr__(config, name, value)
     with pytest.raises(ConfigError, match=message):

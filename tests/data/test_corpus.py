@@ -124,7 +124,7 @@ def test_reading_all_of_a_file_keeps_none_of_it_resident(tmp_path):
 
 
 def _faults():
-    """Return the number of page faults of this process so far; the page size may vary."""
+    """Return how many page faults this process has had. The size of a page may vary."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_minflt + usage.ru_majflt
 

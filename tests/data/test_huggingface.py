@@ -150,7 +150,7 @@ for options in ("", "?bytes=10", "?column=n", "?column=no", "?split=no", "/missi
 
 
 def test_the_real_library_on_a_local_folder(tmp_path):
-    """Run in another process, because the library reads its cache folder only at import."""
+    """The test uses another process, because the library reads its cache folder only at import."""
     folder = tmp_path / "rows"
     folder.mkdir()
     rows = [{"text": f"row é {n}", "n": n} for n in range(3)]

@@ -54,7 +54,7 @@ def test_a_batch_is_the_windows_of_the_order_as_bits(make, corpus, parity):
 )
 @settings(max_examples=25)
 def test_resuming_at_any_world_size_gives_the_same_batches(make, taken, before, after, parity):
-    """The ranks' rows together are the batch of one rank that never stopped."""
+    """Together, the rows of all ranks form the batch of one rank that never stopped."""
     whole = make(parity=parity)
     for _ in range(taken):
         whole.next_batch()

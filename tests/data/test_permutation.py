@@ -30,7 +30,7 @@ def test_seeds_and_epochs_give_unrelated_orders():
     for i, one in enumerate(orders):
         for other in [list(range(size)), *orders[:i]]:
             agreements = sum(a == b for a, b in zip(one, other, strict=True))
-            # Two random permutations agree in one place on average; 12 has probability 1e-9.
+            # Two random permutations agree in one place on average. 12 have probability 1e-9.
             assert agreements < 12
             assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
 
@@ -53,7 +53,7 @@ def test_numbers_are_pinned_so_that_old_runs_resume():
     # The reference output of splitmix64 for state 0 is e220a8397b1dcdaf.
     words = np.array([0], np.uint64)
     inner = 0xE220A8397B1DCDAF
-    assert int(hash64(inner, words)[0]) == inner  # mix(inner ^ mix(0)) = mix(0)
+    assert int(hash64(inner, words)[0]) == inner  # This is mix(inner ^ mix(0)) = mix(0).
     assert order(10, 0) == PINNED_ORDER
     assert [randint(5, key, 100) for key in range(5)] == PINNED_DRAWS
 

@@ -29,7 +29,7 @@ def test_both_sides_cover_everything_once_and_each_holds_a_window(
             seed=seed,
         )
     except SourceError:
-        # Only a corpus without room for both may be refused; a tail cannot be moved.
+        # Only a corpus that is too short for both parts, or a tail that does not fit, is refused.
         held = max(round(size * fraction), min_region) if fraction else 0
         assert size < held + min_region or layout == "tail"
         return
@@ -83,7 +83,7 @@ def test_short_corpora_get_fewer_regions_and_at_least_one():
 
 
 def test_a_region_may_lie_anywhere_in_its_stratum_and_no_further():
-    """Strata of 20 bytes with regions of 19 leave two places."""
+    """A region of 19 bytes has two possible places in a stratum of 20 bytes."""
     places = set()
     for seed in range(20):
         split = split_held_out(320, fraction=0.95, regions=16, min_region=1, seed=seed)

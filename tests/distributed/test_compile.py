@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-# In a process of its own: the suite's runtime type checks break compilation.
+# The program runs in a separate process, because run-time type checks break compilation.
 PROGRAM = """
 import torch
 from bit_transformer import BitTransformerLM

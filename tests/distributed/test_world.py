@@ -1,4 +1,4 @@
-"""Ranks: who is notified, which data each reads, and FSDP2 over two processes."""
+"""Tests of ranks: which callbacks run, which data each rank reads, and FSDP2 on two processes."""
 
 import subprocess
 import sys
@@ -76,7 +76,7 @@ if __name__ == "__main__":
     "settings", [[], ["reversible=1"], ["use_act=1"], ["chunk_size=128", "overlap=64"]]
 )
 def test_two_ranks_with_fsdp2_train_to_the_losses_of_one(tmp_path, settings):
-    # In processes of their own: the suite's run-time type checks know no sharded tensors.
+    # The program runs in separate processes, because run-time type checks refuse sharded tensors.
     program = tmp_path / "sharded.py"
     program.write_text(_SHARDED)
     root = str(Path(__file__).parents[2])
@@ -96,7 +96,7 @@ class _Everywhere(Callback):
 
 
 class _Main(Callback):
-    """Runs on the main rank."""
+    """Runs on the main rank only."""
 
 
 class _Nameless(_Main):

@@ -41,7 +41,7 @@ def links(page: Path) -> Iterator[tuple[Path, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors that a Markdown renderer derives from the headings of a page."""
+    """Return the anchors that a Markdown renderer derives from the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -115,7 +115,7 @@ def test_all_python_imports_names_that_exist(page):
 
 
 def test_the_commands_page_is_current():
-    # `python scripts/make_cli_docs.py` writes it.
+    # `python scripts/make_cli_docs.py` writes this page.
     assert text_of(make_cli_docs.PAGE) == make_cli_docs.written()
 
 

@@ -1,4 +1,4 @@
-"""A model, its folder, and a run to upload."""
+"""Fixtures: a model, its folder, and a run to upload."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ __all__ = ["away", "hub", "serving"]
 
 @pytest.fixture
 def model() -> BitTransformerLM:
-    """A small model with random weights."""
+    """Return a small model with random weights."""
     return tiny_model()
 
 
 @pytest.fixture
 def folder(model: BitTransformerLM, tmp_path: Path) -> Path:
-    """A checkpoint folder of the model."""
+    """Return a checkpoint folder of the model."""
     return model.save_pretrained(tmp_path / "model", step=3, held_out_bits_per_byte=2.5)
 
 
@@ -32,7 +32,7 @@ TINY += ["--batch-size", "2", "--evaluate-every", "0"]
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """110 kB, in a folder whose name must not be published."""
+    """Return a text of 110 kB, in a folder whose name must not be published."""
     path = tmp_path_factory.mktemp("secret folder") / "corpus.txt"
     path.write_text("to be or not to be, that is the question\n" * 2650)
     return path
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with a calibrated gate."""
+    """Return a finished run with a calibrated gate."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     words = ["train", str(corpus), "--out", str(folder), "--held-out-fraction", "0.5", *TINY]
     assert main([*words, "--steps", "4", "--telemetry-every", "2"]) == 0

@@ -1,4 +1,4 @@
-"""A model hub in memory, over HTTP: the routes `huggingface_hub` uses, and faults on request."""
+"""A model hub in memory. It serves the routes of `huggingface_hub`, and tests can add faults."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 GOOD_TOKEN = "hf_good0000000000000000000000000000000"
 READ_TOKEN = "hf_read0000000000000000000000000000000"
 _LFS_FROM = 2_000
-"""Size in bytes from which a file is stored by LFS; all safetensors files are."""
+"""LFS stores files from this size in bytes on, and all safetensors files."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Repository:
         return hashlib.sha1(str(index).encode()).hexdigest()
 
     def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Return a commit's hash and files by branch or hash."""
+        """Return the hash and the files of the commit that a branch or a hash names."""
         if revision == "main":
             return self.name_of(len(self.commits) - 1), self.commits[-1]
         for index, tree in enumerate(self.commits):
@@ -48,15 +48,15 @@ class FakeHub:
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str, str | None]] = []
-        """Method, path and Range header."""
+        """Method, path and Range header of each request."""
         self.failures: list[tuple[str, int, int]] = []
-        """(part of a path, status, times): requests that fail."""
+        """Requests that fail, each as (part of the path, status, number of times)."""
         self.cut: dict[str, int] = {}
-        """Path of a file -> bytes after which its next download is cut."""
+        """Number of bytes after which the next download of a file is cut, by path."""
         self.sent: dict[str, int] = {}
-        """Bytes downloaded by path."""
+        """Number of downloaded bytes, by path."""
         self.received = 0
-        """Bytes of LFS files uploaded."""
+        """Number of uploaded bytes of LFS files."""
         self.url = ""
 
     def tree(self, name: str) -> dict[str, bytes]:

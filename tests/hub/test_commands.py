@@ -1,4 +1,4 @@
-"""push, pull, and every command that takes RUN, with a hub id as RUN."""
+"""Tests of `push`, `pull`, and every command that takes RUN, with a hub id as RUN."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A run that continues on another machine matches an uninterrupted one; hub errors stop no run."""
+"""A run that continues on another machine equals an uninterrupted one. Hub errors never stop it."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ SHORT = [*TINY, "--steps", "8", "--checkpoint-every", "2", "--telemetry-every", 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    """Plots take longer than these runs."""
+    """Make no plots, because they take longer than these runs."""
     monkeypatch.setattr(bit_transformer.training.callback_list, "can_plot", lambda: False)
 
 
@@ -38,7 +38,7 @@ class _CrashAfter(Callback):
 
 @pytest.fixture
 def uploads_waited_for(monkeypatch):
-    """Training waits for each upload, so that no checkpoint is skipped."""
+    """Make training wait for each upload, so that no checkpoint is skipped."""
     on_checkpoint = HubMirror.on_checkpoint
 
     def and_wait(self, trainer, path):

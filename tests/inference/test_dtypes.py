@@ -1,4 +1,4 @@
-"""16-bit and 64-bit models in every public function: they work or raise a clear error."""
+"""16-bit and 64-bit models work in every public function, or raise a clear error."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Generation: exact distributions, filters, seeds, constraints, prompts of any length."""
+"""Tests of generation: exact distributions, filters, seeds, constraints and prompts."""
 
 import numpy as np
 import pytest
@@ -159,7 +159,7 @@ def test_undecodable_requests_are_refused_before_the_first_draw():
 )
 def test_invalid_bits_are_refused(bits, message):
     model = tiny_model()
-    # Called directly, because the suite's type hooks would refuse the arguments first.
+    # The check is called directly, because run-time type checks would refuse the arguments first.
     with pytest.raises(InvalidBitsError, match=message):
         model._check_bits(bits)
 

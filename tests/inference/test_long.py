@@ -1,4 +1,4 @@
-"""Sequences longer than the context: predictions by window, scoring in pieces."""
+"""Tests of sequences longer than the context: predictions by window, scoring in pieces."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_scoring_in_pieces_is_scoring_at_once(model, sizes, window, overlap):
     settings = {"window_bytes": window, "overlap_bytes": overlap}
     pieces = np.split(data, np.cumsum(sizes)[:-1])
     found = np.concatenate(list(stream_surprisal(model.network, pieces, **settings)))
-    # The definition: score every window on its own.
+    # By definition, every window is scored on its own.
     expected, step = [], window - overlap
     for start in range(0, max(1, len(data) - overlap), step):
         alone = score_bytes(model.network, data[start : start + window], window_bytes=window)

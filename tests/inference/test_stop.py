@@ -1,4 +1,4 @@
-"""Stop strings: neither they nor anything after them is output, for any patch size."""
+"""Neither a stop string nor anything after it is output, for any patch size."""
 
 import numpy as np
 import pytest

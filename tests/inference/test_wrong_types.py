@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Run in a separate process, because the suite's type hooks would refuse these calls first.
+# The calls run in a separate process, because run-time type checks would refuse them first.
 PROGRAM = """
 import json
 import sys

@@ -39,7 +39,7 @@ class Case:
     file_limit: int | None = None
     """Largest file size in blocks (ulimit -f), which stands for a full disk."""
     usage_error: bool | None = None
-    """Whether it must end as a usage error; None if either end is right."""
+    """Whether the process must end with a usage error. None allows both."""
     replaced: set[bytes] = field(default_factory=set)
     """Inputs that the command may change or remove."""
 
@@ -78,9 +78,9 @@ OUTPUTS = (
     *(b"no/such/folder/out", b"/dev/null", b"/dev/full", b"-", b"./-", b"", b"old", b"old"),
     *(b"o" * 250, b"o" * 256, b"ou\xe9t\n", b".", b"/proc/version", b"old_folder"),
 )
-# Their values decide how long a command runs, so they stay small.
+# The values of these flags decide how long a command runs, so they stay small.
 PATIENT = {b"--steps", b"--samples", b"--new-bytes"}
-# Left out: flags that need a hub, a GPU, a C++ compiler or another service, or change too much.
+# These flags need a hub, a GPU, a C++ compiler or another service, or they change too much.
 NOT_TRIED = {
     *("--hf-repo", "--hf-token", "--compile", "--qat", "--trackio", "--tensorboard", "--host"),
     *("--server", "--help", "--help-all", "--debug", "--device", "--port", "--preset"),
@@ -89,7 +89,7 @@ TRAINING = tuple(
     b"--d-model=16 --nhead=2 --num-layers=1 --dim-feedforward=32 --max-seq-len=256 --steps=2 "
     b"--memory-slots=256 --batch-size=2 --evaluate-bytes=64 --device=cpu --window-bytes=16".split()
 )
-# How often each command is tried. Commands that load no model are quick and come more often.
+# Commands with a larger weight are tried more often. Those that load no model are quick.
 WEIGHTS = {
     **{"compress": 22, "decompress": 22, "runs": 8, "review": 6, "completion": 3, "memory": 4},
     **{"generate": 7, "score": 6, "eval": 3, "telemetry": 3, "gate": 3, "quantize": 2, "train": 6},
@@ -216,7 +216,7 @@ def _value(made: Case, chance: random.Random, flag: bytes, takes: Takes) -> byte
 
 
 def _input(made: Case, chance: random.Random, kinds: Sequence[str]) -> bytes:
-    """Add an input to the case and return its name; sometimes name a missing or an earlier one."""
+    """Add an input to the case and return its name. The input may be missing or an earlier one."""
     draw = chance.random()
     if draw < 0.06:
         return chance.choice((b"missing", b"runs/typo", b"", b"m" * 300, b"no/\xff", b"/dev/null"))
@@ -347,7 +347,7 @@ ENVIRONMENTS: tuple[dict[str, str | None], ...] = (
 
 
 def _surroundings(made: Case, chance: random.Random) -> None:
-    """Choose streams, environment, signal and file limit; most cases have at most one of them."""
+    """Choose streams, environment, signal and file limit. Most cases have at most one of them."""
     if chance.random() < 0.3:
         made.environment = dict(chance.choice(ENVIRONMENTS))
     if chance.random() < 0.015:

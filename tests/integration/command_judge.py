@@ -37,7 +37,7 @@ TEXT = b"to be or not to be, that is the question\n" * 60
 
 @dataclass(frozen=True)
 class Models:
-    """Files that are slow to make; each case gets copies."""
+    """Files that are slow to make. Each case gets copies."""
 
     run: Path
     model: Path
@@ -276,7 +276,7 @@ _CONTENTS: Mapping[str, Callable[[Models], bytes]] = {
 
 
 def _snapshot(folder: Path) -> Snapshot:
-    """Return permissions and content of everything in a folder; special files have no content."""
+    """Return permissions and content of everything in a folder. Special files have no content."""
     found: Snapshot = {}
     for base, folders, files in os.walk(os.fsencode(folder)):
         for name in (*folders, *files):
@@ -293,7 +293,7 @@ def _snapshot(folder: Path) -> Snapshot:
 
 
 def broken(outcome: Outcome) -> Iterator[str]:
-    """Yield a complaint for each new file that is incomplete, judged by how its kind ends."""
+    """Yield a complaint for each new file that is incomplete, which the end of the file shows."""
     for name, (mode, content) in outcome.after.items():
         if not stat.S_ISREG(mode) or outcome.before.get(name) == (mode, content):
             continue
@@ -318,7 +318,7 @@ def _decodes(content: bytes) -> bool:
 
 
 def complaints(case: Case, outcome: Outcome) -> list[str]:
-    """Return everything that is wrong with how a case ended; empty if it ended as documented."""
+    """Return everything that is wrong with the end of a case. It is empty for a documented end."""
     if outcome.hung:
         return [f"it did not end within {MAX_SECONDS:.0f} s"]
     return [*_codes(case, outcome), *_words(case, outcome), *_files(case, outcome)]

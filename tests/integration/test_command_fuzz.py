@@ -54,7 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
 
 
 def _judge(numbers: range, folder: Path, models: Models) -> list[str]:
-    """Run cases, two at a time; return a paragraph for each that did not end as documented."""
+    """Run cases, two at a time. Return a paragraph for each that did not end as documented."""
 
     def judged(number: int) -> str:
         one = case(SEED, number)

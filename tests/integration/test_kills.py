@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path, kills, steps):
     while killed < kills:
         process = _start(corpus, tmp_path / "cut", steps)
         _kill_on_the_way(process, tmp_path / "cut", chance)
-        if process.returncode == 0:  # It ended before the kill; start over.
+        if process.returncode == 0:  # It ended before the kill, so start over.
             shutil.rmtree(tmp_path / "cut")
             killed = 0
             continue

@@ -1,6 +1,6 @@
-"""A new objective, callback or network part is one file and one line in a list.
+"""A new objective, callback or network part needs one file and one line in a list.
 
-A copy of the package gets all three, and a run with them is trained in a process of its own.
+A copy of the package gets all three, and a separate process trains a run with them.
 """
 
 import json
@@ -87,7 +87,7 @@ _LISTS = {
         ("    (lambda config: True, PlainStack),\n", "    (lambda config: True, SkipStack),\n"),
     ),
 }
-"""The import and the line of each list, with what stands there without it."""
+"""For each list, the import, a text in it, and the text that replaces or precedes it."""
 
 
 @pytest.mark.slow

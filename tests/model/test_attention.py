@@ -1,4 +1,4 @@
-"""Chunked attention: equal to masked full attention, to full attention in one chunk, and linear."""
+"""Chunked attention equals masked full attention, and a single chunk is full attention."""
 
 import pytest
 import torch

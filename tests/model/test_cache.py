@@ -1,4 +1,4 @@
-"""One pass, windows with a carried cache and bit by bit give the same likelihood."""
+"""The likelihood is the same in one pass, in windows with a cache, and bit by bit."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_any_cut_gives_the_likelihood_of_one_pass(patch_size, batch, stack, gene
     bit_by_bit = _in_pieces(model, bits, [1] * length)
     uneven = [patch_size + 1, 1, 2 * patch_size]
     windows = _in_pieces(model, bits, [*uneven, length - sum(uneven)])
-    # The promise is 1e-4 bits per byte; these are bits per bit.
+    # The documented tolerance is 1e-4 bits per byte. These values are in bits per bit.
     torch.testing.assert_close(bit_by_bit, whole, atol=1e-5, rtol=0)
     torch.testing.assert_close(windows, whole, atol=1e-5, rtol=0)
 
@@ -45,7 +45,7 @@ def test_beyond_the_context_the_cut_still_does_not_matter(batch, generator):
 def test_a_full_context_starts_over_from_its_newest_half(generator):
     model = tiny_model(max_seq_len=64)
     bits = torch.randint(0, 2, (1, 80), generator=generator)
-    # The ninth patch is still scored from the full context; what comes after it no longer is.
+    # The full context scores the ninth patch. Its newest half scores the patches after that.
     read = _in_pieces(model, bits, [72, 8])[:, 72:]
     expected = model.log2_likelihood(bits[:, 32:])[:, 40:].detach()
     torch.testing.assert_close(read, expected, atol=1e-5, rtol=0)

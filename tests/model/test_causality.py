@@ -1,4 +1,4 @@
-"""Flipping bit t changes no logit before t: by flip and by gradient, for every architecture."""
+"""No logit depends on a later bit. Flips and gradients show it for every architecture."""
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ PATCH_SIZES = [1, 2, 4, 8, 9, 12]
 @pytest.mark.parametrize("patch_size", PATCH_SIZES)
 def test_a_flip_changes_nothing_before_it(patch_size, stack, attention, generator):
     model = tiny_model(patch_size=patch_size, stack=stack, attention=attention).double()
-    # How many positions go on changes the shape of a matrix product, and with it the rounding.
+    # The number of active positions changes the shape of a matrix product, and so its rounding.
     rounding = 1e-12 if stack == "halting" else 0
-    # One bit more than whole patches: the sequence ends inside one.
+    # One more bit follows the whole patches, so the sequence ends inside a patch.
     bits = torch.randint(0, 2, (1, 4 * patch_size + 1), generator=generator)
     before, _ = model(bits)
     for t in range(bits.shape[1]):
@@ -29,8 +29,10 @@ def test_a_flip_changes_nothing_before_it(patch_size, stack, attention, generato
 
 
 def _within_reach(config, positions):
-    """Which positions can reach which through all layers. Position 0 is the start: position n has
-    read n patches."""
+    """Return which positions each position can read through all layers.
+
+    Position 0 is the start, and position n has read n patches.
+    """
     at = torch.arange(positions)
     chunk = None if config.chunk_size is None else config.chunk_patches
     one_layer = MaskRule(chunk=chunk, overlap=config.overlap_patches).allowed(at, at)
@@ -56,7 +58,7 @@ def test_no_gradient_flows_back_from_a_logit_to_a_later_patch(
         )
         reached = gradient[0].abs().sum(-1) > 0
         assert (reached <= within_reach[position, 1:]).all()
-        # Where positions stop early, not all is read that may be.
+        # Positions that stop early may read less than they are allowed to.
         assert stack == "halting" or torch.equal(reached, within_reach[position, 1:])
 
 

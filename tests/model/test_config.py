@@ -1,4 +1,4 @@
-"""Every impossible configuration is one clear error."""
+"""Every impossible configuration raises one clear error."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The one entry of the network: all exits, embeddings from outside, hooks, pruned widths."""
+"""Tests of the network's forward pass: all exits, given embeddings, hooks and pruned widths."""
 
 import dataclasses
 
@@ -45,7 +45,7 @@ def test_embeddings_can_be_given_from_outside():
     assert torch.equal(network(PATCHES, embed=network.embedding), network(PATCHES))
 
     def first_bit_unknown(patches):
-        """The mean over both values of the first bit."""
+        """Return the mean embedding over both values of the first bit."""
         both = torch.stack((patches & 127, patches | 128))
         return network.embedding(both.flatten(0, 1)).view(2, *patches.shape, -1).mean(0)
 

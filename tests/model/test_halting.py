@@ -1,4 +1,4 @@
-"""Adaptive computation: stopped positions are frozen, and with a threshold of 1 none stops."""
+"""Tests of adaptive computation. Stopped positions are frozen. At a threshold of 1, none stops."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def bits(generator):
 
 
 def _frozen_by_hand(stack, x, context, cache=None):
-    """Every block runs on all positions; only active ones take its result."""
+    """Run every block on all positions. Only active positions take its result."""
     active = torch.ones(x.shape[:2], dtype=torch.bool)
     survival = torch.ones(x.shape[:2], dtype=x.dtype)
     for index, block in enumerate(stack):
@@ -47,7 +47,7 @@ def test_a_stopped_position_is_frozen_and_still_read_by_others(threshold, bits, 
 def test_a_threshold_that_never_halts_is_the_plain_stack(bits):
     halting = tiny_model(num_layers=LAYERS, use_act=True, act_threshold=1.0)
     plain = tiny_model(num_layers=LAYERS)
-    # Even where the unit is as sure as floating point can be.
+    # With this bias, the halting probability is exactly 1 in floating point.
     halting.network.stack.halting_bias.data.fill_(100.0)
     plain.network.load_state_dict(halting.network.state_dict(), strict=False)
     assert torch.equal(halting.log2_likelihood(bits), plain.log2_likelihood(bits))
@@ -67,7 +67,7 @@ def test_positions_that_stop_at_once_leave_only_keys_and_values(bits):
 def test_halting_probabilities_are_in_the_telemetry(bits):
     _, telemetry = tiny_model(num_layers=LAYERS, use_act=True)(bits)
     halting = telemetry["halt_probs"]
-    # One position more than whole patches: the start.
+    # There is one position more than the 20 patches, because the start comes first.
     assert halting.shape == (3, 21, LAYERS)
     torch.testing.assert_close(halting.sum(-1), torch.ones(3, 21))
     assert halting[..., :-1].max() > 0.1

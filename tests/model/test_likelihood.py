@@ -1,4 +1,4 @@
-"""The tree is an exact chain rule: probabilities of patches sum to one, code lengths add up."""
+"""The tree follows the chain rule. Patch probabilities sum to one, and code lengths add up."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def test_patches_and_bits_are_inverse(patch_size, generator):
 
 
 def test_the_path_of_a_patch_visits_the_nodes_of_its_prefixes():
-    # 0b101: root 1, then prefix "1" is 2**1 + 1, then prefix "10" is 2**2 + 2.
+    # The root is node 1. Prefix "1" is node 2**1 + 1, and prefix "10" is node 2**2 + 2.
     assert path_nodes(torch.tensor([[0b101]]), 3).tolist() == [[[1, 3, 6]]]
 
 

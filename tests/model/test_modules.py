@@ -1,4 +1,4 @@
-"""Each module against its definition."""
+"""Each module computes its definition."""
 
 import pytest
 import torch
@@ -104,12 +104,12 @@ def test_the_memory_spreads_contexts_evenly_over_its_rows():
     assert rows[:, 1].min() >= 1024
     for order in range(2):
         counts = torch.bincount(rows[:, order] - 1024 * order, minlength=1024).double()
-        # Balls into bins: the variance of a fair throw is about the mean.
+        # If rows are hit at random, the variance of the counts is about their mean.
         assert counts.var() / counts.mean() < 1.3
 
 
 def test_the_memory_hash_is_the_same_everywhere():
-    # Checkpoints depend on it: a change needs a new format version.
+    # Checkpoints depend on this hash, so a change needs a new format version.
     recent = torch.tensor([[-1, -1, 65, 66, 67]])
     assert _memory().row_indices(recent, 2).tolist() == [[[42206, 84555], [15909, 105324]]]
 
@@ -132,7 +132,7 @@ def test_the_memory_drops_channels_and_only_in_training():
     assert torch.equal(memory.eval()(recent, 50), torch.ones(4, 50, 8))
     rows = memory.train()(recent, 50).view(4, 50, 2, 4)
     assert set(rows.unique().tolist()) == {0.0, 2.0}
-    # A row is hit in part: its channels fall independently.
+    # Channels are dropped independently, so most rows lose only some of them.
     assert ((rows == 0).any(-1) & (rows > 0).any(-1)).float().mean() > 0.7
 
 
@@ -164,7 +164,7 @@ def test_set_dropout_reaches_every_rate_and_only_acts_in_training():
 
 
 def test_the_flops_ledger_counts_the_orthogonalisation():
-    """Five iterations of X X^T, (X X^T)^2 and their product with X; two operations a weight."""
+    """Each of 5 iterations has 3 matrix products. Each multiply-add counts as 2 operations."""
     config = ModelConfig(d_model=8, nhead=2, num_layers=3, dim_feedforward=16)
     shapes = [(8, 24), (8, 8), (8, 16), (8, 16)]
     products = sum(r * r * c + r * r * r + r * r * c for r, c in shapes)

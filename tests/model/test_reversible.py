@@ -1,4 +1,4 @@
-"""The reversible stack: gradients of plain autograd, from activations that were never kept."""
+"""The reversible stack has the gradients of plain autograd, but keeps no activations of blocks."""
 
 import contextlib
 
@@ -57,7 +57,7 @@ def test_dropout_masks_are_drawn_once(monkeypatch):
 def test_autocast_is_replayed(monkeypatch):
     model = tiny_model(reversible=True).train()
     cast = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
-    # Where autocast was forgotten, the recomputed inputs would be off by a per cent.
+    # Without autocast, the recomputed inputs would differ by about one per cent.
     _assert_same(model, monkeypatch, 2e-3, cast=cast)
 
 

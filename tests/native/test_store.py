@@ -104,7 +104,7 @@ def test_a_change_to_anything_that_is_compiled_changes_the_digest(monkeypatch):
 
 
 def test_a_digest_is_the_same_in_every_process():
-    """The order of a set depends on the hash seed; the options of fast arithmetic are a set."""
+    """The options of fast arithmetic are a set, and its order depends on the hash seed."""
     program = (
         "from bit_transformer.native.digest import digest_of\n"
         "from bit_transformer.native.functions import reassociated\n"

@@ -1,4 +1,4 @@
-"""Penalties on K, C and S: nothing above their floors, the right way below."""
+"""Penalties on K, C and S are zero above a floor. Below it, they raise the metric."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ METRICS = {
 
 
 def _low(name):
-    """Logits whose reading of that name is low: coin flips, a loop, sure mistakes."""
+    """Return logits with a low K (coin flips), C (a loop) or S (confident mistakes)."""
     noise = 0.1 * torch.randn(2, T, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     if name == "k":
         return noise
@@ -98,8 +98,8 @@ def test_a_small_step_down_the_gradient_raises_the_reading(name):
 
 @pytest.mark.parametrize("name", ["k", "s"])
 def test_gradients_are_those_of_finite_differences(name):
-    # The contexts of C are those of the likelier bits and the weights of its mixture carry no
-    # gradient, so finite differences do not apply to it.
+    # Finite differences do not apply to C. Its contexts are made of the likelier bits, and
+    # the weights of its mixture have no gradient.
     bits = _bits(1)[:, :12]
     logits = _low(name)[:1, :12].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: penalty(x, bits, _only(name)), logits)

@@ -1,4 +1,4 @@
-"""Run-length coded batches: the same bits, or their streams, at the shares that were asked for."""
+"""Batches pass through the run-length code or become its streams, at the requested shares."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def _bits() -> torch.Tensor:
 
 
 class _Seen(Causal):
-    """Keeps the batches it is given."""
+    """Keeps the batches that it receives."""
 
     def __init__(self, seen):
         super().__init__()

@@ -17,6 +17,6 @@ def metrics_around(seed: int, length: int = 60, **levels: float) -> StreamMetric
 
 @pytest.fixture
 def good() -> list[StreamMetrics]:
-    """A thousand sequences of two kinds: prose, and tables with a low C and a high K."""
+    """Return a thousand sequences of two kinds: prose, and tables with a low C and a high K."""
     kinds = [{}, {"c": 0.2, "k": 0.95, "u": 0.8}]
     return [metrics_around(seed, **kinds[seed % 2]) for seed in range(1000)]

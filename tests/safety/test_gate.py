@@ -1,4 +1,4 @@
-"""The gate: smoothing, burn-in, calibration."""
+"""Tests of the gate: smoothing, burn-in and calibration."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Generation under a gate, with a fake generator and with a model."""
+"""Tests of generation under a gate, with a fake generator and with a model."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The verdict as a function of metrics and floors."""
+"""Tests of the verdict, which depends on metrics and floors."""
 
 import math
 

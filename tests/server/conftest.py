@@ -1,4 +1,4 @@
-"""A tiny trained run, and servers on a port: with real jobs, or with jobs that end at once."""
+"""Fixtures: a tiny trained run, and servers with real jobs or with jobs that end at once."""
 
 import contextlib
 import dataclasses
@@ -35,7 +35,7 @@ TOKEN = "a-token-of-the-tests"
 
 
 class EndedChild(subprocess.Popen[bytes]):
-    """A process that ended at once, or with the exit code None one that never does anything."""
+    """A process that ended at once. With the exit code None, it runs and never does anything."""
 
     def __init__(self, returncode: int | None = 0) -> None:
         self.returncode = returncode
@@ -48,7 +48,7 @@ class EndedChild(subprocess.Popen[bytes]):
 
 
 def launch_done(workspace: Workspace, job: JobFolder, secret: Mapping[str, str]) -> EndedChild:
-    """Stands in for a process: the job is done at once."""
+    """Mark the job as done at once, and start no process."""
     log = JobLog(job.metrics)
     log.progress("begin", 0, 1, "steps")
     log.progress("step", 1, 1, "steps", step=1, loss=1.0)
@@ -76,7 +76,7 @@ class Served:
         body: Any = None,
         headers: Mapping[str, str | None] = {},
     ) -> tuple[int, dict[str, str], Any]:
-        """Send a request and return (status, headers, document); a header of None is left out."""
+        """Send a request and return (status, headers, document). A header of None is left out."""
         place = urlsplit(self.url)
         sent: dict[str, str | None] = {"Authorization": f"Bearer {TOKEN}", **headers}
         if body is not None and not isinstance(body, bytes):
@@ -115,7 +115,7 @@ class Served:
 
 @contextlib.contextmanager
 def serving(root: Path, limits: Limits, launch: Launch = launch_worker) -> Iterator[Served]:
-    """A server on a free port, in a thread."""
+    """Run a server on a free port, in a thread."""
     engine = make_engine(root, limits, launch)
     engine.jobs.open()
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
@@ -134,7 +134,7 @@ def serving(root: Path, limits: Limits, launch: Launch = launch_worker) -> Itera
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps. Tests must not write to it."""
+    """Return a run of a few steps. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("trained")
     data = folder / "text"
     data.write_bytes(TEXT)
@@ -150,7 +150,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(tmp_path: Path, trained: Path) -> Path:
-    """A runs folder with the trained run, and its text as an uploaded file."""
+    """Return a runs folder with the trained run, and its text as an uploaded file."""
     root = tmp_path / "runs"
     shutil.copytree(trained, root / "one")
     files = root / ".server" / "files"
@@ -164,7 +164,7 @@ def runs(tmp_path: Path, trained: Path) -> Path:
 
 @pytest.fixture
 def engine(runs: Path) -> Iterator[Engine]:
-    """An engine whose jobs end at once."""
+    """Yield an engine whose jobs end at once."""
     made = make_engine(runs, Limits(), launch_done)
     made.jobs.open()
     yield made
@@ -173,14 +173,14 @@ def engine(runs: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def served(runs: Path) -> Iterator[Served]:
-    """A server whose jobs end at once."""
+    """Run a server whose jobs end at once."""
     with serving(runs, Limits(), launch_done) as found:
         yield found
 
 
 @pytest.fixture
 def working(runs: Path) -> Iterator[Served]:
-    """A server whose jobs are real."""
+    """Run a server that starts a process for each job."""
     with serving(runs, Limits()) as found:
         yield found
 

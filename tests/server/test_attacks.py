@@ -1,4 +1,4 @@
-"""Known attacks, each against a running server."""
+"""Tests of known attacks against a running server."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ _CLOSE = "\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def small(runs):
-    """A server with small limits."""
+    """Run a server with small limits."""
     with serving(runs, Limits(body_bytes=2000, upload_bytes=4000), launch_done) as found:
         yield found
 

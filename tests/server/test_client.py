@@ -1,4 +1,4 @@
-"""The command `call`: every operation from the command line."""
+"""The command `call` runs every operation from the command line."""
 
 import json
 

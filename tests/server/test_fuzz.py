@@ -1,4 +1,4 @@
-"""Random requests that schemathesis generates from the server's OpenAPI document."""
+"""Schemathesis generates random requests from the server's OpenAPI document."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def test_no_request_breaks_the_server_or_gets_an_undocumented_answer(runs, tmp_p
                 *("-H", f"Authorization: Bearer {TOKEN}", "--max-examples", "40", "--no-color"),
                 *("--seed", "0"),
                 *("--exclude-checks", BEYOND_SCHEMAS, "--continue-on-failure"),
-                # An event stream is open as long as its job or run.
+                # An event stream stays open as long as its job or run.
                 *("--exclude-path-regex", "/events$", "--request-timeout", "120"),
             ],
             capture_output=True,

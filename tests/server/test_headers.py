@@ -1,4 +1,4 @@
-"""The security headers of every response, also of errors."""
+"""Every response has the security headers, also an error."""
 
 import http.client
 from urllib.parse import urlsplit

@@ -1,5 +1,7 @@
-"""Server and workers are killed at random moments. No job is lost or shown in a wrong state, and no
-checkpoint is damaged."""
+"""Server and workers are killed at random moments.
+
+No job is lost or shown in a wrong state, and no checkpoint is damaged.
+"""
 
 import json
 import os
@@ -53,7 +55,7 @@ class Victim:
         return {job["id"]: job for job in self.ask("list_jobs", limit=1000)["jobs"]}
 
     def keep_busy(self) -> None:
-        """Submit jobs until three are not over."""
+        """Submit jobs until three are queued or running."""
         missing = 3 - sum(job["ended"] is None for job in self.jobs().values())
         for _ in range(missing):
             run = f"run{len(self.asked)}"

@@ -16,7 +16,7 @@ _LIMITS = Limits(computing=2, waiting=40, wait_seconds=60)
 
 @pytest.fixture
 def crowded(runs):
-    """A server whose compute slots are all taken, and a function that sends it requests."""
+    """Yield a server whose compute slots are all taken, and a function that sends it requests."""
     with serving(runs, _LIMITS, lambda *_: EndedChild(None)) as served, ExitStack() as turns:
         for _ in range(_LIMITS.computing):
             turns.enter_context(served.engine.models.compute_slot())

@@ -1,4 +1,4 @@
-"""The operations over HTTP."""
+"""Tests of the operations over HTTP."""
 
 import base64
 import errno

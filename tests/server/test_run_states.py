@@ -1,4 +1,4 @@
-"""A run is listed from its request on, has one writer, and can be followed whoever trains it."""
+"""A run is listed once it is requested, has one writer, and can be followed, whoever trains it."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ _TRAIN = {"run": "two", "data": {"sources": ["text"]}, "model": TINY, "train": {
 
 @pytest.fixture
 def slow(runs):
-    """A server whose jobs never start."""
+    """Run a server whose jobs never start."""
     with serving(runs, Limits(), lambda *_: EndedChild(None)) as served:
         yield served
 
@@ -100,7 +100,7 @@ def test_a_link_is_no_second_name_of_a_run(slow):
 
 @contextmanager
 def _events(served, path):
-    """Context with an iterator over the events of an address, each as (its lines, its data)."""
+    """Open an address, and yield an iterator over its events, each as (lines, data)."""
     connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=150)
     connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
     answer = connection.getresponse()
@@ -125,7 +125,7 @@ def _events(served, path):
 
 @pytest.fixture
 def command_line(runs):
-    """Start trainings on the command line, in the server's runs folder."""
+    """Return a function that starts trainings on the command line, in the server's runs folder."""
     started = []
 
     def start(name, steps):

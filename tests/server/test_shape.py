@@ -22,7 +22,7 @@ _POSTS = [one.path for one in OPERATIONS.values() if one.method == "POST" and "{
 
 @pytest.fixture(scope="module")
 def served(trained, tmp_path_factory):
-    """One server for all tests of this file, which do not change anything."""
+    """Run one server for all tests of this file. They do not change anything."""
     root = tmp_path_factory.mktemp("shape") / "runs"
     shutil.copytree(trained, root / "one")
     (root / ".server" / "files").mkdir(parents=True)

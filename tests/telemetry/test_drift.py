@@ -1,4 +1,4 @@
-"""Drift detection: the run length to a false alarm, and the delay until a shift is found."""
+"""Tests of drift detection: the time to a false alarm, and the delay until a shift is found."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The incremental parser against a parse by the definition."""
+"""The incremental parser finds the same phrases as the definition."""
 
 import numpy as np
 from hypothesis import given

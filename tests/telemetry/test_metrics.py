@@ -1,4 +1,4 @@
-"""K, C and S against their definitions and their limiting cases."""
+"""K, C and S match their definitions and their limiting cases."""
 
 import math
 import sysconfig
@@ -45,7 +45,7 @@ def _source(length: int) -> torch.Tensor:
 
 
 def _both(bits: torch.Tensor) -> tuple[float, float]:
-    """Return C of bits: the exact metric and the proxy."""
+    """Return C of bits, by the exact metric and by its proxy."""
     return float(lz_complexity(bits[None])), float(lz_complexity_proxy(bits[None].double()))
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a growing sequence."""
+"""Tests of the metrics of a growing sequence."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""A small corpus and the settings of a run of a second."""
+"""Fixtures: a small corpus, and the settings of a run that takes a second."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from bit_transformer import DataConfig, ModelConfig, RunConfig
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """20 kB of words."""
+    """Return a text of 20 kB."""
     words = ["bit", "byte", "tree", "patch", "loss", "step", "\n"]
     text = " ".join(np.random.default_rng(0).choice(words, 5000))
     path = tmp_path / "corpus.txt"
@@ -21,7 +21,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(corpus: Path):
-    """Makes run settings; keyword arguments change any field beside data and model."""
+    """Return a function that makes run settings. Arguments set any field except data and model."""
 
     def make(**train) -> RunConfig:
         model = ModelConfig(
@@ -43,7 +43,7 @@ def settings(corpus: Path):
             "checkpoint_every": 4,
             "device": "cpu",
         }
-        # Settings of other sections are found there.
+        # `from_dict` moves settings of other sections to their place.
         given = {"train": defaults | train}
         return dataclasses.replace(
             RunConfig.from_dict(given), data=DataConfig((str(corpus),)), model=model

@@ -1,4 +1,4 @@
-"""Settings: TOML and JSON there and back, every bad value one clear error."""
+"""Settings survive TOML and JSON, and every bad value raises one clear error."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which run is gone on with, from where, and what it finds."""
+"""Tests of resuming: which run is resumed, from which checkpoint, and with which data."""
 
 import dataclasses
 import io
@@ -51,7 +51,7 @@ def test_resume_takes_the_run_that_was_written_to_last_and_says_so(
     printed = capsys.readouterr()
     assert "bit-transformer: resuming runs/a-new" in printed.err
     assert json.loads(printed.out)["run"] == "runs/a-new"
-    # What counts is what was written, not when the folder was made.
+    # The newest written file decides, and not the time when the folder was made.
     os.utime(tmp_path / "runs" / "z-old" / "metrics.jsonl")
     assert newest_run(tmp_path / "runs").path.name == "z-old"
     monkeypatch.chdir(tmp_path / "runs" / "z-old")
@@ -152,7 +152,7 @@ def test_no_step_is_in_the_event_files_twice_after_a_resume(settings, tmp_path):
     config = settings(tensorboard=True)
     _crashed(config, tmp_path / "run")
     for _ in range(2):
-        # The second time there is no step left: the last evaluation comes once more.
+        # The second time, no step is left, and only the last evaluation runs again.
         train_run(config, tmp_path / "run", resume=True, progress=False)
         found = _tensorboard_steps(tmp_path / "run" / "tensorboard")
         assert found["train/loss"] == list(range(1, 13))

@@ -1,4 +1,4 @@
-"""What a run will need in memory, told from fake tensors."""
+"""Tests of the estimate of the memory that a run needs. It is made with fake tensors."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def test_weights_and_optimizer_states_are_what_they_are():
     steps = 4 * (len(list(network.parameters())) - 1)
     found = estimate_training(_run())
     assert found.parameters == weights + buffers
-    # AdamW keeps two moments and a counter for each weight, SparseAdam two moments.
+    # AdamW keeps two moments and a counter for each weight, and SparseAdam keeps two moments.
     assert found.optimizer == 2 * weights + steps
     dense = weights - network.memory.rows.weight.nbytes
     assert found.gradients >= dense
@@ -68,7 +68,7 @@ def test_activations_are_what_a_real_pass_keeps():
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         next_bit_loss(network, torch.zeros(4, 512, dtype=torch.uint8))
     found = estimate_training(_run()).activations
-    # The tensors that are kept, and the few that are only still alive.
+    # The estimate also counts a few tensors that are alive but not kept for the backward pass.
     assert sum(kept.values()) <= found < 1.1 * sum(kept.values())
 
 

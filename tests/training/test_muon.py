@@ -1,4 +1,4 @@
-"""Muon's update: the same as torch's, in whatever number format the device is fast in."""
+"""The update equals that of torch's Muon, in the number format that is fast on the device."""
 
 import copy
 
@@ -14,7 +14,7 @@ SHAPES = [(6, 6), (12, 4), (4, 12), (9, 7), (1, 5), (16, 4)]
 
 
 def _reference(matrix):
-    """The iteration as its authors write it, one matrix at a time, in float64."""
+    """Compute the iteration as its authors define it, for one matrix, in float64."""
     x = matrix.double()
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
@@ -65,7 +65,7 @@ def _trained(kind, matrices, **settings):
 
 
 def test_it_is_torchs_muon(monkeypatch):
-    """Each matrix moves as far as torch moves it, whatever its shape, within rounding."""
+    """Every matrix of any shape moves as torch's Muon moves it, up to rounding."""
     monkeypatch.setattr(device, "has_bf16", lambda kind: True)
     torch.manual_seed(0)
     matrices = [torch.randn(shape) for shape in (*SHAPES, *SHAPES)]
@@ -86,7 +86,7 @@ def test_a_checkpoint_of_torchs_muon_goes_on():
         momentum=0.9,
         weight_decay=0.1,
     )
-    # A copy: torch hands out the momenta themselves, and each side needs its own.
+    # The state is copied, because torch returns the momenta themselves and both sides change them.
     ours.load_state_dict(copy.deepcopy(reference.state_dict()))
     for weight, other in zip(ours.param_groups[0]["params"], theirs, strict=True):
         weight.grad = torch.randn_like(weight)

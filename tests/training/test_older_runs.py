@@ -1,4 +1,4 @@
-"""Settings and runs of older versions: they are found in their present places and go on exactly."""
+"""Settings of older versions move to their present places, and older runs resume exactly."""
 
 import dataclasses
 import shutil

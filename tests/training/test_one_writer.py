@@ -1,4 +1,4 @@
-"""One writer a run folder, and what the others are told."""
+"""A run folder has one writer, and other processes are told who it is."""
 
 import json
 import os
@@ -31,7 +31,7 @@ with sole_writer(Path(sys.argv[1])):
 
 
 def start(*words):
-    """A process of ours, this working tree's code."""
+    """Start Python with the code of this repository."""
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -43,7 +43,7 @@ def start(*words):
 
 @pytest.fixture
 def hold():
-    """Has another process hold the lock of a folder."""
+    """Return a function that makes another process hold the lock of a folder."""
     processes = []
 
     def holding(folder, *words):
@@ -136,7 +136,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_training(settings, tm
 
 
 def test_a_full_disk_stops_the_run_in_one_line_with_the_last_checkpoint_whole(corpus, tmp_path):
-    # No file may grow beyond this: the checkpoint of the second half does not fit.
+    # From step 3 on, files may have 20,000 bytes, so the second checkpoint does not fit.
     code = (
         "import resource, sys\n"
         "from bit_transformer.training.callbacks.checkpoints import Checkpoints\n"

@@ -1,4 +1,4 @@
-"""Who updates which weights."""
+"""Tests of the optimizer: each weight has one optimizer, and its state can be restored."""
 
 import sys
 

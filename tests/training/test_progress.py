@@ -1,4 +1,4 @@
-"""What a run says of its course: how long it will take here, and what is left."""
+"""Tests of the progress bar: the forecast of the duration, and the time left."""
 
 from unittest.mock import MagicMock
 
@@ -18,7 +18,7 @@ BYTES_A_STEP = 2_000
 
 
 class Clock:
-    """Time that passes only when a test says so."""
+    """A clock that advances only when a test sets it."""
 
     now = 0.0
 
@@ -55,7 +55,7 @@ def test_a_run_says_at_its_start_how_long_it_takes(clock, capsys):
     bar.on_start(trainer)
     _steps(bar, trainer, clock, 6, 1.0)
     said = capsys.readouterr().err
-    # 95 steps of a second, then 100,000 bytes at the 2,000 a second that training reads.
+    # 95 steps take 95 s. 100,000 bytes then take 50 s at the 2,000 bytes/s of the training.
     assert "about 2 min 25 s here: 101 steps, then 50 s for the last evaluation" in said
     _steps(bar, trainer, clock, 5, 1.0)
     assert "takes about" not in capsys.readouterr().err
@@ -75,7 +75,7 @@ def test_the_time_left_includes_what_comes_after_the_last_step(clock, capsys):
     clock.now += 4
     bar.on_evaluation(trainer, EvaluationRecord(2, 2.5, 16_000, final=False))
     _steps(bar, trainer, clock, 38, 1.0)
-    # At step 26: 14 steps, then 100,000 bytes at the 4,000 a second that the evaluation has shown.
+    # At step 26, 14 steps are left. 100,000 bytes then take 25 s at the 4,000 bytes/s measured.
     assert capsys.readouterr().err.splitlines()[-1].endswith("39 s left")
 
 

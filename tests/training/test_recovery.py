@@ -1,4 +1,4 @@
-"""Runs that go bad: seen, undone, and finished near the undisturbed run."""
+"""A run that goes bad returns to a good point and ends near the undisturbed run."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ STEPS = 60
 
 
 class Fault(Callback):
-    """Does something to the trainer when the run begins; keeps what is told of recoveries."""
+    """Changes the trainer when the run begins, and collects the records of recoveries."""
 
     def __init__(self, inject=lambda trainer: None):
         self._inject = inject
@@ -35,7 +35,7 @@ class Fault(Callback):
 
 
 class Noise:
-    """A loader whose batches with these numbers are random bits."""
+    """A loader that replaces the batches with these numbers by random bits."""
 
     def __init__(self, loader, poisoned):
         self._loader, self._poisoned = loader, poisoned
@@ -76,7 +76,7 @@ def nan_gradients(*steps):
 
 
 def damage_weights(at):
-    """Weights become NaN after the step, once."""
+    """Return a callback that sets weights to NaN after this step, once."""
 
     class Damage(Fault):
         def on_step_end(self, trainer, record):
@@ -102,7 +102,7 @@ def recovering(settings, monkeypatch):
 
 @pytest.fixture
 def undisturbed(recovering, tmp_path):
-    """Last losses of the run that nothing happens to."""
+    """Return the mean of the last losses of a run without faults."""
     train_run(recovering(max_recoveries=0), tmp_path / "undisturbed", progress=False)
     return _last_losses(tmp_path / "undisturbed")
 
@@ -189,7 +189,7 @@ def test_a_run_resumed_around_a_recovery_is_the_undisturbed_one(
     recovering, tmp_path, train, crash_at
 ):
     class Damage(Callback):
-        """Weights grow a thousandfold after the 42nd step, each time it is done at full rate."""
+        """Multiplies the weights by 1000 after step 42, whenever the learning rate is full."""
 
         def on_step_end(self, trainer, record):
             full = trainer.optimizer.param_groups[0]["base_lr"] > 0.01
@@ -254,7 +254,7 @@ def test_an_absurd_rate_comes_down_until_the_run_is_near_the_undisturbed_one(
 
 def test_returns_to_one_point_in_a_row_lower_the_rates_ever_more(recovering, tmp_path):
     class Damage(Callback):
-        """Weights are lost after the 42nd step, until the rates are a hundredth."""
+        """Sets weights to NaN after step 42, until the learning rates are a hundredth."""
 
         def on_step_end(self, trainer, record):
             if record.step == 42 and record.lr > 1e-4 * 0.99:
@@ -330,7 +330,7 @@ def test_activations_that_explode_are_seen_though_the_loss_does_not_change(
         def scale(stack, arguments, output):
             if not stack.training or exploded or trainer.progress.step != 49:
                 return output
-            # The head normalises the stream, so predictions stay as they are.
+            # The head normalises its input, so predictions do not change.
             exploded.append(trainer.progress.step)
             if isinstance(output, torch.Tensor):
                 return output * 1000

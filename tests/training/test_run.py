@@ -1,4 +1,4 @@
-"""Whole runs: what they leave behind, and that a resumed one is the undisturbed one."""
+"""A run leaves a complete folder, and a resumed run equals an undisturbed one."""
 
 import dataclasses
 import errno
@@ -133,7 +133,7 @@ def test_the_saved_weights_are_the_averaged_ones(settings, tmp_path):
 
 
 class _Poison(Callback):
-    """Puts NaN into a gradient."""
+    """Sets weights to NaN in the middle of a run."""
 
     def on_gradients(self, trainer, loss, norm):
         if trainer.progress.step == 6:
@@ -149,7 +149,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(settings, tmp_path
 
 
 def test_early_stop_ends_a_run_that_no_longer_improves(settings, tmp_path):
-    # Steps of size zero change nothing, so the second evaluation is no better.
+    # The rates are almost zero, so the second evaluation is not better than the first.
     config = settings(patience=1, evaluate_every=2, schedule="constant")
     optimizer = OptimizerConfig(lr=1e-12, embedding_lr=1e-12, memory_lr=1e-12)
     config = dataclasses.replace(config, optimizer=optimizer)
@@ -219,7 +219,7 @@ def test_tensorboard_files_are_written_when_asked(settings, tmp_path):
 
 
 class _FakeTrackio:
-    """Keeps what the writer sends to trackio."""
+    """Keeps the values that the writer sends to trackio."""
 
     def __init__(self):
         self.logged, self.opened, self.closed = [], {}, False

@@ -1,4 +1,4 @@
-"""Run-length coded batches in a whole run: coding changes nothing, and resuming is exact."""
+"""Run-length coding does not change a whole run, and resuming such a run is exact."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Signals at every moment of a training, and what is on disk afterwards."""
+"""Tests of signals at every moment of a training, and of the files that are left."""
 
 import os
 import signal
@@ -130,7 +130,7 @@ def test_a_second_signal_ends_at_once_with_the_last_checkpoint(
 
     monkeypatch.setattr(StopSignals, "on_start", on_start)
     every = [*words, "--checkpoint-every", "3"]
-    # Two within a moment are one wish.
+    # Two signals within a moment count as one.
     assert main(every) == 130
     assert "stopped at step 5 of 6" in capsys.readouterr().err
     monkeypatch.setattr(stop_signals, "_REPEAT_SECONDS", 0.0)
@@ -150,7 +150,7 @@ def test_handlers_are_put_back():
 
 def test_a_gone_terminal_does_not_end_a_run(settings, tmp_path, monkeypatch):
     master, terminal = os.openpty()
-    # What the stream has not been able to write it cannot write when it is closed either.
+    # Closing the stream fails too, because it cannot write the rest of its buffer.
     with suppress(OSError), os.fdopen(terminal, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
 

@@ -1,4 +1,4 @@
-"""transformers without the internet; it keeps the code of models in a folder of this session."""
+"""Settings of transformers for tests: no network, and a folder of this session for model code."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 
 @pytest.fixture(scope="session", autouse=True)
 def modules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder for the code that is saved with models. A process imports from only one."""
+    """Return the folder for code that is saved with models. A process imports from only one."""
     import huggingface_hub.constants
     import transformers.dynamic_module_utils as dynamic
 

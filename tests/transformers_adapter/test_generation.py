@@ -1,4 +1,4 @@
-"""transformers generates as we do: the same bits when greedy, else the same distribution."""
+"""transformers generates the same bits when greedy, and otherwise has the same distribution."""
 
 import pytest
 import torch
@@ -143,7 +143,7 @@ def test_prompts_of_different_lengths_each_start_at_their_own_position():
         assert torch.equal(row[-alone.shape[1] :], alone[0])
     one_pass = theirs(both, attention_mask=mask).logits
     torch.testing.assert_close(one_pass[1:, -7:], theirs(short).logits)
-    # The same with any token under the mask, and with padding at the end.
+    # The logits stay the same with any token under the mask, and with padding at the end.
     masked = both.masked_fill(mask == 0, 65)
     torch.testing.assert_close(theirs(masked, attention_mask=mask).logits, one_pass)
     behind = torch.cat((short, padding), 1)

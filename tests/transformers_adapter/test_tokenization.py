@@ -75,7 +75,7 @@ print(json.dumps([out, text]))
 
 
 def test_a_hub_id_is_enough(hub, tmp_path):  # noqa: F811
-    """Run in another process, because transformers reads its environment only at import."""
+    """The test uses another process, because transformers reads its environment only at import."""
     push(tiny_model().save_pretrained(tmp_path / "m"), "user/net", private=False)
     done = subprocess.run(
         [sys.executable, "-c", BY_ID],

@@ -1,4 +1,4 @@
-"""Each layer by itself, for requests and websockets."""
+"""Tests of each access layer by itself, for requests and websockets."""
 
 import asyncio
 

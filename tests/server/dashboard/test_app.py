@@ -1,4 +1,4 @@
-"""Addresses that the dashboard may use."""
+"""Tests of the addresses that the dashboard may use."""
 
 import socket
 

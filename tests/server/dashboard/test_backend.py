@@ -1,4 +1,4 @@
-"""The dashboard's client with a real server, and without one."""
+"""Tests of the dashboard's client with a real server, and without a server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,7 +17,7 @@ Ask = Callable[[Backend], Coroutine[Any, Any, Any]]
 
 
 def asked(served: Served, question: Ask) -> Any:
-    """Return the result of `question`, with a backend of the server."""
+    """Return the result of `question`, which gets a client of the server."""
 
     async def ask() -> Any:
         backend = Backend(served.url, lambda: TOKEN)

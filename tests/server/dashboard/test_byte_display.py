@@ -1,4 +1,4 @@
-"""How the dashboard, the server and the command line display a byte."""
+"""Tests of how the dashboard, the server and the command line display a byte."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Jobs in the queue: order, limits, one writer, and jobs whose process has died."""
+"""Tests of the job queue: order, limits, one writer, and jobs whose process has died."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Models that are quantized, imported, kept in memory and shared."""
+"""Tests of models that are quantized, imported, kept in memory and shared."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Output that the gate held back, over HTTP: shown, decided once, hidden after a rejection."""
+"""Output that the gate held back is shown, decided once, and hidden after a rejection."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from bit_transformer.safety.gate import SafetyGate
 
 @pytest.fixture
 def strict(served):
-    """A server with a run whose gate refuses everything."""
+    """Run a server with a run whose gate refuses everything."""
     folder = locate_checkpoint(served.root / "one")
     saved = load_checkpoint(folder)
     gate = SafetyGate(floors={"k": 1.0}, burn_in=0)
