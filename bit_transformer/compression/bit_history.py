@@ -25,7 +25,7 @@ _MAX_COUNT, _MAX_OPPOSITE = 31, 6
 _MAX_RATE_COUNT = 30
 """A slot's probability adapts as if at most this many bits had been seen: it keeps forgetting."""
 _LINE_BYTES = 64
-_PROBES = 3
+PROBES = 3
 
 
 def new_buckets(bits: int) -> UInt16[np.ndarray, " slots"]:
@@ -55,7 +55,7 @@ def find_bucket(buckets: np.ndarray, context: np.uint64) -> int:
     check = np.uint16(context >> np.uint64(48)) | np.uint16(1)
     home = home_of(buckets, context)
     found, fewest = 0, 1 << 30
-    for step in range(_PROBES):
+    for step in range(PROBES):
         first = home ^ (step * BUCKET)
         held = buckets[first]
         if held == check:

@@ -72,7 +72,7 @@ def begin_byte(tables: Tables, lanes: Lanes, lane: int, profile: int) -> None:
     """Prepare for the byte at the lane's position."""
     make_contexts(lanes, lane, tables.history, profile)
     lanes.node[lane], lanes.bit_index[lane] = 1, 0
-    _find_buckets(tables, lanes, lane)
+    find_buckets(tables, lanes, lane)
     for index in range(tables.counts.size):
         lanes.runs[lane, index] = lanes.buckets[lane, index] + SLOTS
 
@@ -80,7 +80,7 @@ def begin_byte(tables: Tables, lanes: Lanes, lane: int, profile: int) -> None:
 # Reading one word of every bucket first puts all cache misses under way at once; otherwise each
 # bucket would be waited for alone. numba offers no prefetch instruction.
 @inlined
-def _find_buckets(tables: Tables, lanes: Lanes, lane: int) -> None:
+def find_buckets(tables: Tables, lanes: Lanes, lane: int) -> None:
     """Look up each context's bucket for the half byte that begins."""
     node, buckets = lanes.node[lane], tables.buckets
     prefetched = np.int64(0)
@@ -297,7 +297,7 @@ def update(tables: Tables, lanes: Lanes, lane: int, bit: int) -> None:
     lanes.node[lane] = (node << 1) | bit
     lanes.bit_index[lane] += 1
     if lanes.bit_index[lane] == 4:
-        _find_buckets(tables, lanes, lane)
+        find_buckets(tables, lanes, lane)
 
 
 # The gradient of the code length by a weight is (p - bit) * input, so the weight moves by its rate

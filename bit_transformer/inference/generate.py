@@ -10,12 +10,12 @@ from torch import Tensor
 
 from bit_transformer.errors import ConfigError, require
 from bit_transformer.inference.constraints import Constraint, decodable
-from bit_transformer.inference.predictor import Predictor
+from bit_transformer.inference.predictor import PatchPredictor, Source, begin
 from bit_transformer.inference.sampling import sample_patch
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop, StopSearch, stop_strings
 from bit_transformer.model.bit_tree import patch_bits
-from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.model.config import ModelConfig
 
 
 class DrawnPatch(NamedTuple):
@@ -32,9 +32,16 @@ class DrawnPatch(NamedTuple):
 class PatchStream:
     """An iterator over patches as they are drawn. Iterate over it once."""
 
-    def __init__(self, drawn: Iterator[DrawnPatch], search: StopSearch | None = None) -> None:
+    def __init__(
+        self,
+        drawn: Iterator[DrawnPatch],
+        prompt_likelihood: Float[Tensor, "B T"],
+        search: StopSearch | None = None,
+    ) -> None:
         self._patches = drawn if search is None else _cut_before_stop(drawn, search)
         self._search = search
+        self.prompt_likelihood = prompt_likelihood
+        """log2 of the probability of each bit of the prompt."""
         self.ended: Ended | None = None
         """Reason for the end of the stream. None until it has ended."""
 
@@ -69,7 +76,7 @@ class BitStream:
 
 
 def stream_bits(
-    network: BitTransformer,
+    source: Source,
     prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
@@ -81,7 +88,7 @@ def stream_bits(
     """Stream the bits of `stream_patches`."""
     return BitStream(
         stream_patches(
-            Predictor(network, len(prompt_bits)),
+            begin(source, len(prompt_bits)),
             prompt_bits,
             max_new_bits,
             sampling,
@@ -93,7 +100,7 @@ def stream_bits(
 
 
 def stream_patches(
-    predictor: Predictor,
+    predictor: PatchPredictor,
     prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
@@ -124,14 +131,14 @@ def stream_patches(
             f"a batch of {len(prompt_bits)} sequences would stop at different lengths; pass one "
             "prompt at a time with stop strings"
         )
-    constraint = _constraint(predictor.network, prompt_bits, max_new_bits, sampling)
-    predictor.read(prompt_bits.to(predictor.device))
+    constraint = _constraint(predictor.config, prompt_bits, max_new_bits, sampling)
+    likelihood = predictor.read(prompt_bits.to(predictor.device))
     drawn = _stream(predictor, max_new_bits, sampling, generator, constraint, first_row)
     if not strings:
-        return PatchStream(drawn)
-    byte_bits = predictor.network.config.bits_per_byte
+        return PatchStream(drawn, likelihood)
+    byte_bits = predictor.config.bits_per_byte
     search = StopSearch(strings, byte_bits=byte_bits, prompt_bits=prompt_bits.shape[1])
-    return PatchStream(drawn, search)
+    return PatchStream(drawn, likelihood, search)
 
 
 def _cut_before_stop(drawn: Iterator[DrawnPatch], search: StopSearch) -> Iterator[DrawnPatch]:
@@ -154,7 +161,7 @@ def _cut_before_stop(drawn: Iterator[DrawnPatch], search: StopSearch) -> Iterato
 
 
 def generate_bits(
-    network: BitTransformer,
+    source: Source,
     prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
@@ -163,14 +170,14 @@ def generate_bits(
     stop: Stop = (),
 ) -> Integer[Tensor, "B T_total"]:
     """Return the prompt and its new bits. Arguments and errors are those of `stream_bits`."""
-    stream = stream_bits(network, prompt_bits, max_new_bits, sampling, generator, stop=stop)
+    stream = stream_bits(source, prompt_bits, max_new_bits, sampling, generator, stop=stop)
     return torch.cat((prompt_bits.to(torch.uint8).cpu(), *(bits.cpu() for bits in stream)), dim=1)
 
 
 def _constraint(
-    network: BitTransformer, prompt_bits: Tensor, max_new_bits: int, sampling: SamplingConfig
+    config: ModelConfig, prompt_bits: Tensor, max_new_bits: int, sampling: SamplingConfig
 ) -> Constraint | None:
-    parity = network.config.parity
+    parity = config.parity
     if not (parity or sampling.valid_utf8):
         return None
     automaton = decodable(utf8=sampling.valid_utf8, parity=parity)
@@ -181,14 +188,14 @@ def _constraint(
 
 @torch.inference_mode()
 def _stream(
-    predictor: Predictor,
+    predictor: PatchPredictor,
     remaining: int,
     sampling: SamplingConfig,
     generator: torch.Generator | None,
     constraint: Constraint | None,
     first_row: int,
 ) -> Iterator[DrawnPatch]:
-    patch_size = predictor.patch_size
+    patch_size = predictor.config.patch_size
     while remaining:
         known = predictor.prefix.shape[1]
         taken = min(patch_size - known, remaining)
@@ -211,10 +218,10 @@ def _stream(
 
 
 def _allowed(
-    predictor: Predictor, constraint: Constraint | None, stop: int, remaining: int
+    predictor: PatchPredictor, constraint: Constraint | None, stop: int, remaining: int
 ) -> Bool[Tensor, "B values"] | None:
     """Return which patch values begin with the known bits and keep the sequence decodable."""
-    patch_size, known = predictor.patch_size, predictor.prefix.shape[1]
+    patch_size, known = predictor.config.patch_size, predictor.prefix.shape[1]
     allowed = None
     if known:
         weights = 2 ** torch.arange(known - 1, -1, -1, device=predictor.device)

@@ -1,6 +1,7 @@
 """Reads bits and predicts the next ones. Generation, scoring and metrics all use this predictor."""
 
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Integer
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.model.bit_tree import patch_values, path_logits
+from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer
 
 _PATCHES_AT_ONCE = 1024
@@ -27,6 +29,49 @@ def log2_likelihood(
     return nats / -math.log(2)
 
 
+@runtime_checkable
+class PatchPredictor(Protocol):
+    """Reads a batch of sequences, any number of bits at a time, and predicts their next patch."""
+
+    config: ModelConfig
+    """Patch size and parity are those of the bits."""
+    device: torch.device
+    """Device of the predictions."""
+    prefix: Integer[Tensor, "B r"]
+    """The bits read so far of the current patch, r < P."""
+
+    @property
+    def node_logits(self) -> Float[Tensor, "B nodes"]:
+        """Log-odds of a one at each inner node of the current patch. Entry 0 is unused."""
+
+    def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """Read bits and return log2 of the probability of each, given all bits before it."""
+
+    def push(self, patches: Integer[Tensor, "B N"]) -> object:
+        """Read whole patch values, at least one per sequence. The current patch must be empty."""
+
+
+@runtime_checkable
+class PredictorSource(Protocol):
+    """Something other than a network that predicts sequences."""
+
+    config: ModelConfig
+
+    def predictor(self, batch_size: int = 1) -> PatchPredictor:
+        """Return a predictor of new sequences."""
+
+
+Source = BitTransformer | PredictorSource
+"""What predicts sequences: a network, or a network with something added to its predictions."""
+
+
+def begin(source: Source, batch_size: int = 1) -> PatchPredictor:
+    """Return a predictor of new sequences."""
+    if isinstance(source, BitTransformer):
+        return Predictor(source, batch_size)
+    return source.predictor(batch_size)
+
+
 class Predictor:
     """Reads a batch of sequences with a network, any number of bits at a time.
 
@@ -36,7 +81,7 @@ class Predictor:
     """
 
     def __init__(self, network: BitTransformer, batch_size: int = 1) -> None:
-        self.network = network
+        self.network, self.config = network, network.config
         self.patch_size = network.config.patch_size
         self.device = network.device
         self.prefix: Integer[Tensor, "B r"] = torch.zeros(
@@ -80,6 +125,11 @@ class Predictor:
     @torch.inference_mode()
     def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """Read bits and return log2 of the probability of each, given all bits before it."""
+        return log2_likelihood(self.read_logits(bits), bits)
+
+    @torch.inference_mode()
+    def read_logits(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """Read bits and return the log-odds of a one that each had, given all bits before it."""
         stretches = torch.split(bits, _PATCHES_AT_ONCE * self.patch_size, dim=1)
         pieces = [self._read(stretch) for stretch in stretches]
         return torch.cat(pieces, dim=1)
@@ -94,7 +144,7 @@ class Predictor:
         nodes = torch.cat((self.node_logits[:, None], after), dim=1)
         logits = path_logits(nodes[:, : patches.shape[1]], patches, self.patch_size)
         self.node_logits, self.prefix = nodes[:, -1], joined[:, whole * self.patch_size :]
-        return log2_likelihood(logits.flatten(1)[:, known:length], joined[:, known:])
+        return logits.flatten(1)[:, known:length]
 
     def _advance(self, patches: Tensor) -> Tensor:
         """Run the trunk over whole patches and return the node logits after each, (B, N, nodes)."""

@@ -10,10 +10,10 @@ from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes
 from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.generate import stream_bits
+from bit_transformer.inference.predictor import Source
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop
-from bit_transformer.model.transformer import BitTransformer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def in_bytes(pieces: Iterable[UInt8[np.ndarray, " _"]], *, parity: bool) -> Iter
 
 
 def draw_samples(
-    network: BitTransformer,
+    source: Source,
     prompt: bytes,
     new_bytes: int,
     sampling: SamplingConfig,
@@ -57,11 +57,11 @@ def draw_samples(
         raise ConfigError(
             f"samples and new_bytes must be at least 1, got {samples} and {new_bytes}"
         )
-    parity, width = network.config.parity, network.config.bits_per_byte
+    parity, width = source.config.parity, source.config.bits_per_byte
     bits = bits_of(prompt, parity=parity)
     for index in range(samples):
         stream = stream_bits(
-            network, bits, new_bytes * width, sampling, seeded(seed), stop=stop, first_row=index
+            source, bits, new_bytes * width, sampling, seeded(seed), stop=stop, first_row=index
         )
         pieces = (piece[0].cpu().numpy() for piece in stream)
         content = b"".join(in_bytes(pieces, parity=parity))

@@ -65,40 +65,49 @@ def stream_surprisal(
     """Yield the surprisal of `score_bytes` in stretches and in constant memory, for data that comes
     in pieces of any size. Raises `ConfigError` for windows that do not fit the context."""
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
+    for likelihood in stream_likelihood(network, pieces, window, overlap):
+        yield -likelihood.sum(-1)
+
+
+def stream_likelihood(
+    network: BitTransformer, pieces: Iterable[UInt8[np.ndarray, " _"]], window: int, overlap: int
+) -> Iterator[Float[np.ndarray, "_ width"]]:
+    """Yield log2 of the probability of every bit, in rows of one byte, in stretches and in constant
+    memory. `width` is 8, or 9 with parity."""
     stride = _WINDOWS_AT_ONCE * (window - overlap)
     held, first = np.zeros(0, np.uint8), True
     for piece in pieces:
         held = np.concatenate((held, piece)) if len(held) else np.asarray(piece)
         while len(held) >= stride + overlap:
-            yield _surprisal(network, held[: stride + overlap], window, overlap, cold=first)
+            yield _likelihood(network, held[: stride + overlap], window, overlap, cold=first)
             held, first = held[stride:], False
     if len(held) > (0 if first else overlap):
-        yield _surprisal(network, held, window, overlap, cold=first)
+        yield _likelihood(network, held, window, overlap, cold=first)
 
 
-def _surprisal(
+def _likelihood(
     network: BitTransformer,
     values: UInt8[np.ndarray, " bytes"],
     window: int,
     overlap: int,
     *,
     cold: bool,
-) -> Float[np.ndarray, " counted"]:
-    """Return the surprisal of all bytes but the overlap at the start, or of all when `cold`."""
-    surprisal = np.empty(len(values), dtype=np.float32)
+) -> Float[np.ndarray, "counted width"]:
+    """Return the rows of all bytes but the overlap at the start, or of all when `cold`."""
+    found = np.empty((len(values), network.config.bits_per_byte), dtype=np.float32)
     starts = np.arange(0, max(1, len(values) - overlap), window - overlap)
     whole = starts[starts + window <= len(values)]
     for group in np.split(whole, range(_WINDOWS_AT_ONCE, len(whole), _WINDOWS_AT_ONCE)):
         if len(group):
             rows = values[group[:, None] + np.arange(window)]
-            for start, row in zip(group, _row_surprisals(network, rows), strict=True):
+            for start, row in zip(group, _row_likelihoods(network, rows), strict=True):
                 skip = overlap if start else 0
-                surprisal[start + skip : start + window] = row[skip:]
+                found[start + skip : start + window] = row[skip:]
     for start in starts[len(whole) :]:
         skip = overlap if start else 0
-        (row,) = _row_surprisals(network, values[None, start:])
-        surprisal[start + skip :] = row[skip:]
-    return surprisal if cold else surprisal[overlap:]
+        (row,) = _row_likelihoods(network, values[None, start:])
+        found[start + skip :] = row[skip:]
+    return found if cold else found[overlap:]
 
 
 def scoring_window(
@@ -117,9 +126,9 @@ def scoring_window(
     return window, overlap
 
 
-def _row_surprisals(
+def _row_likelihoods(
     network: BitTransformer, rows: UInt8[np.ndarray, "B n"]
-) -> Float[np.ndarray, "B n"]:
+) -> Float[np.ndarray, "B n width"]:
     bits = torch.from_numpy(unpack_bytes(rows, parity=network.config.parity))
     predictor = Predictor(network, len(rows))
     log2_likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
@@ -127,5 +136,4 @@ def _row_surprisals(
         raise InvalidPredictionError(
             "a prediction is NaN; the model's weights are damaged: load a good checkpoint"
         )
-    per_byte = log2_likelihood.reshape(*rows.shape, -1).sum(-1)
-    return np.asarray(-per_byte)
+    return np.asarray(log2_likelihood.reshape(*rows.shape, -1))

@@ -12,11 +12,10 @@ from torch import Tensor
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.errors import ConfigError
 from bit_transformer.inference.generate import DrawnPatch, PatchStream, stream_patches
-from bit_transformer.inference.predictor import Predictor
+from bit_transformer.inference.predictor import Source, begin
 from bit_transformer.inference.sampling import patch_log_probabilities
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop
-from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.native.functions import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, StreamMetrics, StreamTelemetry
 from bit_transformer.telemetry.universal_code import code_lengths
@@ -74,7 +73,7 @@ class Watch:
 
 
 def watch(
-    network: BitTransformer,
+    source: Source,
     prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
@@ -94,37 +93,24 @@ def watch(
         raise ConfigError(
             f"watch takes one sequence, got {len(prompt_bits)}; call it once for each"
         )
-    config = network.config
-    predictor = _PromptRecorder(network)
-    drawn = stream_patches(predictor, prompt_bits, max_new_bits, sampling, generator, stop=stop)
+    config = source.config
+    drawn = stream_patches(begin(source), prompt_bits, max_new_bits, sampling, generator, stop=stop)
     telemetry = StreamTelemetry(
         patch_size=config.patch_size, symbol_bits=config.bits_per_byte, window_bits=window_bits
     )
     prompt = prompt_bits[0].cpu().numpy().astype(np.uint8)
-    prompt_metrics = telemetry.read(prompt, likelihood_logits(prompt, predictor.prompt_likelihood))
+    likelihood = drawn.prompt_likelihood[0].cpu().double().numpy()
+    prompt_metrics = telemetry.read(prompt, likelihood_logits(prompt, likelihood))
     stretches = _stretches(drawn, telemetry, config.patch_size, patches_at_once)
     return Watch(prompt_metrics, stretches, drawn)
 
 
-class _PromptRecorder(Predictor):
-    """A predictor that records the likelihood of the first bits it reads: the prompt."""
-
-    prompt_likelihood: Float[np.ndarray, " T"] = np.zeros(0)
-    _recorded = False
-
-    def read(self, bits: Integer[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        found = super().read(bits)
-        if not self._recorded:
-            self.prompt_likelihood, self._recorded = found[0].cpu().double().numpy(), True
-        return found
-
-
 def bit_metrics(
-    network: BitTransformer, bits: Integer[Tensor, "B T"], *, window_bits: int = WINDOW_BITS
+    source: Source, bits: Integer[Tensor, "B T"], *, window_bits: int = WINDOW_BITS
 ) -> list[StreamMetrics]:
     """Return the metrics of finished sequences. They equal those of `watch` during generation."""
-    config = network.config
-    predictor = Predictor(network, len(bits))
+    config = source.config
+    predictor = begin(source, len(bits))
     likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
     return [
         StreamTelemetry(
@@ -135,14 +121,14 @@ def bit_metrics(
 
 
 def byte_metrics(
-    network: BitTransformer, rows: UInt8[np.ndarray, "B n"], *, window_bits: int = WINDOW_BITS
+    source: Source, rows: UInt8[np.ndarray, "B n"], *, window_bits: int = WINDOW_BITS
 ) -> list[StreamMetrics]:
     """Return the metrics of sequences of n bytes, computed a few sequences at a time."""
     found: list[StreamMetrics] = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]
-        bits = torch.from_numpy(unpack_bytes(part, parity=network.config.parity))
-        found += bit_metrics(network, bits, window_bits=window_bits)
+        bits = torch.from_numpy(unpack_bytes(part, parity=source.config.parity))
+        found += bit_metrics(source, bits, window_bits=window_bits)
     return found
 
 

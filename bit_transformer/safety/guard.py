@@ -9,10 +9,10 @@ from jaxtyping import Integer, UInt8
 from torch import Tensor
 
 from bit_transformer.errors import require
+from bit_transformer.inference.predictor import Source
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop
 from bit_transformer.inference.watch import Watch, WatchedStretch, watch
-from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.safety.gate import SafetyGate
 from bit_transformer.safety.policy import Verdict
 
@@ -67,7 +67,7 @@ class GuardedStream:
 
 
 def guarded_stream(
-    network: BitTransformer,
+    source: Source,
     prompt_bits: Integer[Tensor, "B T"],
     max_new_bits: int,
     sampling: SamplingConfig,
@@ -80,7 +80,7 @@ def guarded_stream(
     """Generate one sequence under a gate. The gate does not judge bits that a stop string cuts off,
     because they are never output. Errors are those of `watch`."""
     watched = watch(
-        network,
+        source,
         prompt_bits,
         max_new_bits,
         sampling,
