@@ -8,6 +8,7 @@ version               the version of the package
 waiting               a log line that names the work when it takes long
 settings              the base of all settings
 extras                imports of optional libraries
+atomic                writes files that are either the old or the new one
 device                number formats and threads, chosen for the processor
 native                sequential algorithms as machine code, cached on disk
 bits                  bytes and text to bits and back

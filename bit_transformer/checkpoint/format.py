@@ -23,7 +23,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
-from bit_transformer.checkpoint.atomic import (
+from bit_transformer.atomic import (
     TRASH,
     remove_tree,
     storage_errors,

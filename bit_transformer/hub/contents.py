@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import (
+from bit_transformer.atomic import (
     atomic_write_text,
     remove_tree,
     storage_errors,

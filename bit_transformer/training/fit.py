@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 
 import torch
 
-from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.atomic import atomic_write_bytes
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.sources import absolute_source

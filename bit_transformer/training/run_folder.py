@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
+from bit_transformer.atomic import atomic_write_json, storage_errors
 from bit_transformer.checkpoint.format import MANIFEST
 from bit_transformer.checkpoint.locate import local_folder
 from bit_transformer.checkpoint.lock import sole_writer
@@ -30,7 +30,6 @@ from bit_transformer.errors import (
     ConfigError,
     UsageError,
 )
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
 
 CARRIED = "run"
@@ -177,6 +176,23 @@ class RunFolder:
         """Unix time of the last write to the run's files. 0 when there are none."""
         names = ("config.json", "metrics.jsonl", "report.json", "checkpoints")
         return max(map(_modified_at, (self.path / name for name in names)))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics file. Reading ends at the first damaged line, such as a last line
+    that a kill has cut short."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(record, dict):
+            break
+        records.append(record)
+    return records
 
 
 def run_of(path: str | Path) -> RunFolder:

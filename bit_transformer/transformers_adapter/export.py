@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import atomic_write_text
+from bit_transformer.atomic import atomic_write_text
 from bit_transformer.checkpoint.format import read_manifest
 from bit_transformer.errors import UnsupportedCombination
 from bit_transformer.model.config import ModelConfig

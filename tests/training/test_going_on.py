@@ -18,9 +18,8 @@ from bit_transformer.errors import (
     NonFiniteLossError,
 )
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder, newest_run
+from bit_transformer.training.run_folder import RunFolder, newest_run, read_metrics
 from tests.training.test_one_writer import TINY, start
 
 

@@ -21,9 +21,9 @@ from bit_transformer.errors import (
     UsageError,
 )
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import MetricsLog, read_metrics
+from bit_transformer.training.callbacks.metrics_log import MetricsLog
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder, find_runs
+from bit_transformer.training.run_folder import RunFolder, find_runs, read_metrics
 
 
 def _losses(folder):
