@@ -41,7 +41,7 @@ _PANELS = (
 )
 _FLOOR_PANELS = {"k": 0, "c": 1, "s": 2, "t": 3}
 _MIN_SMOOTHED = 400
-"""Number of values from which on a line is drawn faint, with a running mean on top."""
+"""A line of at least this many values is drawn faint, with a running mean on top."""
 _ALARM_INTERVAL = 10_000.0
 """Average run length to a false alarm: a plot of several hundred values should show hardly any."""
 

@@ -69,7 +69,7 @@ def train_run(
     if resume:
         # This comes before the lock, which would create a folder that does not hold a run.
         run.config()
-    with run.writing():
+    with run.starting():
         checkpoint = run.checkpoints.latest(training=True) if resume else None
         if not resume:
             run.require_new()
@@ -119,12 +119,11 @@ def fit(
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="bit-transformer-"))
     run = RunFolder(folder)
-    with run.writing():
+    with run.starting():
         run.require_new()
         if isinstance(data, bytes):
-            source = folder / "data.bin"
-            atomic_write_bytes(source, data)
-            data = source
+            atomic_write_bytes(run.given_bytes, data)
+            data = run.given_bytes
         paths = (data,) if isinstance(data, str | Path) else tuple(data)
         sources = tuple(absolute_source(str(path)) for path in paths)
         config = RunConfig(
@@ -201,9 +200,9 @@ def _train(
         world=world,
     )
     trainer.metadata["data"] = fingerprint
-    # The run folder is created only now, so a run that fails to begin leaves nothing behind.
+    # The run begins here. If an error came before, `RunFolder.starting` removes the copies of data.
     if not run.exists():
-        run.create(config)
+        run.record_new(config)
     else:
         if checkpoint is not None:
             _restore(trainer, checkpoint)
@@ -234,5 +233,7 @@ def _restore(trainer: Trainer, path: Path) -> None:
             f"{trainer.objective.name!r}; resume with the checkpoint's objective, or train a new "
             "run"
         )
+    # The weights of the checkpoint are the averaged ones. Where a run averages, its training state
+    # has the unaveraged weights and replaces them.
     load_weights(trainer.network, checkpoint.weights, where=path)
     trainer.load_state_dict(checkpoint.training_state)

@@ -6,12 +6,14 @@ checkpoints/       step-00001000/ ..., where `latest` names the newest complete 
 telemetry.png      curves of the run
 report.json        the result, after the end of the run
 data/              copies of streamed sources (stdin, hf://)
+data.bin           the bytes that were given to `fit`
 .lock              held by the process that writes in the folder, see checkpoint/lock.py
 """
 
 import dataclasses
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,11 @@ class RunFolder:
         """The folder with copies of streamed sources."""
         return self.path / "data"
 
+    @property
+    def given_bytes(self) -> Path:
+        """The file with the bytes that were given to `fit`."""
+        return self.path / "data.bin"
+
     def exists(self) -> bool:
         """Whether a run has begun here."""
         return (self.path / "config.json").exists()
@@ -78,10 +85,11 @@ class RunFolder:
                 "folder with --out"
             )
 
-    def create(self, config: RunConfig) -> None:
-        """Create the folder and record the settings.
+    def record_new(self, config: RunConfig) -> None:
+        """Record the settings of a new run.
 
-        Raises the errors of `require_new` and `writing`."""
+        Raises the errors of `require_new` and `writing`.
+        """
         with self.writing():
             self.require_new()
             atomic_write_json(self.path / "config.json", config.to_dict())
@@ -102,6 +110,32 @@ class RunFolder:
         Raises `BusyError`, which names the present writer, and `StorageError`.
         """
         return sole_writer(self.path)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Context that holds the folder's lock while a run starts and trains.
+
+        If the run does not begin, the copies of data that were made meanwhile are removed. Raises
+        the errors of `writing`.
+        """
+        with self.writing():
+            had_data, before = self.data.exists(), self._copies()
+            try:
+                yield
+            finally:
+                if not self.exists():
+                    self._remove(self._copies() - before, folder=not had_data)
+
+    def _remove(self, copies: set[Path], *, folder: bool) -> None:
+        """Remove copies of data, and with `folder` the folder that held them if it is empty."""
+        with suppress(OSError):
+            for copy in copies:
+                copy.unlink()
+            if folder:
+                self.data.rmdir()
+
+    def _copies(self) -> set[Path]:
+        return {path for path in (self.given_bytes, *self.data.glob("*")) if path.exists()}
 
     def dataset(self, config: RunConfig) -> Dataset:
         """The data of the run.

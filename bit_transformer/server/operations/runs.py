@@ -78,7 +78,7 @@ def init(engine: Engine, request: RunSettings) -> Run:
     engine.jobs.require_free(name)
     config = request.resolved(engine.workspace)
     check_model_size(config.model, engine.limits)
-    run.create(config)
+    run.record_new(config)
     return describe(engine, run)
 
 
