@@ -26,6 +26,7 @@ from bit_transformer.errors import (
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.network_spec import NetworkSpec, build_network, load_weights
 from bit_transformer.objectives.build import build_objective
+from bit_transformer.objectives.config import ObjectiveConfig
 from bit_transformer.quantization import prepare_qat_fx, require_trainable, scheme_of
 from bit_transformer.training.callback_list import build_callbacks
 from bit_transformer.training.callbacks.base import Callback
@@ -90,6 +91,7 @@ def train_run(
 class Sections(TypedDict, total=False):
     """Settings of a run that `fit` takes by name, besides `train`."""
 
+    objective: ObjectiveConfig
     optimizer: OptimizerConfig
     evaluation: EvaluationConfig
     checkpoints: CheckpointConfig
@@ -111,14 +113,16 @@ def fit(
     """Train `model` in place on bytes, or on files, folders and globs. The result holds the same
     model.
 
-    `sections` are other settings of `RunConfig`, such as `evaluation=EvaluationConfig(...)`. `out`
-    names the run folder; by default it is a new one under the system's temporary folder. A run that
-    learned nothing ends with a warning; `RunResult.require_learned` raises.
+    `sections` are other settings of `RunConfig`, such as `evaluation=EvaluationConfig(...)`. An
+    `objective` among them replaces the model's own. `out` names the run folder; by default it is a
+    new one under the system's temporary folder. A run that learned nothing ends with a warning;
+    `RunResult.require_learned` raises.
 
     Raises `BusyError` while another process writes in the run folder.
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="bit-transformer-"))
     run = RunFolder(folder)
+    sections.setdefault("objective", model.objective)
     with run.starting():
         run.require_new()
         if isinstance(data, bytes):
@@ -130,7 +134,6 @@ def fit(
             data=DataConfig(sources, held_out_fraction=held_out_fraction),
             model=model.config,
             train=train or TrainConfig(),
-            objective=model.objective,
             **sections,
         )
         config = fit_into_budget(_with_model_options(config, model))
@@ -207,6 +210,7 @@ def _train(
         if checkpoint is not None:
             _restore(trainer, checkpoint)
         run.resume(config)
+    model.objective = config.objective
     done = trainer.fit()
     trainer.average.keep()
     result = outcome.result(*(config, run, model.eval(), done), interrupted=trainer.interrupted)
