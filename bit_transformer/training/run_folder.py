@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bit_transformer.atomic import atomic_write_json, storage_errors
-from bit_transformer.checkpoint.format import MANIFEST
-from bit_transformer.checkpoint.locate import local_folder
+from bit_transformer.checkpoint.format import MANIFEST, read_manifest
+from bit_transformer.checkpoint.locate import local_folder, locate_checkpoint
 from bit_transformer.checkpoint.lock import sole_writer
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.data.dataset import Dataset, open_dataset
@@ -28,6 +28,7 @@ from bit_transformer.data.sources import STDIN
 from bit_transformer.data.spool import spooled_stdin
 from bit_transformer.errors import (
     BitTransformerError,
+    CheckpointMismatchError,
     CheckpointNotFoundError,
     ConfigError,
     UsageError,
@@ -237,6 +238,24 @@ def run_of(path: str | Path) -> RunFolder:
     """
     folder = local_folder(Path(path))
     return RunFolder(folder / CARRIED if (folder / MANIFEST).is_file() else folder)
+
+
+def data_of(path: str | Path) -> Dataset:
+    """The data that the run of `path` was trained on; see `run_of`.
+
+    Raises `CheckpointMismatchError` when the data has changed since, because its held-out bytes may
+    then be bytes that the model was trained on. Raises the errors of `RunFolder.config`,
+    `RunFolder.dataset` and `locate_checkpoint`.
+    """
+    run = run_of(path)
+    dataset = run.dataset(run.config())
+    trained_on = read_manifest(locate_checkpoint(path))["metadata"].get("data")
+    if trained_on not in (None, dataset.corpus.fingerprint()):
+        raise CheckpointMismatchError(
+            f"{path} was trained on other bytes than its data has now, so none of them is surely "
+            "held out; restore the data or name files"
+        )
+    return dataset
 
 
 def find_runs(root: Path) -> list[RunFolder]:
