@@ -76,7 +76,8 @@ def _measured(coder: Coder, data: bytes) -> tuple[bytes, tuple[float, float]]:
 
 
 def _once(coder: Coder, data: bytes) -> tuple[bytes, float, float]:
-    """The output, seconds of processor time with child processes, and the peak in MiB above now."""
+    """The output, the processor time in seconds with child processes, and the growth of memory to
+    its peak in MiB."""
     out: list[bytes] = []
     before = sum(os.times()[:4])
     peak = peak_above_now(lambda: out.append(coder(data)))

@@ -8,6 +8,8 @@ version               the version of the package
 waiting               a log line that names the work when it takes long
 settings              the base of all settings
 extras                imports of optional libraries
+atomic                writes files that are either the old or the new one
+ramp                  a smooth ramp, from which schedules are made
 device                number formats and threads, chosen for the processor
 native                sequential algorithms as machine code, cached on disk
 bits                  bytes and text to bits and back
@@ -133,6 +135,7 @@ if TYPE_CHECKING:
     from bit_transformer.model.transformer import set_dropout
     from bit_transformer.objectives.config import ObjectiveConfig
     from bit_transformer.quantization import convert_qat_fx, prepare_qat_fx, quantize_dynamic
+    from bit_transformer.ramp import cosine_ramp
     from bit_transformer.safety.gate import SafetyGate
     from bit_transformer.safety.guard import guarded_stream
     from bit_transformer.safety.review import ReviewItem, ReviewQueue
@@ -162,7 +165,6 @@ if TYPE_CHECKING:
     from bit_transformer.training.optimizer import adjust_learning_rate, configure_optimizer
     from bit_transformer.training.precision import cpu_autocast
     from bit_transformer.training.result import RunResult
-    from bit_transformer.training.schedule import cosine_ramp
 
 # The type checker reads the imports above. The interpreter looks a name up here.
 _HOMES = {
@@ -186,6 +188,7 @@ _HOMES = {
         "model.config": "ModelConfig preset",
         "model.transformer": "set_dropout",
         "quantization": "convert_qat_fx prepare_qat_fx quantize_dynamic",
+        "ramp": "cosine_ramp",
         "safety.gate": "SafetyGate",
         "safety.guard": "guarded_stream",
         "safety.review": "ReviewItem ReviewQueue",
@@ -202,7 +205,6 @@ _HOMES = {
         "training.result": "RunResult",
         "training.optimizer": "adjust_learning_rate configure_optimizer",
         "training.precision": "cpu_autocast",
-        "training.schedule": "cosine_ramp",
     }.items()
     for name in names.split()
 }

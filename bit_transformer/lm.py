@@ -282,6 +282,7 @@ class BitTransformerLM(nn.Module):
             config=spec_of(self.network).to_dict(),
             training_state=None,
             metadata=metadata,
+            objective=self.objective.objective,
         )
         return target
 
@@ -292,14 +293,17 @@ class BitTransformerLM(nn.Module):
         """Load the model of a run folder, a checkpoint folder or a `save_pretrained` folder, in
         evaluation mode.
 
-        Quantized weights stay quantized. Raises `CheckpointError` when the folder has no model, is
-        damaged, or has weights that do not fit its config. Raises `MissingExtraError` for a run in
-        4 bits when torchao is not installed.
+        Quantized weights stay quantized. The objective is the one that the checkpoint names, with
+        default settings. Raises `CheckpointError` when the folder has no model, is damaged, or has
+        weights that do not fit its config. Raises `MissingExtraError` for a run in 4 bits when
+        torchao is not installed.
         """
         checkpoint = load_checkpoint(locate_checkpoint(folder), device=device)
         network = build_network(NetworkSpec.from_dict(checkpoint.config))
         load_weights(network, checkpoint.weights, where=folder)
-        return cls(network=network).to(device).eval()
+        model = cls(network=network).to(device).eval()
+        model.objective = ObjectiveConfig(checkpoint.objective)
+        return model
 
     def _check_bits(self, bits: Tensor, *, any_length: bool = False) -> None:
         require_batch(bits)

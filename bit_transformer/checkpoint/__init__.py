@@ -5,6 +5,5 @@ rotation  the checkpoints of a run, of which the newest is always valid
 locate    finds the checkpoint that a user's path or hub id means
 migrate   upgrades the manifests of older versions
 state     nested dicts, lists and tensors as tensors and JSON, and back
-atomic    writes files that are either the old or the new one
 lock      lets only one process write in a folder
 """

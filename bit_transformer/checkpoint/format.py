@@ -23,7 +23,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
-from bit_transformer.checkpoint.atomic import (
+from bit_transformer.atomic import (
     TRASH,
     remove_tree,
     storage_errors,
@@ -149,7 +149,8 @@ def save_checkpoint(
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    # The seal covers what JSON gives back: it has no tuples, and its keys are strings.
+    # A reader hashes the manifest after parsing it. Hash the same form here: JSON turns tuples into
+    # lists and keys into strings.
     manifest = json.loads(json.dumps(manifest))
     manifest["sha256"] = _seal(manifest)
     write_synced(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
@@ -207,13 +208,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _check_files(manifest: Mapping[str, Any], path: Path) -> None:
     for name, entry in manifest["files"].items():
         if not isinstance(entry, dict) or not {"size", "sha256", "holds"} <= entry.keys():
-            raise _corrupt(path, f"does not vouch for {name}")
+            raise _corrupt(path, f"has no complete entry for {name}")
         if Path(name).name != name:
             raise _corrupt(path, f"names {name!r}, which is not a file of this folder")
     if not files_of(manifest, "weights"):
-        raise _corrupt(path, f"does not vouch for {MODEL}")
+        raise _corrupt(path, f"has no complete entry for {MODEL}")
     if manifest["training"] is not None and not files_of(manifest, "training"):
-        raise _corrupt(path, f"does not vouch for {TRAINING}")
+        raise _corrupt(path, f"has no complete entry for {TRAINING}")
 
 
 def files_of(manifest: Mapping[str, Any], holds: Content) -> dict[str, dict[str, Any]]:

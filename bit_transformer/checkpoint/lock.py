@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.atomic import storage_errors
 from bit_transformer.errors import BusyError
 
 LOCK = ".lock"

@@ -1,4 +1,7 @@
-"""Manifests and names of older versions become current ones here and nowhere else.
+"""Manifests and names of weights of older versions become current ones here.
+
+The settings of older runs move to their present sections in `training/config.py`. Optimizer states
+whose weights are numbered are read in `training/optimizer.py`.
 
 version 1  The configuration was that of the model, with the quantization among its fields. Files
            did not say what they hold. The feed-forward matrices were called widen and narrow,
@@ -43,9 +46,13 @@ def former_name(weight: str) -> str:
     return ".".join(parts.get(part, part) for part in weight.split("."))
 
 
+def config_from_1(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a network, from the one of version 1."""
+    model = {name: value for name, value in config.items() if name != "quantization"}
+    return {"model": model, "quantization": config.get("quantization"), "layers": None}
+
+
 def _from_1(manifest: dict[str, Any]) -> dict[str, Any]:
-    config = dict(manifest["config"])
-    quantization = config.pop("quantization", None)
     files = {
         name: {**entry, "holds": "training" if name.startswith("training") else "weights"}
         for name, entry in manifest["files"].items()
@@ -53,7 +60,7 @@ def _from_1(manifest: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         **manifest,
-        "config": {"model": config, "quantization": quantization, "layers": None},
+        "config": config_from_1(manifest["config"]),
         "objective": DEFAULT_OBJECTIVE,
         "files": files,
         "training": _renamed(manifest.get("training")),

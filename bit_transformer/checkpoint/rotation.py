@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bit_transformer.checkpoint.atomic import (
+from bit_transformer.atomic import (
     TRASH,
     atomic_write_text,
     leftovers,

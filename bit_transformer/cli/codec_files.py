@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import tyro
 
-from bit_transformer.checkpoint.atomic import is_written_into, output_file, storage_errors
+from bit_transformer.atomic import is_written_into, output_file, storage_errors
 from bit_transformer.cli.codec_words import Words
 from bit_transformer.cli.output import print_json
 from bit_transformer.compression.memory_limit import default_memory_limit, parse_size

@@ -58,24 +58,21 @@ def run(words: Sequence[str]) -> None:
     if arguments.json:
         print_json({"bytes": data_bytes, "bits_per_byte": ours, "baselines": rivals})
     else:
-        print_comparison(ours, rivals, data_bytes)
+        what = "bytes" if arguments.data else "held-out bytes"
+        print_comparison(ours, rivals, f"{data_bytes:,} {what}")
 
 
 def _data(arguments: EvalArguments) -> "list[np.ndarray]":
     from bit_transformer.data.corpus import Corpus
-    from bit_transformer.data.dataset import open_dataset
     from bit_transformer.data.sources import resolve_sources
-    from bit_transformer.training.run_folder import run_of
+    from bit_transformer.training.run_folder import data_of, run_of
 
     if arguments.data:
         paths = resolve_sources(arguments.data, spool=run_of(arguments.run).data)
         corpus = Corpus(paths)
         size = corpus.size if arguments.limit is None else min(corpus.size, arguments.limit)
         return [corpus.read(0, size)]
-    run_folder = run_of(arguments.run)
-    config = run_folder.config()
-    dataset = open_dataset(config.data, window_bytes=config.window_bytes, spool=run_folder.data)
-    pieces = list(dataset.held_out_bytes(arguments.limit))
+    pieces = list(data_of(arguments.run).held_out_bytes(arguments.limit))
     if not pieces:
         raise SourceError(
             f"{shown_name(arguments.run)} has no held-out data; name DATA to evaluate on"

@@ -80,15 +80,12 @@ def _windows(model: "BitTransformerLM", arguments: GateArguments) -> "np.ndarray
     """Return windows of bytes, (count, bytes per window)."""
     import numpy as np
 
-    from bit_transformer.data.dataset import open_dataset
     from bit_transformer.safety.calibration import gate_windows
-    from bit_transformer.training.run_folder import run_of
+    from bit_transformer.training.run_folder import data_of
 
     if arguments.files:
         regions = (np.frombuffer(file_bytes(name), np.uint8) for name in arguments.files)
         return gate_windows(model.network, regions, arguments.limit)
-    folder = run_of(arguments.run)
-    settings = folder.config()
-    dataset = open_dataset(settings.data, window_bytes=settings.window_bytes, spool=folder.data)
+    held_out = data_of(arguments.run).held_out_bytes()
     # The calibration has used the other half of the windows: those with even indices.
-    return gate_windows(model.network, dataset.held_out_bytes(), 2 * arguments.limit)[1::2]
+    return gate_windows(model.network, held_out, 2 * arguments.limit)[1::2]

@@ -34,12 +34,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table)
 
 
-def print_comparison(ours: float, rivals: Mapping[str, float], data_bytes: int) -> None:
-    """Print bits per byte of the model and of general compressors on the same bytes, best first."""
+def print_comparison(ours: float, rivals: Mapping[str, float], data: str) -> None:
+    """Print bits per byte of the model and of general compressors on the same bytes, best first.
+
+    `data` says which bytes these are.
+    """
     entries = sorted([("this model", ours), *rivals.items()], key=lambda entry: entry[1])
     rows = [
         (name, f"{value:.3f}", "" if name == "this model" else f"{ours / value:.2f}")
         for name, value in entries
     ]
-    title = f"Bits per byte on {data_bytes:,} held-out bytes (lower is better)"
+    title = f"Bits per byte on {data} (lower is better)"
     print_table(title, ("", "bits/byte", "model / it"), rows)

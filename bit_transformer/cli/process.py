@@ -101,7 +101,8 @@ def prepare_streams() -> None:
 def _fill_descriptors() -> None:
     """Open closed standard descriptors on the null device.
 
-    Otherwise the next file that is opened gets such a number, and with it what libraries print.
+    Otherwise the next file to be opened would get the number 0, 1 or 2, and output that libraries
+    print would be written into that file.
     """
     for descriptor in range(3):
         try:
@@ -157,7 +158,8 @@ def discard(stream: TextIO) -> None:
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(_ENDING, signal.SIG_DFL)
-"""Handlers of a process that has not set any. Other handlers are the caller's and stay."""
+"""The signal handlers of a process that has not set its own. If another handler is installed, the
+caller set it, and we do not replace it."""
 
 
 @contextmanager

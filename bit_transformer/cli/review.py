@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from bit_transformer.checkpoint.atomic import is_written_into, write_output
+from bit_transformer.atomic import is_written_into, write_output
 from bit_transformer.cli.output import print_json, print_table
 from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import ByteOutput, shown_name, shown_text

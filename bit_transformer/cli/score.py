@@ -73,7 +73,7 @@ def _sum(arguments: ScoreArguments) -> dict[str, Any]:
 
 def _paint(arguments: ScoreArguments) -> dict[str, Any]:
     """Return the report and write the page; the whole file is held in memory."""
-    from bit_transformer.checkpoint.atomic import write_output
+    from bit_transformer.atomic import write_output
     from bit_transformer.inference.painting import paint
 
     assert arguments.html is not None

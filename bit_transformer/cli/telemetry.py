@@ -68,7 +68,7 @@ def _columns(arguments: TelemetryArguments) -> tuple[Columns, Path | None]:
 
 
 def _draw(arguments: TelemetryArguments, columns: Columns, out: Path) -> None:
-    from bit_transformer.checkpoint.atomic import write_output
+    from bit_transformer.atomic import write_output
     from bit_transformer.safety.gate import SafetyGate
     from bit_transformer.telemetry.plots import telemetry_picture
 
@@ -80,8 +80,7 @@ def _draw(arguments: TelemetryArguments, columns: Columns, out: Path) -> None:
 
 
 def _of_training(run_folder: str) -> Columns:
-    from bit_transformer.training.callbacks.metrics_log import read_metrics
-    from bit_transformer.training.run_folder import run_of
+    from bit_transformer.training.run_folder import read_metrics, run_of
 
     folder = run_of(run_folder)
     folder.config()

@@ -245,20 +245,16 @@ def _baselines(settings: RunConfig, run_folder: "RunFolder") -> dict[str, float]
 
 
 def _sample(model: "BitTransformerLM") -> str:
-    import torch
+    from bit_transformer.inference.sampling_config import SamplingConfig
 
-    from bit_transformer.bits.codec import bits_to_bytes
-
-    no_prompt = torch.zeros(1, 0, dtype=torch.uint8)
-    generator = torch.Generator(model.device).manual_seed(0)
-    new_bits = _SAMPLE_BYTES * model.config.bits_per_byte
-    bits = model.generate(no_prompt, new_bits, temperature=0.8, generator=generator)
-    return bits_to_bytes(bits[0].numpy(), parity=model.config.parity).decode(errors="replace")
+    (sample,) = model.sample(b"", _SAMPLE_BYTES, sampling=SamplingConfig(temperature=0.8), seed=0)
+    return sample.content.decode(errors="replace")
 
 
 def _print_report(result: "RunResult", baselines: dict[str, float], sample: str) -> None:
     if result.held_out_bits_per_byte is not None:
-        print_comparison(result.held_out_bits_per_byte, baselines, result.held_out_bytes)
+        data = f"{result.held_out_bytes:,} held-out bytes"
+        print_comparison(result.held_out_bits_per_byte, baselines, data)
     print(f"\nA sample of {_SAMPLE_BYTES} bytes at temperature 0.8:\n\n{sample}\n")
     print(
         f"{result.steps} steps over {result.data_bytes:,} bytes in {result.seconds:.0f} s, "

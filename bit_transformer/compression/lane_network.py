@@ -23,10 +23,14 @@ from bit_transformer.compression.lane_arithmetic import LaneState, Weights, scal
 from bit_transformer.compression.network import Trunk
 from bit_transformer.errors import UnsupportedCombination
 from bit_transformer.model.config import ModelConfig
-from bit_transformer.model.stack import ReversibleStack
+from bit_transformer.model.halting import HaltingStack
+from bit_transformer.model.stack import PlainStack, ReversibleStack
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.network_spec import spec_of
 from bit_transformer.quantization import Int4Linear, Int8Embedding, Int8Linear
+
+_STACKS = (PlainStack, ReversibleStack, HaltingStack)
+"""Kinds of stack that this arithmetic computes. A subclass may compute something else."""
 
 
 def network_digest(network: BitTransformer) -> bytes:
@@ -53,8 +57,15 @@ class LaneNetwork:
     def __init__(self, network: BitTransformer, *, threads: int = 1) -> None:
         """The lanes are divided among `threads`, which does not change any result.
 
-        Raises `UnsupportedCombination` for a pruned network.
+        Raises `UnsupportedCombination` for a pruned network, and for a kind of stack that this
+        arithmetic does not compute.
         """
+        if type(network.stack) not in _STACKS:
+            raise UnsupportedCombination(
+                f"compression does not compute a {type(network.stack).__name__}, only "
+                f"{', '.join(stack.__name__ for stack in _STACKS)}; compress without a model, or "
+                "with a model that has one of these stacks"
+            )
         if spec_of(network).layers is not None:
             raise UnsupportedCombination(
                 "compression needs a network whose blocks have the widths of its configuration; "

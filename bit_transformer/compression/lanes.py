@@ -18,9 +18,9 @@ HASH_ENTRIES = 1 << 16
 class Lanes(NamedTuple):
     """The state of L lanes; every array has L rows."""
 
-    position: np.ndarray  # of the next byte in the history
+    position: np.ndarray  # position of the next byte in the history
     end: np.ndarray  # position after the last byte
-    node: np.ndarray  # in the bit tree of a byte: a leading one, then the known bits
+    node: np.ndarray  # node in the bit tree of a byte: a leading one, then the known bits
     bit_index: np.ndarray  # number of known bits of the current byte
     contexts: np.ndarray  # (L, contexts) hash of each context of the current byte
     buckets: np.ndarray  # (L, contexts) first slot of each bucket for the current half byte
@@ -29,7 +29,9 @@ class Lanes(NamedTuple):
     word_length: np.ndarray  # letters of the current word
     gap: np.ndarray  # hash of the bytes between the last two words
     marks: np.ndarray  # the last eight bytes outside words
-    kinds: np.ndarray  # of the last 32 bytes, 2 bits each: in a word, space, end of line, other
+    kinds: (
+        np.ndarray
+    )  # kind of each of the last 32 bytes, 2 bits: in a word, space, end of line, other
     lines: np.ndarray  # (L, 2) where the current line begins, and where the line before it begins
     first_words: np.ndarray  # (L, 2) hash of each line's first word, 0 until it is complete
     headings: np.ndarray  # (L, 2) hashes of the current line, and of the last that ended in a colon

@@ -68,7 +68,8 @@ class Scanner:
         self._source, self._held, self._begin, self.at = source, b"", 0, 0
         self._limit = memory_limit
         self._wasted = self._searches = 0
-        """Bytes checked for records that turned out to be none; searches through the rest."""
+        """`_wasted`: bytes checked as possible records that were not records. `_searches`: how
+        often the rest of the file was searched."""
         self._last_record: dict[int, int] = {}
         """Position of the last record of a header, by the header's checksum."""
 

@@ -14,8 +14,9 @@ from bit_transformer.errors import SourceError
 
 STDIN = "-"
 _CHUNK = 1 << 20
-_SKIPPED = ("site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__")
+_SKIPPED = ("site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3")
 """Folders of the standard library that are not its source."""
+_COMPILED_CODE = "__pycache__"
 
 
 @runtime_checkable
@@ -31,8 +32,8 @@ def resolve_sources(
     """Return the non-empty files that `specs` name, in that order.
 
     Without `specs`, these are the files of Python's standard library. A spec is a file, a folder
-    (recursive, sorted, without hidden files), a glob (`**` crosses folders), `-` for `stdin`
-    (written to `spool`/stdin.bin; sys.stdin by default) or `hf://OWNER/NAME?...` (see
+    (recursive, sorted, without hidden files and `__pycache__`), a glob (`**` crosses folders), `-`
+    for `stdin` (written to `spool`/stdin.bin; sys.stdin by default) or `hf://OWNER/NAME?...` (see
     huggingface.py). A file that several specs name is used once, at its first place; if it came
     twice, the split could both train on it and hold it out.
 
@@ -109,13 +110,18 @@ def _non_empty(paths: Iterable[Path], origin: str) -> list[Path]:
     files = [path for path in paths if path.is_file() and _is_data(path)]
     if not files:
         raise SourceError(
-            f"{origin} holds no file with data (hidden files are skipped); name another source"
+            f"{origin} holds no file with data (hidden files and {_COMPILED_CODE} are skipped); "
+            "name another source"
         )
     return files
 
 
 def _walk(root: Path, *, skip: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield the files below `root`, sorted within each folder, without hidden and skipped ones."""
+    """Yield the files below `root`, sorted within each folder, without hidden and skipped ones.
+
+    Folders of Python's compiled code are always skipped.
+    """
+    skip = {_COMPILED_CODE, *skip}
     for folder, folders, files in os.walk(root, onerror=_raise):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in skip)
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))

@@ -16,12 +16,13 @@ from bit_transformer.model.transformer import BitTransformer
 def checkpoint_blocks(network: BitTransformer) -> None:
     """Make the network store only the input of each block between the passes, in place.
 
-    Raises `UnsupportedCombination` for a reversible stack, which stores no activations at all.
+    Raises `UnsupportedCombination` for a stack that does not run whole blocks, such as a reversible
+    one, which stores no activations at all.
     """
     if not isinstance(network.stack, SequentialStack):
         raise UnsupportedCombination(
-            "use_checkpoint and reversible exclude each other: a reversible stack stores no "
-            "activations that checkpointing could leave out; use one of them"
+            f"use_checkpoint and {type(network.stack).__name__} exclude each other: checkpointing "
+            "replaces how a stack runs whole blocks, and this one does not; use one of them"
         )
     network.stack.run_block = _run_checkpointed
 

@@ -13,4 +13,5 @@ class ParallelConfig(Settings):
     """Store only the input of each block between forward and backward pass and run the block again:
     less memory, a third more time."""
     compile: bool = False
-    """Compile the branches of each block; this pays on a GPU and not on a CPU."""
+    """Compile the branches of each block. Compilation takes about half a minute. Steps are then
+    faster, on a CPU by 5 to 7 %, so that this pays only in longer runs."""

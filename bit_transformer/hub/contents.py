@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import (
+from bit_transformer.atomic import (
     atomic_write_text,
     remove_tree,
     storage_errors,
@@ -81,7 +81,13 @@ def stage_checkpoint(checkpoint: Path, folder: Path, *, training: bool) -> None:
     resumable = read_manifest(checkpoint).get("training") is not None
     if resumable and not (training and (checkpoint / TRAINING).is_file()):
         whole = load_checkpoint(checkpoint)
-        save_checkpoint(folder, weights=whole.weights, config=whole.config, metadata=whole.metadata)
+        save_checkpoint(
+            folder,
+            weights=whole.weights,
+            config=whole.config,
+            metadata=whole.metadata,
+            objective=whole.objective,
+        )
         return
     with storage_errors(folder):
         folder.mkdir(parents=True)

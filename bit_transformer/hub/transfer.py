@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bit_transformer.checkpoint.atomic import PARTIAL, leftovers, remove_tree, temporary_sibling
+from bit_transformer.atomic import PARTIAL, leftovers, remove_tree, temporary_sibling
 from bit_transformer.checkpoint.format import MANIFEST, MODEL, TRAINING, read_manifest
 from bit_transformer.errors import (
     HubNotFoundError,

@@ -62,12 +62,13 @@ class ModelConfig(Settings):
     """Rate at which channels of looked-up rows are dropped in training; needed when training goes
     over the same data more than once."""
     logit_cap: float = 0.0
-    """Bound that a smooth curve keeps node logits within, against overconfidence on small data;
-    0: none. No bit can then cost less than log2(1 + e**-logit_cap) bits."""
+    """Soft cap c of the logits: c * tanh(logit / c). It limits overconfidence on small data: no bit
+    costs less than log2(1 + e**-c) bits. 0: no cap."""
     rotary_base: float = 10_000.0
-    """Longest wavelength of the rotary positions, in patches / 2 pi."""
+    """Base (theta) of the rotary position frequencies."""
     reversible: bool = False
-    """Two streams that the backward pass computes again instead of keeping activations."""
+    """The trunk has two residual streams. The backward pass computes their activations again
+    instead of storing them."""
     chunk_size: int | None = None
     """Bits per attention chunk: a position attends within its chunk, to the overlap before it and
     to the start. None: to the whole context."""
@@ -78,7 +79,8 @@ class ModelConfig(Settings):
     act_threshold: float = 0.9
     """Cumulative halting probability at which a position exits; 1: never before the last block."""
     ponder_cost: float = 0.05
-    """Cost of all blocks together in training with use_act, in bits per byte."""
+    """With use_act: the compute penalty in the loss of the halting units. It is the bits per byte
+    charged to a position that runs through all blocks."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "nhead", "num_layers", "dim_feedforward", "memory_width"):

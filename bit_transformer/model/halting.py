@@ -39,7 +39,8 @@ class HaltingStack(SequentialStack):
 
     @property
     def min_log_survival(self) -> float:
-        """Log-probability of not having exited below which a position exits."""
+        """log(1 - threshold). A position exits once the log-probability that it is still active is
+        not above this value."""
         return math.log1p(-self.threshold) if self.threshold < 1 else -math.inf
 
     def halting_logits(self, x: Float[Tensor, "B S D"], index: int) -> Float[Tensor, "B S"]:

@@ -8,13 +8,15 @@ same time.
 
 import hashlib
 import os
-import secrets
 import time
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-_SUFFIX, _PARTIAL = ".native", ".tmp-"
+from bit_transformer.atomic import PARTIAL, atomic_write_bytes
+from bit_transformer.errors import StorageError
+
+_SUFFIX = ".native"
 _DIGEST_BYTES = 16
 _MAX_VERSIONS = 12
 """Files of one name that are kept; they belong to other versions or processors."""
@@ -49,8 +51,8 @@ def keep(name: str, key: bytes, content: bytes) -> bool:
     for folder in folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / _file_name(name, key), _checksum(key, content) + content)
-        except OSError:
+            atomic_write_bytes(folder / _file_name(name, key), _checksum(key, content) + content)
+        except (OSError, StorageError):
             continue
         _remove_old(folder, name)
         return True
@@ -65,23 +67,12 @@ def _checksum(key: bytes, content: bytes) -> bytes:
     return hashlib.blake2b(key + content, digest_size=_DIGEST_BYTES).digest()
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def _remove_old(folder: Path, name: str) -> None:
     """Remove the oldest versions of a file and the unfinished files of killed processes."""
     try:
         versions = sorted(folder.glob(f"{name}-*{_SUFFIX}"), key=lambda path: -path.stat().st_mtime)
         too_old = time.time() - _MAX_PARTIAL_SECONDS
-        partial = [p for p in folder.glob(f"{_PARTIAL}*") if p.stat().st_mtime < too_old]
+        partial = [p for p in folder.glob(f"{PARTIAL}*") if p.stat().st_mtime < too_old]
         for path in versions[_MAX_VERSIONS:] + partial:
             path.unlink(missing_ok=True)
     except OSError:

@@ -13,18 +13,20 @@ class ObjectiveConfig(Settings):
     objective: str = "causal"
     """Name of the objective; `causal` predicts each bit from all bits before it."""
     lambda_k: float = 0.0
-    """Weight of the penalty on undecided predictions (negentropy K below its floor)."""
+    """Weight of the penalty that pushes towards more confident predictions. It applies while
+    negentropy K is below floor_k."""
     lambda_c: float = 0.0
-    """Weight of the penalty on repetition (complexity C below its floor)."""
+    """Weight of the penalty that pushes predictions away from repetition. It applies while
+    complexity C is below floor_c."""
     lambda_s: float = 0.0
-    """Weight of the penalty on leaving the universal code's predictions (symbiosis S below its
-    floor)."""
+    """Weight of the penalty that pulls predictions towards those of the context-tree code. It
+    applies while symbiosis S is below floor_s."""
     floor_k: float = 0.5
-    """Negentropy from which on there is no penalty."""
+    """There is no penalty while K is at or above this value."""
     floor_c: float = 0.3
-    """Complexity from which on there is no penalty."""
+    """There is no penalty while C is at or above this value."""
     floor_s: float = 0.5
-    """Symbiosis from which on there is no penalty."""
+    """There is no penalty while S is at or above this value."""
     compress_prob: float = 0.0
     """Probability that a batch is run-length coded and decoded, which changes nothing."""
     direct_prob: float = 0.0

@@ -4,7 +4,6 @@ A batch may be run-length coded and decoded, which changes nothing, or the netwo
 run-length streams themselves. Neither helps: see `benchmarks/bench_run_length.py`.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -17,6 +16,7 @@ from bit_transformer.bits.run_length import compress_bits, decompress_bits
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.base import Objective
 from bit_transformer.objectives.config import ObjectiveConfig
+from bit_transformer.ramp import cosine_ramp
 
 
 class RunLength:
@@ -35,7 +35,7 @@ class RunLength:
     ) -> Float[Tensor, ""]:
         """The loss of the batch or of its streams, in bits per byte of the coded or plain input."""
         config, drawn = self._config, float(torch.rand(()))
-        scale = _half_cosine(progress / config.ramp) if config.ramp else 1.0
+        scale = cosine_ramp(progress / config.ramp, 0.0, 1.0, 1) if config.ramp else 1.0
         if drawn < config.compress_prob * scale:
             bits = through_run_lengths(bits)
         elif drawn < (config.compress_prob + config.direct_prob) * scale:
@@ -53,10 +53,6 @@ class RunLength:
     ) -> Iterator[Float[np.ndarray, " _"]]:
         """See `Objective`."""
         return self._objective.evaluate(network, data)
-
-
-def _half_cosine(x: float) -> float:
-    return (1 - math.cos(math.pi * min(1.0, x))) / 2
 
 
 def through_run_lengths(bits: Integer[Tensor, "B T"]) -> Integer[Tensor, "B T"]:

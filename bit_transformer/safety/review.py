@@ -24,8 +24,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from bit_transformer.atomic import atomic_write_json, storage_errors
 from bit_transformer.bits.codec import bits_per_symbol, bits_to_bytes
-from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
 from bit_transformer.errors import ReviewError
 
 State = Literal["pending", "approved", "rejected"]

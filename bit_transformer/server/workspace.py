@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bit_transformer.checkpoint.atomic import storage_errors, temporary_sibling
+from bit_transformer.atomic import storage_errors, temporary_sibling
 from bit_transformer.checkpoint.format import MANIFEST
 from bit_transformer.checkpoint.lock import LOCK, writer_of
 from bit_transformer.errors import BusyError, ConfigError, ConflictError, UnknownNameError

@@ -3,8 +3,6 @@
 import importlib
 import importlib.util
 import io
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from bit_transformer.errors import ConfigError, storage_error
+from bit_transformer.atomic import atomic_write_bytes
+from bit_transformer.errors import ConfigError
 from bit_transformer.extras import import_extra
 from bit_transformer.telemetry.drift import detect_metric_drift
 from bit_transformer.telemetry.log import TelemetryLog
@@ -42,7 +41,7 @@ _PANELS = (
 )
 _FLOOR_PANELS = {"k": 0, "c": 1, "s": 2, "t": 3}
 _MIN_SMOOTHED = 400
-"""Number of values from which on a line is drawn faint, with a running mean on top."""
+"""A line of at least this many values is drawn faint, with a running mean on top."""
 _ALARM_INTERVAL = 10_000.0
 """Average run length to a false alarm: a plot of several hundred values should show hardly any."""
 
@@ -62,7 +61,7 @@ def plot_telemetry(
 
     Raises the errors of `telemetry_picture`, and `StorageError` if the file cannot be written.
     """
-    _write(telemetry_picture(log, floors=floors), Path(path))
+    atomic_write_bytes(Path(path), telemetry_picture(log, floors=floors))
     return Path(path)
 
 
@@ -151,19 +150,6 @@ def _finish(axes: "Axes", title: str, lines: Lines, floors: list[float]) -> None
         axes.axhline(floor, color=_INK, linestyle="--", linewidth=0.8)
     if len(lines) > 1:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _write(picture: bytes, path: Path) -> None:
-    """Write the file atomically: it is complete or absent."""
-    partial = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-picture")
-    try:
-        try:
-            partial.write_bytes(picture)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from error
 
 
 def _matplotlib() -> Any:

@@ -22,10 +22,14 @@ def build_callbacks(
     """The callbacks in the order in which they are notified.
 
     Guards come first, because they may abandon a step. Checkpoints come after everything that they
-    save, and plots after the records that they draw."""
+    save, and plots after the records that they draw. `fit.py` adds `Outcome`, the command
+    `train` adds `StopSignals` and `HubMirror`, and the server adds `JobCallback`.
+    """
     recovery, saving, measured = config.recovery, config.checkpoints, config.evaluation
     held_out = dataset.held_out_bytes
-    # Windows of an evaluation overlap by half, the gate's do not. A byte costs the gate half.
+    # The progress bar measures time in bytes of evaluation. Evaluation reads each byte twice,
+    # because its windows overlap by half. The gate reads each byte of its share once, so such a
+    # byte counts half.
     bytes_at_end = dataset.held_out_size * (1 + SHARE_READ / 2)
     return [
         Recovery(recovery.recovery_every, recovery.max_recoveries)

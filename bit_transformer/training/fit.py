@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 
 import torch
 
-from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.atomic import atomic_write_bytes
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.data.config import DataConfig
 from bit_transformer.data.sources import absolute_source
@@ -26,6 +26,7 @@ from bit_transformer.errors import (
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.network_spec import NetworkSpec, build_network, load_weights
 from bit_transformer.objectives.build import build_objective
+from bit_transformer.objectives.config import ObjectiveConfig
 from bit_transformer.quantization import prepare_qat_fx, require_trainable, scheme_of
 from bit_transformer.training.callback_list import build_callbacks
 from bit_transformer.training.callbacks.base import Callback
@@ -69,7 +70,7 @@ def train_run(
     if resume:
         # This comes before the lock, which would create a folder that does not hold a run.
         run.config()
-    with run.writing():
+    with run.starting():
         checkpoint = run.checkpoints.latest(training=True) if resume else None
         if not resume:
             run.require_new()
@@ -90,6 +91,7 @@ def train_run(
 class Sections(TypedDict, total=False):
     """Settings of a run that `fit` takes by name, besides `train`."""
 
+    objective: ObjectiveConfig
     optimizer: OptimizerConfig
     evaluation: EvaluationConfig
     checkpoints: CheckpointConfig
@@ -111,27 +113,27 @@ def fit(
     """Train `model` in place on bytes, or on files, folders and globs. The result holds the same
     model.
 
-    `sections` are other settings of `RunConfig`, such as `evaluation=EvaluationConfig(...)`. `out`
-    names the run folder; by default it is a new one under the system's temporary folder. A run that
-    learned nothing ends with a warning; `RunResult.require_learned` raises.
+    `sections` are other settings of `RunConfig`, such as `evaluation=EvaluationConfig(...)`. An
+    `objective` among them replaces the model's own. `out` names the run folder; by default it is a
+    new one under the system's temporary folder. A run that learned nothing ends with a warning;
+    `RunResult.require_learned` raises.
 
     Raises `BusyError` while another process writes in the run folder.
     """
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="bit-transformer-"))
     run = RunFolder(folder)
-    with run.writing():
+    sections.setdefault("objective", model.objective)
+    with run.starting():
         run.require_new()
         if isinstance(data, bytes):
-            source = folder / "data.bin"
-            atomic_write_bytes(source, data)
-            data = source
+            atomic_write_bytes(run.given_bytes, data)
+            data = run.given_bytes
         paths = (data,) if isinstance(data, str | Path) else tuple(data)
         sources = tuple(absolute_source(str(path)) for path in paths)
         config = RunConfig(
             data=DataConfig(sources, held_out_fraction=held_out_fraction),
             model=model.config,
             train=train or TrainConfig(),
-            objective=model.objective,
             **sections,
         )
         config = fit_into_budget(_with_model_options(config, model))
@@ -201,13 +203,14 @@ def _train(
         world=world,
     )
     trainer.metadata["data"] = fingerprint
-    # The run folder is created only now, so a run that fails to begin leaves nothing behind.
+    # The run begins here. If an error came before, `RunFolder.starting` removes the copies of data.
     if not run.exists():
-        run.create(config)
+        run.record_new(config)
     else:
         if checkpoint is not None:
             _restore(trainer, checkpoint)
         run.resume(config)
+    model.objective = config.objective
     done = trainer.fit()
     trainer.average.keep()
     result = outcome.result(*(config, run, model.eval(), done), interrupted=trainer.interrupted)
@@ -234,5 +237,7 @@ def _restore(trainer: Trainer, path: Path) -> None:
             f"{trainer.objective.name!r}; resume with the checkpoint's objective, or train a new "
             "run"
         )
+    # The weights of the checkpoint are the averaged ones. Where a run averages, its training state
+    # has the unaveraged weights and replaces them.
     load_weights(trainer.network, checkpoint.weights, where=path)
     trainer.load_state_dict(checkpoint.training_state)

@@ -18,11 +18,10 @@ from bit_transformer.training.callbacks.base import (
     RunningTrainer,
     StepRecord,
 )
+from bit_transformer.training.callbacks.health import UNTRAINED_BITS_PER_BYTE
 from bit_transformer.training.config import RunConfig
 from bit_transformer.training.run_folder import RunFolder
 
-UNTRAINED_BITS_PER_BYTE = 8.0
-"""Cost under an untrained model, which gives every byte value the same probability."""
 _MIN_GAIN = 0.001
 """Bits per byte below 8 from which a model has learned something; less is rounding."""
 _LAST_STEPS = 25

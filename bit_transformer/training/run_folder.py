@@ -6,19 +6,21 @@ checkpoints/       step-00001000/ ..., where `latest` names the newest complete 
 telemetry.png      curves of the run
 report.json        the result, after the end of the run
 data/              copies of streamed sources (stdin, hf://)
+data.bin           the bytes that were given to `fit`
 .lock              held by the process that writes in the folder, see checkpoint/lock.py
 """
 
 import dataclasses
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import atomic_write_json, storage_errors
-from bit_transformer.checkpoint.format import MANIFEST
-from bit_transformer.checkpoint.locate import local_folder
+from bit_transformer.atomic import atomic_write_json, storage_errors
+from bit_transformer.checkpoint.format import MANIFEST, read_manifest
+from bit_transformer.checkpoint.locate import local_folder, locate_checkpoint
 from bit_transformer.checkpoint.lock import sole_writer
 from bit_transformer.checkpoint.rotation import CheckpointFolder
 from bit_transformer.data.dataset import Dataset, open_dataset
@@ -26,11 +28,11 @@ from bit_transformer.data.sources import STDIN
 from bit_transformer.data.spool import spooled_stdin
 from bit_transformer.errors import (
     BitTransformerError,
+    CheckpointMismatchError,
     CheckpointNotFoundError,
     ConfigError,
     UsageError,
 )
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
 
 CARRIED = "run"
@@ -67,6 +69,11 @@ class RunFolder:
         """The folder with copies of streamed sources."""
         return self.path / "data"
 
+    @property
+    def given_bytes(self) -> Path:
+        """The file with the bytes that were given to `fit`."""
+        return self.path / "data.bin"
+
     def exists(self) -> bool:
         """Whether a run has begun here."""
         return (self.path / "config.json").exists()
@@ -79,10 +86,11 @@ class RunFolder:
                 "folder with --out"
             )
 
-    def create(self, config: RunConfig) -> None:
-        """Create the folder and record the settings.
+    def record_new(self, config: RunConfig) -> None:
+        """Record the settings of a new run.
 
-        Raises the errors of `require_new` and `writing`."""
+        Raises the errors of `require_new` and `writing`.
+        """
         with self.writing():
             self.require_new()
             atomic_write_json(self.path / "config.json", config.to_dict())
@@ -103,6 +111,32 @@ class RunFolder:
         Raises `BusyError`, which names the present writer, and `StorageError`.
         """
         return sole_writer(self.path)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Context that holds the folder's lock while a run starts and trains.
+
+        If the run does not begin, the copies of data that were made meanwhile are removed. Raises
+        the errors of `writing`.
+        """
+        with self.writing():
+            had_data, before = self.data.exists(), self._copies()
+            try:
+                yield
+            finally:
+                if not self.exists():
+                    self._remove(self._copies() - before, folder=not had_data)
+
+    def _remove(self, copies: set[Path], *, folder: bool) -> None:
+        """Remove copies of data, and with `folder` the folder that held them if it is empty."""
+        with suppress(OSError):
+            for copy in copies:
+                copy.unlink()
+            if folder:
+                self.data.rmdir()
+
+    def _copies(self) -> set[Path]:
+        return {path for path in (self.given_bytes, *self.data.glob("*")) if path.exists()}
 
     def dataset(self, config: RunConfig) -> Dataset:
         """The data of the run.
@@ -179,6 +213,23 @@ class RunFolder:
         return max(map(_modified_at, (self.path / name for name in names)))
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics file. Reading ends at the first damaged line, such as a last line
+    that a kill has cut short."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(record, dict):
+            break
+        records.append(record)
+    return records
+
+
 def run_of(path: str | Path) -> RunFolder:
     """The run in a folder, or the run inside a checkpoint. `path` may be a hub id.
 
@@ -187,6 +238,24 @@ def run_of(path: str | Path) -> RunFolder:
     """
     folder = local_folder(Path(path))
     return RunFolder(folder / CARRIED if (folder / MANIFEST).is_file() else folder)
+
+
+def data_of(path: str | Path) -> Dataset:
+    """The data that the run of `path` was trained on; see `run_of`.
+
+    Raises `CheckpointMismatchError` when the data has changed since, because its held-out bytes may
+    then be bytes that the model was trained on. Raises the errors of `RunFolder.config`,
+    `RunFolder.dataset` and `locate_checkpoint`.
+    """
+    run = run_of(path)
+    dataset = run.dataset(run.config())
+    trained_on = read_manifest(locate_checkpoint(path))["metadata"].get("data")
+    if trained_on not in (None, dataset.corpus.fingerprint()):
+        raise CheckpointMismatchError(
+            f"{path} was trained on other bytes than its data has now, so none of them is surely "
+            "held out; restore the data or name files"
+        )
+    return dataset
 
 
 def find_runs(root: Path) -> list[RunFolder]:

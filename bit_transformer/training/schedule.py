@@ -3,11 +3,10 @@
 Schedules count optimizer steps and not micro-batches, so accumulation does not change them.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
-from bit_transformer.errors import ConfigError
+from bit_transformer.ramp import cosine_ramp
 
 Schedule = Callable[[int], float]
 """Learning-rate factor for the step with this index, 0 for the first."""
@@ -37,14 +36,6 @@ def one_cycle(total: int, warmup: float, start: float = 0.04, end: float = 1e-4)
         return cosine_ramp(step - peak, 1.0, end, max(1, last - peak))
 
     return factor
-
-
-def cosine_ramp(step: int, start: float, end: float, total_steps: int) -> float:
-    """Half a cosine from `start` at step 0 to `end` at `total_steps`, constant outside."""
-    if total_steps < 1:
-        raise ConfigError(f"total_steps must be at least 1, got {total_steps}")
-    progress = min(max(step / total_steps, 0.0), 1.0)
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def make_schedule(name: ScheduleName, total: int, warmup: float, decay: float) -> Schedule:

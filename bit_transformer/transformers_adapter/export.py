@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import atomic_write_text
+from bit_transformer.atomic import atomic_write_text
 from bit_transformer.checkpoint.format import read_manifest
+from bit_transformer.checkpoint.migrate import config_from_1
 from bit_transformer.errors import UnsupportedCombination
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.network_spec import NetworkSpec
@@ -42,12 +43,8 @@ def require_whole_tokens(config: ModelConfig) -> None:
 
 
 def network_spec(settings: Mapping[str, Any]) -> NetworkSpec:
-    """Return the network of a checkpoint's config. Earlier exports have the fields of
-    `ModelConfig` and the quantization side by side."""
-    if "model" in settings:
-        return NetworkSpec.from_dict(settings)
-    model = {name: value for name, value in settings.items() if name != "quantization"}
-    return NetworkSpec(ModelConfig.from_dict(model), settings.get("quantization"))
+    """Return the network of a checkpoint's config. Earlier exports have a config of version 1."""
+    return NetworkSpec.from_dict(settings if "model" in settings else config_from_1(settings))
 
 
 def transformers_files(config: Mapping[str, Any]) -> dict[str, str]:

@@ -13,8 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bit_transformer import BitTransformerLM
-from bit_transformer.checkpoint import atomic
+from bit_transformer import BitTransformerLM, atomic
 from bit_transformer.cli.main import main
 
 # A shell starts background jobs with SIGINT ignored, and child processes inherit that.

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bit_transformer.checkpoint import atomic
+from bit_transformer import atomic
 from bit_transformer.cli import codec_files
 from bit_transformer.cli.codec_words import split_words
 from bit_transformer.cli.main import main

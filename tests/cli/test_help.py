@@ -132,7 +132,7 @@ class _Parsed(BaseException):
 )
 def test_every_example_is_understood(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    RunFolder(tmp_path / "runs" / "first").create(RunConfig())
+    RunFolder(tmp_path / "runs" / "first").record_new(RunConfig())
     real = tyro.cli
 
     def stop(*given: Any, **settings: Any) -> Any:

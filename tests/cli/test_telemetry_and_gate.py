@@ -47,6 +47,24 @@ def test_a_run_calibrates_its_gate_and_held_out_windows_pass_it(run, capsys):
     assert calibrated["passing_share"] > 0.97
 
 
+def test_held_out_bytes_of_changed_data_are_not_read(run, corpus, capsys):
+    before = corpus.read_bytes()
+    corpus.write_bytes(b"x" + before)
+    try:
+        for command in ("gate", "eval"):
+            assert main([command, str(run)]) == 1
+            assert "was trained on other bytes" in capsys.readouterr().err
+    finally:
+        corpus.write_bytes(before)
+
+
+def test_a_comparison_says_whether_its_bytes_were_held_out(run, corpus, capsys):
+    words = ["eval", str(run), "--limit", "500", "--against", "xz"]
+    for data, title in (([], "500 held-out bytes"), ([str(corpus)], "500 bytes")):
+        assert main([*words, *data]) == 0
+        assert f"Bits per byte on {title} (" in capsys.readouterr().out
+
+
 def test_other_files_are_judged_and_noise_does_not_pass(run, tmp_path, capsys):
     noise = tmp_path / "noise"
     noise.write_bytes(np.random.default_rng(1).bytes(20_000))

@@ -150,7 +150,7 @@ FEATURES = [
 
 REFUSED: dict[frozenset[str], str] = {
     frozenset({"flat bits", "parity"}): "parity needs patch_size=9",
-    frozenset({"reversible", "gradient checkpointing"}): "use one of them",
+    frozenset({"reversible", "gradient checkpointing"}): "ReversibleStack .*; use one of them",
     frozenset({"reversible", "adaptive computation"}): "with use_act, set use_checkpoint",
     frozenset({"int8", "QAT"}): "use the model from before its quantization",
     frozenset({"KV cache", "bidirectional"}): "in one pass without a cache, or use causal=True",

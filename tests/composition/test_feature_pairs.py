@@ -13,9 +13,8 @@ import torch
 from bit_transformer import SafetyGate, SamplingConfig, decode, encode, guarded_stream
 from bit_transformer.errors import UsageError
 from bit_transformer.inference.generate import stream_bits
-from bit_transformer.objectives.causal import Causal
+from bit_transformer.objectives.build import OBJECTIVES, build_objective
 from bit_transformer.objectives.config import ObjectiveConfig
-from bit_transformer.objectives.run_length import RunLength
 from tests.builders import tiny_model
 from tests.composition.features import (
     EXCLUSIVE,
@@ -74,23 +73,29 @@ def test_every_feature_is_the_same_compiled():
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-OBJECTIVES = {
-    "run lengths": RunLength(Causal(), ObjectiveConfig(compress_prob=0.5, direct_prob=0.5)),
-    "causal": Causal(),
-    "regularized": Causal(ObjectiveConfig("causal", *[1.0] * 6)),
+_VARIANTS = {
+    "plain": {},
+    "penalties": dict.fromkeys(("lambda_k", "lambda_c", "lambda_s"), 1.0)
+    | dict.fromkeys(("floor_k", "floor_c", "floor_s"), 1.0),
+    "run lengths": {"compress_prob": 0.5, "direct_prob": 0.5},
+}
+_BUILT = {
+    f"{name}, {variant}": build_objective(ObjectiveConfig(name, **settings))
+    for name in OBJECTIVES
+    for variant, settings in _VARIANTS.items()
 }
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", _BUILT)
 @pytest.mark.parametrize("feature", _cases(FEATURES, 1))
 def test_every_feature_trains(feature, objective):
     model = feature.swap(tiny_model(**feature.settings)).train()
     feature.apply(model)
     if feature.name == "int8":
         with pytest.raises(UsageError, match="train with --qat"):
-            OBJECTIVES[objective].loss(model.network, sample_bits(parity=False))
+            _BUILT[objective].loss(model.network, sample_bits(parity=False))
         return
-    OBJECTIVES[objective].loss(model.network, sample_bits(model.config.parity)).backward()
+    _BUILT[objective].loss(model.network, sample_bits(model.config.parity)).backward()
     gradients = [weight.grad for weight in model.parameters()]
     assert all(gradient is not None for gradient in gradients)
     assert all(

@@ -10,7 +10,8 @@ from bit_transformer import BitTransformerLM, quantize_dynamic
 from bit_transformer.compression import network_self_test
 from bit_transformer.compression.encoding import Shared
 from bit_transformer.compression.lane_network import LaneNetwork, network_digest
-from bit_transformer.errors import ForeignArithmeticError
+from bit_transformer.errors import ForeignArithmeticError, UnsupportedCombination
+from bit_transformer.model.stack import PlainStack
 
 _SIZES = {"d_model": 32, "nhead": 2, "num_layers": 2, "dim_feedforward": 64, "memory_slots": 256}
 
@@ -61,6 +62,16 @@ def test_lanes_are_the_network(settings):
     expected = expected[:, :, : found.shape[2]]
     assert np.abs(found - expected)[:, :, 1:].max() < 0.51
     assert found.std() > 30
+
+
+def test_an_unknown_stack_is_refused_and_not_computed_as_a_plain_one():
+    class SkipStack(PlainStack):
+        pass
+
+    network = _model().network
+    network.stack = SkipStack(network.config)
+    with pytest.raises(UnsupportedCombination, match="does not compute a SkipStack, only"):
+        LaneNetwork(network)
 
 
 def test_integer_weights_are_read_as_the_numbers_they_stand_for():

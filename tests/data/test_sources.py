@@ -12,7 +12,8 @@ from bit_transformer.errors import SourceError
 @pytest.fixture
 def tree(tmp_path):
     root = tmp_path / "tree"
-    for name in ("b/two.txt", "b/one.txt", "a.txt", "z/deep/er.bin", ".hidden/x", "b/.secret"):
+    seen = ("b/two.txt", "b/one.txt", "a.txt", "z/deep/er.bin")
+    for name in (*seen, ".hidden/x", "b/.secret", "z/__pycache__/er.pyc"):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())

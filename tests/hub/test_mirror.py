@@ -12,9 +12,8 @@ from bit_transformer.cli.main import main
 from bit_transformer.errors import HubAccessError, HubUnreachableError, StorageError, UsageError
 from bit_transformer.hub import HubMirror, push
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import RunFolder, read_metrics
 from tests.hub.conftest import TINY
 from tests.hub.fake_hub import GOOD_TOKEN
 

@@ -92,18 +92,25 @@ def test_training_state_is_uploaded_on_request_and_removed_by_the_next_push(hub,
     state = {"x": torch.arange(5), "n": 3}
     weights = {"w": torch.ones(3)}
     config = spec_of(BitTransformerLM().network).to_dict()
-    save_checkpoint(tmp_path / "c", weights=weights, config=config, training_state=state)
+    save_checkpoint(
+        tmp_path / "c",
+        weights=weights,
+        config=config,
+        training_state=state,
+        objective="other",
+    )
     push(tmp_path / "c", "user/net", training=True)
     whole = load_checkpoint(pull("user/net", tmp_path / "whole"), training=True)
     assert torch.equal(whole.training_state["x"], state["x"])
     light = pull("user/net", tmp_path / "light", training=False)
     assert load_checkpoint(light, training=True).training_state is None
+    assert load_checkpoint(light).objective == "other"
     assert "training.safetensors" in hub.tree("user/net")
     push(tmp_path / "c", "user/net")
     assert "training.safetensors" not in hub.tree("user/net")
-    assert (
-        load_checkpoint(pull("user/net", tmp_path / "again"), training=True).training_state is None
-    )
+    again = load_checkpoint(pull("user/net", tmp_path / "again"), training=True)
+    assert again.training_state is None
+    assert again.objective == "other"
 
 
 def test_foreign_files_in_a_repository_stay(hub, folder):

@@ -203,7 +203,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(served, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bit_transformer.checkpoint.atomic.os.fsync", full)
+    monkeypatch.setattr("bit_transformer.atomic.os.fsync", full)
     for path, body in (("/files", {"name": "a", "text": "x"}), ("/init", {"run": "two"})):
         status, _, problem = served.ask("POST", path, body)
         assert (status, problem["type"]) == (507, "urn:bit-transformer:problem:storage")

@@ -16,11 +16,11 @@ from bit_transformer.errors import (
     CheckpointCorruptError,
     InvalidPredictionError,
     NonFiniteLossError,
+    SourceError,
 )
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder, newest_run
+from bit_transformer.training.run_folder import RunFolder, newest_run, read_metrics
 from tests.training.test_one_writer import TINY, start
 
 
@@ -190,6 +190,22 @@ def test_a_run_that_learned_nothing_fails_and_stays(corpus, tmp_path, capsys, ca
     dead = OptimizerConfig(lr=1e-30, embedding_lr=1e-30, memory_lr=1e-30)
     fit(model, os.urandom(20_000), train, optimizer=dead, out=tmp_path / "b", progress=False)
     assert "learned nothing" in caplog.text
+
+
+def test_a_run_that_does_not_begin_leaves_no_copy_of_its_data(tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "mine"
+    (mine / "data").mkdir(parents=True)
+    (mine / "data" / "notes.txt").write_text("mine")
+    for folder in (tmp_path / "new", mine):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x")))
+        assert main(["train", "-", "--out", str(folder), *TINY]) == 1
+        assert "too few to hold out" in capsys.readouterr().err
+    model = BitTransformerLM(d_model=16, nhead=2, num_layers=1, dim_feedforward=32)
+    for folder in (tmp_path / "new", mine):
+        with pytest.raises(SourceError, match="too few to hold out"):
+            fit(model, b"x", out=folder, progress=False)
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in sorted(mine.rglob("*"))] == ["data", "notes.txt"]
 
 
 def test_weights_that_are_not_finite_are_not_saved(settings, tmp_path):

@@ -9,10 +9,9 @@ import pytest
 
 from bit_transformer import BitTransformerLM, RunConfig
 from bit_transformer.errors import ConfigError
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import SECTIONS, current_sections
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import RunFolder, read_metrics
 
 _ARCHIVE = Path(__file__).parents[1] / "checkpoint" / "run_of_version_1.tar.xz"
 """A run of 6 steps, with its checkpoint of step 4 and the records of all steps."""

@@ -12,10 +12,9 @@ from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.errors import CollapseError, ConfigError
 from bit_transformer.training.callbacks.base import Callback, RecoveryRecord, RunningTrainer
 from bit_transformer.training.callbacks.health import Health, step_fault
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.callbacks.recovery import Recovery
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import RunFolder, read_metrics
 
 STEPS = 60
 

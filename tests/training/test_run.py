@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from bit_transformer import BitTransformerLM, OptimizerConfig, TrainConfig, fit
+from bit_transformer import BitTransformerLM, ObjectiveConfig, OptimizerConfig, TrainConfig, fit
 from bit_transformer.checkpoint.format import load_checkpoint
 from bit_transformer.errors import (
     CheckpointMismatchError,
@@ -21,9 +21,9 @@ from bit_transformer.errors import (
     UsageError,
 )
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import MetricsLog, read_metrics
+from bit_transformer.training.callbacks.metrics_log import MetricsLog
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder, find_runs
+from bit_transformer.training.run_folder import RunFolder, find_runs, read_metrics
 
 
 def _losses(folder):
@@ -196,6 +196,28 @@ def test_fit_trains_the_given_model_on_bytes(tmp_path):
     assert result.model is model
     assert result.held_out_bits_per_byte < 2
     assert model.score(b"abcd" * 50).bits_per_byte < 2
+
+
+def test_an_objective_that_is_given_replaces_the_one_of_the_model(tmp_path):
+    model = BitTransformerLM(
+        d_model=16, nhead=2, num_layers=1, dim_feedforward=32, max_seq_len=256, lambda_K=0.5
+    )
+    train = TrainConfig(steps=1, batch_size=2)
+    for name, given, expected in (
+        ("own", {}, ObjectiveConfig(lambda_k=0.5)),
+        ("given", {"objective": ObjectiveConfig(lambda_c=0.25)}, ObjectiveConfig(lambda_c=0.25)),
+    ):
+        fit(model, b"abcd" * 2000, train, out=tmp_path / name, progress=False, **given)
+        assert RunFolder(tmp_path / name).config().objective == expected
+        assert model.objective == expected
+
+
+def test_a_loaded_model_has_the_objective_of_its_checkpoint(tmp_path):
+    model = BitTransformerLM(d_model=16, nhead=2, num_layers=1, dim_feedforward=32)
+    model.objective = ObjectiveConfig("other")
+    for name in ("first", "second"):
+        model = BitTransformerLM.from_pretrained(model.save_pretrained(tmp_path / name))
+        assert model.objective == ObjectiveConfig("other")
 
 
 def test_nothing_held_out_gives_no_result(settings, tmp_path):

@@ -3,8 +3,8 @@
 import pytest
 
 from bit_transformer.errors import ConfigError
+from bit_transformer.ramp import cosine_ramp
 from bit_transformer.training.schedule import (
-    cosine_ramp,
     make_schedule,
     one_cycle,
     warmup_stable_decay,

@@ -13,10 +13,9 @@ from bit_transformer.errors import Interrupted
 from bit_transformer.objectives import causal
 from bit_transformer.training.callbacks import gate, stop_signals
 from bit_transformer.training.callbacks.base import Callback
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.callbacks.stop_signals import StopSignals, lasting_stderr
 from bit_transformer.training.fit import train_run
-from bit_transformer.training.run_folder import RunFolder
+from bit_transformer.training.run_folder import RunFolder, read_metrics
 from tests.training.test_one_writer import TINY
 
 SHORT = [*TINY, "--steps", "6", "--evaluate-every", "2", "--checkpoint-every", "0", "--json"]

@@ -6,7 +6,7 @@ import re
 import secrets
 from pathlib import Path
 
-from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.atomic import storage_errors
 from bit_transformer.errors import ConfigError
 from bit_transformer.server.access.asgi import App, Receive, Scope, Send, header, refuse
 from bit_transformer.server.problems import problem

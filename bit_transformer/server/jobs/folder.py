@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bit_transformer.checkpoint.atomic import atomic_write_json, remove_tree, storage_errors
+from bit_transformer.atomic import atomic_write_json, remove_tree, storage_errors
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")

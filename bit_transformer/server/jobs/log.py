@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.atomic import storage_errors
 
 _TAIL_BYTES = 16_384
 _POLL_SECONDS = 0.2

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.atomic import storage_errors
 from bit_transformer.errors import BusyError, ConflictError, QueueFullError, UnknownNameError
 from bit_transformer.server.jobs.folder import JobFolder, JobState, find_jobs
 from bit_transformer.server.settings import TOKEN_VARIABLE, Limits

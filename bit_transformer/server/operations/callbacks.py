@@ -5,11 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bit_transformer.bits.codec import bits_to_bytes
 from bit_transformer.errors import ConfigError, InvalidPredictionError, MissingExtraError
-from bit_transformer.inference.generate import generate_bits
+from bit_transformer.inference.samples import draw_samples
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.model.transformer import evaluating
 from bit_transformer.server.jobs.work import Work
@@ -30,7 +27,11 @@ _BASELINE = 60
 
 
 class JobCallback(Callback):
-    """Writes every record into the log of the job, with progress, samples and drift alarms."""
+    """Writes every record into the log of the job, with progress, samples and drift alarms.
+
+    This is for runs of one process: the worker that has the job is the only one that is told to
+    stop or to save.
+    """
 
     def __init__(self, work: Work, stop_after: int | None) -> None:
         """Stop and save after `stop_after` steps, or at the planned end for None."""
@@ -90,15 +91,9 @@ class JobCallback(Callback):
 
 def _sample(trainer: RunningTrainer) -> str:
     """Generate text from an empty prompt. The seed is fixed, so that samples can be compared."""
-    network = trainer.network
-    device = network.device
-    width = network.config.bits_per_byte
-    generator = torch.Generator(device).manual_seed(0)
-    empty = torch.zeros(1, 0, dtype=torch.uint8, device=device)
     try:
-        with evaluating(network), trainer.average.applied():
-            bits = generate_bits(network, empty, _SAMPLE_BYTES * width, _SAMPLING, generator)
+        with evaluating(trainer.network), trainer.average.applied():
+            (sample,) = draw_samples(trainer.network, b"", _SAMPLE_BYTES, _SAMPLING, seed=0)
     except (ConfigError, InvalidPredictionError):
         return ""
-    content = bits_to_bytes(bits[0].cpu().numpy(), parity=network.config.parity)
-    return content.decode(errors="replace")
+    return sample.content.decode(errors="replace")

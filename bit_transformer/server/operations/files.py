@@ -2,7 +2,7 @@
 
 from pydantic import model_validator
 
-from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.atomic import atomic_write_bytes
 from bit_transformer.server.data_request import decode, encode
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.schemas import Name, Nothing, Request, Response, Text

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import storage_errors
+from bit_transformer.atomic import storage_errors
 from bit_transformer.checkpoint.format import MANIFEST, MODEL, read_manifest
 from bit_transformer.errors import BitTransformerError, BusyError, ConfigError, ConflictError
 from bit_transformer.safety.gate import SafetyGate
@@ -78,7 +78,7 @@ def init(engine: Engine, request: RunSettings) -> Run:
     engine.jobs.require_free(name)
     config = request.resolved(engine.workspace)
     check_model_size(config.model, engine.limits)
-    run.create(config)
+    run.record_new(config)
     return describe(engine, run)
 
 

@@ -17,8 +17,8 @@ from bit_transformer.server.operations.jobs import job_document
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.operations.starting import StartingRun, starting_run
 from bit_transformer.server.schemas import Job, NewestRun, Nothing, Response
-from bit_transformer.training.callbacks.metrics_log import read_metrics
 from bit_transformer.training.config import RunConfig
+from bit_transformer.training.run_folder import read_metrics
 
 RecordKind = Literal["step", "evaluation", "telemetry", "recovery", "abandoned"]
 

@@ -171,7 +171,7 @@ class Callback:
     """The key of its state in checkpoints. A callback with a state needs a name."""
     every_rank: ClassVar[bool] = False
     """Whether it runs on every rank and not only on the main one. A callback that controls the run
-    or computes with the network has to."""
+    or computes with the network has to, unless it is for runs of one process."""
 
     def on_start(self, trainer: RunningTrainer) -> None:
         """Before the first step, after the state of a resumed run was restored."""

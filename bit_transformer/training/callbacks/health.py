@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+UNTRAINED_BITS_PER_BYTE = 8.0
+"""Cost under an untrained model, which gives every byte value the same probability."""
 _WINDOW = 32
 """Healthy values that are kept."""
 _MIN_VALUES = 8
-"""Healthy values from which on their median is used."""
-_UNTRAINED = 8.0
-"""Loss of an untrained network in bits per byte."""
+"""With fewer healthy values, their median is not used."""
 _SPIKE_MARGIN = 1.0
 """Bits per byte above the median up to which a loss is never a spike."""
 _EARLY_MARGIN = 2.0
-"""Bits per byte above the lowest of the first losses from which on a loss is a spike."""
+"""A loss this many bits per byte above the lowest of the first losses is a spike."""
 _DEVIATIONS = 8.0
-"""Standard deviations above the median from which on a loss is a spike."""
+"""A loss this many standard deviations above the median is a spike."""
 _SIGMA_PER_MAD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _SUSTAINED = 16
@@ -32,7 +32,7 @@ _MAX_ACTIVATION_GROWTH = 30.0
 _MIN_SPREAD = 1e-3
 _MIN_SAMPLES = 3
 _NOISE_MARGIN = 2.0
-"""Bits per byte above the usual surprisal from which on a sample is noise."""
+"""A sample this many bits per byte above the usual surprisal is noise."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Health:
 
     def loss_limit(self) -> float:
         """The loss in bits per byte above which a step is a spike."""
-        worse_than_chance = max(_UNTRAINED, self.first_loss or 0.0) + _SPIKE_MARGIN
+        worse_than_chance = max(UNTRAINED_BITS_PER_BYTE, self.first_loss or 0.0) + _SPIKE_MARGIN
         if len(self.losses) < _MIN_VALUES:
             return min([worse_than_chance, *(loss + _EARLY_MARGIN for loss in self.losses)])
         usual = median(self.losses)

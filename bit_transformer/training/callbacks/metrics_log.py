@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
-from bit_transformer.checkpoint.atomic import atomic_write_text, storage_errors
+from bit_transformer.atomic import atomic_write_text, storage_errors
 from bit_transformer.training.callbacks.base import (
     Callback,
     EvaluationRecord,
@@ -22,6 +22,7 @@ from bit_transformer.training.callbacks.base import (
     StepRecord,
     TelemetryRecord,
 )
+from bit_transformer.training.run_folder import read_metrics
 
 
 class MetricsLog(Callback):
@@ -96,20 +97,3 @@ def _finite(value: Any) -> Any:
 def _is_after(record: dict[str, Any], step: int) -> bool:
     """Whether the record is of a later step, which is not abandoned yet."""
     return record.get("kind") not in ("abandoned", "recovery") and record["step"] > step
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file. Reading ends at the first damaged line, such as a last line
-    that a kill has cut short."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(record, dict):
-            break
-        records.append(record)
-    return records

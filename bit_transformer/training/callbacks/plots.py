@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from bit_transformer.checkpoint.atomic import atomic_write_bytes
+from bit_transformer.atomic import atomic_write_bytes
 from bit_transformer.training.callbacks.base import Callback, RunningTrainer
-from bit_transformer.training.callbacks.metrics_log import read_metrics
+from bit_transformer.training.run_folder import read_metrics
 from bit_transformer.waiting import waiting
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ _SMOOTHING = 0.95
 _FORECAST_AFTER = 5
 """Steps of this process before the forecast, because the first steps are slower than the others."""
 _MIN_FORECAST = 20.0
-"""Duration in seconds from which on a forecast is printed."""
+"""A forecast is printed if it is at least this many seconds."""
 
 
 class ProgressBar(Callback):
     """Shows steps, speed, smoothed bits per byte and time left.
 
-    `bytes_at_end` is the number of bytes that the final evaluation and the gate's calibration read.
+    `bytes_at_end` is the work after the last step. It counts held-out bytes: an evaluation of that
+    many bytes takes as long as the final evaluation and the gate's calibration together.
     """
 
     def __init__(self, bytes_at_end: float = 0.0) -> None:

@@ -28,6 +28,9 @@ class StopSignals(Callback):
     The first signal ends the run after the present step and saves it. The second signal raises
     `Interrupted` at once, and so does the first one when there is nothing new to save: before the
     first step and after the run. That is safe, because checkpoints are written atomically.
+
+    This is for runs of one process. A signal reaches only some processes, or reaches them in
+    different steps, so several processes would have to agree on the step after which they stop.
     """
 
     def __init__(self) -> None:

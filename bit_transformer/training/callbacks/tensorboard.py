@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bit_transformer.checkpoint.atomic import atomic_file, storage_errors
+from bit_transformer.atomic import atomic_file, storage_errors
 from bit_transformer.extras import import_extra
 from bit_transformer.training.callbacks.base import (
     Callback,

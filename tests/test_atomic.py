@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bit_transformer.checkpoint import atomic
+from bit_transformer import atomic
 from bit_transformer.errors import StorageError
 
 
