@@ -1,247 +1,308 @@
-"""Compare the bit tree with a byte softmax on the same trunk and steps, and with flat bits.
+"""Compare the bit tree with a byte softmax on the same trunk, at length and with tuned rates.
 
-    python benchmarks/bench_twins.py --data tinyshakespeare.txt alice29.txt+kennedy.xls
-    python benchmarks/bench_twins.py --costs-only
+    python benchmarks/bench_twins.py --data english=bible.txt table=kennedy.xls code=stdlib.txt
+    python benchmarks/bench_twins.py --report
 
-An ablation adds one part at a time. Files joined by `+` are one corpus. Quality is bits per byte in
-cold windows of a held-out tenth, as mean and spread over seeds. The tenth is the last one; joined
-files hold out regions spread over all of them. Costs are processor time of one thread. The sides
-take turns and the best round counts, so that ratios hold on a busy machine.
+A fifth of each file is held out in regions that are spread over it. Every other region is for
+validation and chooses the learning rates of each arm; the others are reported. The rates of the
+matrices and of the embeddings are chosen one after the other, at `--tuning-steps`, with a seed that
+is not reported. Then each arm trains for each number of `--steps`, `--width` and memory, with
+`--seeds` seeds. Quality is bits per byte in cold windows of 128 bytes. Seconds are processor time
+of one thread, without evaluation.
+
+Every finished training is a line of `results/twins-runs.jsonl`. A second call leaves out what is
+there already, so the benchmark may be stopped and continued, and several processes may share it
+(`--jobs`). `--report` writes the dated result and the curves from what is there.
 """
 
 import argparse
 import dataclasses
-import tempfile
+import hashlib
+import json
+import math
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from report import without_folders, write_result
-from timing import best_seconds
-from training import Loss, LossAlone, cold_bits_per_byte, hold_out_tenth, train
+from report import RESULTS, write_result
+from training import LossAlone, cold_bits_per_byte, train
 from twins import byte_softmax_network, next_byte_loss
 
-from bit_transformer import ModelConfig, OptimizerConfig, SamplingConfig, TrainConfig
-from bit_transformer.data.dataset import Dataset
-from bit_transformer.inference.predictor import Predictor
-from bit_transformer.inference.sampling import draw_patch, sample_patch
-from bit_transformer.model.flops import training_flops_per_byte
+from bit_transformer import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from bit_transformer.data.dataset import Dataset, open_dataset
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.objectives.causal import next_bit_loss
-from bit_transformer.training.optimizer import build_optimizer, gradient_norm
+from bit_transformer.training.callbacks.base import Callback, RunningTrainer, StepRecord
 
-WINDOW = 128
-BASE = ModelConfig(
-    d_model=128, nhead=4, num_layers=4, dim_feedforward=512, max_seq_len=8 * WINDOW, memory_bits=()
-)
-MEMORY = dataclasses.replace(BASE, memory_bits=(16, 24, 32, 48), memory_dropout=0.5)
-FLAT = dataclasses.replace(BASE, patch_size=1)
-MUON = OptimizerConfig()
-ADAMW = OptimizerConfig(optimizer="adamw")
-ROUNDS = 15
+WINDOW, BATCH, LAYERS = 128, 16, 4
+MEMORY_BITS = (16, 24, 32, 48)
+RUNS = RESULTS / "twins-runs.jsonl"
+ARMS = ("bit tree", "byte softmax")
+MATRIX_RATES, EMBEDDING_RATES = (0.01, 0.02, 0.04), (0.01, 0.02, 0.04)
+DEFAULT_RATE = 0.02
+TUNING_SEED = 100
+CURVE_BYTES, CURVE_POINTS = 1 << 15, 10
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row of the table: a network with its optimizer."""
+class Cell:
+    """One training."""
 
-    name: str
-    config: ModelConfig
-    optimizer: OptimizerConfig
-    softmax: bool = False
+    kind: str
+    arm: str
+    width: int
+    memory: bool
+    steps: int
+    lr: float
+    embedding_lr: float
+    seed: int
 
-    def build(self) -> BitTransformer:
-        return byte_softmax_network(self.config) if self.softmax else BitTransformer(self.config)
+    def config(self) -> ModelConfig:
+        """Return the configuration of the trunk, which both arms share."""
+        return ModelConfig(
+            d_model=self.width,
+            nhead=max(2, self.width // 32),
+            num_layers=LAYERS,
+            dim_feedforward=4 * self.width,
+            max_seq_len=8 * WINDOW,
+            memory_bits=MEMORY_BITS if self.memory else (),
+            memory_dropout=0.5 if self.memory else 0.0,
+        )
+
+
+Runs = dict[Cell, dict[str, Any]]
+
+
+class Curve(Callback):
+    """Validation bits per byte at steps that grow geometrically, and the seconds until then."""
+
+    def __init__(self, held_out: np.ndarray, softmax: bool, steps: int) -> None:
+        self._held_out, self._softmax = held_out, softmax
+        ratio = steps ** (1 / CURVE_POINTS)
+        self._at = {round(ratio**point) for point in range(3, CURVE_POINTS + 1)}
+        self._evaluating, self._began = 0.0, time.process_time()
+        self.points: list[tuple[int, float, float]] = []
 
     @property
-    def loss(self) -> Loss:
-        return next_byte_loss if self.softmax else next_bit_loss
+    def seconds(self) -> float:
+        """Processor time of training until now."""
+        return time.process_time() - self._began - self._evaluating
 
-
-VARIANTS = [
-    Variant("byte softmax, AdamW", BASE, ADAMW, softmax=True),
-    Variant("bit tree, AdamW", BASE, ADAMW),
-    Variant("byte softmax, Muon", BASE, MUON, softmax=True),
-    Variant("bit tree, Muon", BASE, MUON),
-    Variant("byte softmax, Muon, memory", MEMORY, MUON, softmax=True),
-    Variant("bit tree, Muon, memory", MEMORY, MUON),
-    Variant("flat bits (P = 1), Muon, equal FLOPs", FLAT, MUON),
-]
+    def on_step_end(self, trainer: RunningTrainer, record: StepRecord) -> None:
+        if record.step not in self._at:
+            return
+        seconds, began = self.seconds, time.process_time()
+        trainer.network.eval()
+        found = _quality(trainer.network, self._held_out, softmax=self._softmax)
+        trainer.network.train()
+        self._evaluating += time.process_time() - began
+        self.points.append((record.step, seconds, found))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", nargs="+", default=[], help="files to train on; a+b is one corpus"
-    )
-    parser.add_argument("--costs-only", action="store_true", help="measure costs and train nothing")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", nargs="+", default=[], metavar="KIND=FILE")
+    parser.add_argument("--steps", type=int, nargs="+", default=[150, 1200, 5000])
+    parser.add_argument("--widths", type=int, nargs="+", default=[64])
+    parser.add_argument("--memory", choices=("with", "without", "both"), default="with")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tuning-steps", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--report", action="store_true", help="write the result of all runs so far")
     arguments = parser.parse_args()
-    budget = arguments.steps * arguments.batch_size * WINDOW * training_flops_per_byte(BASE)
-    rows, details = [], {}
-    train_cost, decode_cost = _costs()
-    if arguments.costs_only:
-        _write_costs(train_cost, decode_cost)
+    for argument in arguments.data:
+        kind, file = argument.split("=", 1)
+        path = Path(file)
+        for width in arguments.widths:
+            for memory in {"with": [True], "without": [False], "both": [True, False]}[
+                arguments.memory
+            ]:
+                _compare(kind, path, width, memory, arguments)
+    if arguments.report:
+        _report()
+
+
+def _compare(
+    kind: str, path: Path, width: int, memory: bool, arguments: argparse.Namespace
+) -> None:
+    """Tune both arms and run what is missing."""
+    rates = DEFAULT_RATE, DEFAULT_RATE
+    start = [
+        Cell(kind, arm, width, memory, arguments.tuning_steps, *rates, TUNING_SEED) for arm in ARMS
+    ]
+    chosen = {cell.arm: _tuned(cell, path, arguments.jobs) for cell in start}
+    wanted = [
+        replace(chosen[arm], steps=steps, seed=seed)
+        for steps in sorted(arguments.steps)
+        for seed in range(arguments.seeds)
+        for arm in ARMS
+    ]
+    _run_missing(wanted, path, arguments.jobs)
+
+
+def _tuned(cell: Cell, path: Path, jobs: int) -> Cell:
+    """Return the cell with the rates of the lowest validation loss."""
+    cell = _best([replace(cell, lr=rate) for rate in MATRIX_RATES], path, jobs)
+    return _best([replace(cell, embedding_lr=rate) for rate in EMBEDDING_RATES], path, jobs)
+
+
+def _best(cells: list[Cell], path: Path, jobs: int) -> Cell:
+    """Run cells and return the one with the lowest validation loss."""
+    _run_missing(cells, path, jobs)
+    runs = finished()
+    return min(cells, key=lambda cell: float(runs[cell]["validation"]))
+
+
+def _run_missing(cells: Iterable[Cell], path: Path, jobs: int) -> None:
+    done = finished()
+    missing = [(cell, path) for cell in cells if cell not in done]
+    if jobs == 1 or len(missing) < 2:
+        for task in missing:
+            _run(task)
         return
-    for corpus in arguments.data:
-        found = _qualities(corpus, arguments, budget)
-        label = without_folders(corpus)
-        details[label] = found
-        for variant in VARIANTS:
-            values = found[variant.name]
-            rows.append(
-                [
-                    f"{label}: {variant.name}",
-                    float(np.mean(values)),
-                    float(np.std(values)),
-                    train_cost.get(variant.name),
-                    decode_cost.get(variant.name),
-                ]
-            )
+    # The children train with one thread each, and torch's threads do not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        pool.map(_run, missing, chunksize=1)
+
+
+def _run(task: tuple[Cell, Path]) -> None:
+    """Train one network and append its line."""
+    cell, path = task
+    torch.set_num_threads(1)
+    softmax = cell.arm == "byte softmax"
+    dataset, validation, test = opened(path)
+    torch.manual_seed(cell.seed)
+    config = cell.config()
+    network = byte_softmax_network(config) if softmax else BitTransformer(config)
+    optimizer = OptimizerConfig(lr=cell.lr, embedding_lr=cell.embedding_lr)
+    settings = TrainConfig(
+        steps=cell.steps, batch_size=BATCH, seed=cell.seed, warmup=0.05, decay=0.8
+    )
+    curve = Curve(validation[:CURVE_BYTES], softmax, cell.steps)
+    objective = LossAlone(next_byte_loss if softmax else next_bit_loss)
+    train(network, dataset, settings, optimizer, objective=objective, name=str(cell), also=[curve])
+    line = dataclasses.asdict(cell) | {
+        "validation": _quality(network, validation, softmax=softmax),
+        "test": _quality(network, test, softmax=softmax),
+        "seconds": curve.points[-1][1],
+        "curve": curve.points,
+        "data_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    # One write of one line: processes that append at once do not mix their lines.
+    with RUNS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(f"{cell}: {line['test']:.4f} in {line['seconds']:.0f} s", flush=True)
+
+
+def opened(path: Path) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """Return a file split for training, and its bytes for validation and for the report."""
+    config = DataConfig((str(path),), held_out_fraction=0.2, held_out_layout="spread")
+    dataset = open_dataset(config, window_bytes=WINDOW, spool=path.parent)
+    regions = list(dataset.held_out_bytes())
+    return dataset, np.concatenate(regions[::2]), np.concatenate(regions[1::2])
+
+
+@torch.no_grad()
+def _quality(network: BitTransformer, held_out: np.ndarray, *, softmax: bool) -> float:
+    if softmax:
+        return cold_bits_per_byte(network, held_out, WINDOW, loss=next_byte_loss)
+    return cold_bits_per_byte(network, held_out, WINDOW)
+
+
+def finished() -> Runs:
+    """Return what the file of runs holds."""
+    if not RUNS.exists():
+        return {}
+    names = [field.name for field in dataclasses.fields(Cell)]
+    lines = [json.loads(line) for line in RUNS.read_text().splitlines()]
+    return {Cell(*(line[name] for name in names)): line for line in lines}
+
+
+def _report() -> None:
+    runs = finished()
+    groups: dict[tuple[Any, ...], dict[str, list[Cell]]] = {}
+    for cell in runs:
+        if cell.seed != TUNING_SEED:
+            key = (cell.kind, cell.width, cell.memory, cell.steps)
+            groups.setdefault(key, {arm: [] for arm in ARMS})[cell.arm].append(cell)
+    rows = [_row(key, arms, runs) for key, arms in sorted(groups.items()) if all(arms.values())]
     write_result(
         "twins",
-        summary=f"Held-out bits per byte over {arguments.seeds} seeds after {budget:.2e} training "
-        "FLOPs, without the few FLOPs of the memory. Costs are relative to the byte softmax with "
-        "Muon and the same memory.",
-        columns=["corpus: variant", "bits/byte", "std", "training cost", "decoding cost"],
+        summary="Held-out bits per byte of the bit tree and of the byte softmax on the same trunk, "
+        f"{BATCH} windows of {WINDOW} bytes a step, rates tuned for each arm: mean over seeds and "
+        "standard error. Time is processor time of one thread.",
+        columns=[
+            "kind of data, width, context memory, steps",
+            "bit tree",
+            "error",
+            "byte softmax",
+            "error",
+            "tree / softmax",
+            "time of the tree / of the softmax",
+            "rates of the tree",
+            "rates of the softmax",
+        ],
         rows=rows,
-        details={"bits_per_byte_by_seed": details, "steps": arguments.steps},
+        details={"files": {cell.kind: runs[cell]["data_sha256"] for cell in runs}},
     )
+    _draw(groups, runs)
 
 
-def _write_costs(training: Mapping[str, float], decoding: Mapping[str, float]) -> None:
-    memory, memory_seconds = _memory_costs()
-    write_result(
-        "twins-cost",
-        summary="Training (forward and backward pass) and decoding: cost per byte relative to the "
-        "byte softmax with the same memory. Whole step, optimizer included: relative to the bit "
-        f"tree without memory. Processor time of one thread, best of {ROUNDS} rounds in turn.",
-        columns=["variant", "training cost", "decoding cost", "whole step, cost of the memory"],
-        rows=[[name, training[name], decoding[name], memory.get(name)] for name in training],
-        details={"seconds_of_a_whole_step": memory_seconds},
-    )
+def _row(key: tuple[Any, ...], arms: dict[str, list[Cell]], runs: Runs) -> list[Any]:
+    kind, width, memory, steps = key
+    found = {arm: [runs[cell]["test"] for cell in cells] for arm, cells in arms.items()}
+    means = {arm: float(np.mean(values)) for arm, values in found.items()}
+    seconds = {arm: np.mean([runs[cell]["seconds"] for cell in arms[arm]]) for arm in ARMS}
+    tree, softmax = ARMS
+    name = f"{kind}, {width}, {'memory' if memory else 'no memory'}, {steps:,} steps"
+    return [
+        name,
+        means[tree],
+        _standard_error(found[tree]),
+        means[softmax],
+        _standard_error(found[softmax]),
+        means[tree] / means[softmax],
+        float(seconds[tree] / seconds[softmax]),
+        *(f"{arms[arm][0].lr:g}, {arms[arm][0].embedding_lr:g}" for arm in ARMS),
+    ]
 
 
-def _qualities(corpus: str, arguments: argparse.Namespace, budget: float) -> dict[str, list[float]]:
-    parts = [Path(part) for part in corpus.split("+")]
-    with tempfile.TemporaryDirectory() as folder:
-        joined = Path(folder) / "corpus"
-        joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-        dataset = hold_out_tenth(joined, WINDOW, "spread" if len(parts) > 1 else "tail")
-        return {
-            variant.name: [
-                _quality(variant, dataset, arguments, budget, seed)
-                for seed in range(arguments.seeds)
-            ]
-            for variant in VARIANTS
-        }
+def _standard_error(values: list[float]) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def _quality(
-    variant: Variant, dataset: Dataset, arguments: argparse.Namespace, budget: float, seed: int
-) -> float:
-    steps, batch_size = arguments.steps, arguments.batch_size
-    if variant.config.patch_size == 1:
-        # As many steps as the others. Batches shrink until the FLOPs are equal.
-        per_window = training_flops_per_byte(variant.config) * WINDOW
-        batch_size = max(1, round(budget / (per_window * steps)))
-        steps = round(budget / (per_window * batch_size))
-    torch.manual_seed(seed)
-    network = variant.build()
-    config = TrainConfig(steps=steps, batch_size=batch_size, seed=seed, warmup=0.05, decay=0.8)
-    train(
-        network,
-        dataset,
-        config,
-        variant.optimizer,
-        objective=LossAlone(variant.loss),
-        name=f"{variant.name} seed {seed}",
-    )
-    held_out = np.concatenate(list(dataset.held_out_bytes()))
-    found = cold_bits_per_byte(network, held_out, WINDOW, loss=variant.loss)
-    print(f"{variant.name} seed {seed}: {found:.4f}", flush=True)
-    return found
+def _draw(groups: dict[tuple[Any, ...], dict[str, list[Cell]]], runs: Runs) -> None:
+    """Draw validation bits per byte over steps and over seconds, for the longest runs."""
+    import matplotlib
 
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
 
-def _costs() -> tuple[dict[str, float], dict[str, float]]:
-    """Cost per byte of each bit tree relative to its twin, in training and in decoding."""
-    training, decoding = {}, {}
-    for softmax, tree in ((VARIANTS[2], VARIANTS[3]), (VARIANTS[4], VARIANTS[5])):
-        steps = _seconds({variant.name: _training_step(variant) for variant in (softmax, tree)})
-        draws = _seconds({variant.name: _decoding(variant) for variant in (softmax, tree)})
-        for name in (softmax.name, tree.name):
-            training[name] = steps[name] / steps[softmax.name]
-            decoding[name] = draws[name] / draws[softmax.name]
-    return training, decoding
-
-
-def _memory_costs() -> tuple[dict[str, float], dict[str, float]]:
-    """Cost of a whole training step of the bit tree without and with the context memory, relative
-    to the former, and its seconds."""
-    without, with_memory = VARIANTS[3], VARIANTS[5]
-    steps = {variant.name: _whole_step(variant) for variant in (without, with_memory)}
-    seconds = _seconds(steps)
-    return {name: taken / seconds[without.name] for name, taken in seconds.items()}, seconds
-
-
-def _seconds(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    # With more threads, the other programs of a busy machine are measured too.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return best_seconds(functions, ROUNDS, clock=time.process_time)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _training_step(variant: Variant) -> Callable[[], object]:
-    network, bits = variant.build().train(), _random_windows()
-
-    def step() -> None:
-        network.zero_grad()
-        variant.loss(network, bits).backward()
-
-    return step
-
-
-def _whole_step(variant: Variant) -> Callable[[], object]:
-    network, bits = variant.build().train(), _random_windows()
-    optimizer = build_optimizer(network, variant.optimizer)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        variant.loss(network, bits).backward()
-        gradient_norm(optimizer.dense_parameters(), 1.0)
-        optimizer.step()
-
-    return step
-
-
-def _random_windows() -> torch.Tensor:
-    return torch.randint(0, 2, (16, 8 * WINDOW), dtype=torch.uint8)
-
-
-def _decoding(variant: Variant) -> Callable[[], object]:
-    network = variant.build().eval()
-    sampling, generator = SamplingConfig(), torch.Generator().manual_seed(0)
-
-    @torch.inference_mode()
-    def decode() -> None:
-        predictor = Predictor(network)
-        for _ in range(100):
-            logits = predictor.node_logits
-            if variant.softmax:
-                patch = draw_patch(logits.log_softmax(-1), sampling, None, generator)
-            else:
-                patch = sample_patch(logits, sampling, None, generator)
-            predictor.push(patch)
-
-    return decode
+    longest = {key[:3]: key for key in sorted(groups)}
+    figure, axes = pyplot.subplots(2, len(longest), figsize=(3.2 * len(longest), 6), squeeze=False)
+    for column, key in enumerate(longest.values()):
+        for arm in ARMS:
+            curves = np.array([runs[cell]["curve"] for cell in groups[key][arm]])
+            if not curves.size:
+                continue
+            mean, spread = curves.mean(0), curves.std(0)
+            for row in (0, 1):
+                axes[row, column].errorbar(
+                    mean[:, row], mean[:, 2], spread[:, 2], label=arm, capsize=2
+                )
+        axes[0, column].set_title(f"{key[0]}, width {key[1]}" + (", memory" if key[2] else ""))
+        for row, label in ((0, "steps"), (1, "processor seconds")):
+            axes[row, column].set(xscale="log", yscale="log", xlabel=label)
+    axes[0, 0].set_ylabel("validation bits per byte")
+    axes[1, 0].set_ylabel("validation bits per byte")
+    axes[0, 0].legend()
+    figure.tight_layout()
+    figure.savefig(RESULTS.parents[1] / "docs" / "twins.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training and held-out scoring, shared by the benchmarks."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,13 @@ def train(
     *,
     objective: Objective = Causal(),  # noqa: B008 -- it has no state
     name: str = "",
+    also: Sequence[Callback] = (),
 ) -> Trained:
     """Train a network in place with `Trainer`, and keep the averaged weights if it averages."""
     lines = Lines(name)
     loader = dataset.loader(config.batch_size, seed=config.seed)
     parts = build_optimizer(network, optimizer)
-    trainer = Trainer(network, objective, loader, parts, config, [lines])
+    trainer = Trainer(network, objective, loader, parts, config, [lines, *also])
     done = trainer.fit()
     trainer.average.keep()
     network.eval()

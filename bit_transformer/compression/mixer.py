@@ -137,7 +137,7 @@ def _begin(tables: Tables, lanes: Lanes, profile: int) -> None:
 
 
 class Byte(NamedTuple):
-    """What is kept of the current byte until all its bits are known and can be learned from."""
+    """The current byte, until all its bits are known and the mixer learns from them."""
 
     log_odds: np.ndarray  # (8,) a network's log-odds for each bit that was read
     match_length: np.ndarray  # (2,) the match lengths at the beginning of the byte

@@ -62,7 +62,7 @@ class PredictorSource(Protocol):
 
 
 Source = BitTransformer | PredictorSource
-"""What predicts sequences: a network, or a network with something added to its predictions."""
+"""A network, or a network with something added to its predictions."""
 
 
 def begin(source: Source, batch_size: int = 1) -> PatchPredictor:
