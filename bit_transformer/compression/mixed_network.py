@@ -18,7 +18,7 @@ from bit_transformer.compression.config import DEFAULT_CONFIG
 from bit_transformer.compression.mixer import BYTE_BITS, Mixer, new_mixer
 from bit_transformer.errors import ConfigError, UnsupportedCombination
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
-from bit_transformer.inference.score import scoring_window, stream_likelihood
+from bit_transformer.inference.score import Waiting, scoring_window, stream_likelihood
 from bit_transformer.inference.watch import likelihood_logits
 from bit_transformer.model.bit_tree import patch_bits
 from bit_transformer.model.transformer import BitTransformer
@@ -75,7 +75,7 @@ class MixedNetwork:
         The network reads windows as in `stream_surprisal`; the mixer reads the whole sequence.
         """
         window, overlap = scoring_window(self.network, window_bytes, overlap_bytes)
-        mixer, waiting = self.mixer.copy(), _Waiting()
+        mixer, waiting = self.mixer.copy(), Waiting()
         stretches = stream_likelihood(self.network, waiting.remember(pieces), window, overlap)
         for likelihood in stretches:
             values = waiting.take(len(likelihood))
@@ -138,23 +138,6 @@ class MixedPredictor:
     def push(self, patches: Integer[Tensor, "1 N"]) -> Float[Tensor, "1 T"]:
         """Read whole patches and return log2 of the probability of each of their bits."""
         return self.read(patch_bits(patches.cpu(), self.config.patch_size))
-
-
-class _Waiting:
-    """The bytes that the network has been given and the mixer has not read yet."""
-
-    def __init__(self) -> None:
-        self._held: list[np.ndarray] = []
-
-    def remember(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for piece in pieces:
-            self._held.append(piece)
-            yield piece
-
-    def take(self, count: int) -> UInt8[np.ndarray, " count"]:
-        held = np.concatenate(self._held)
-        self._held = [held[count:]]
-        return held[:count]
 
 
 def mixed(

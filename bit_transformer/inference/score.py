@@ -1,6 +1,6 @@
 """Bits per byte and surprisal per byte of any data."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from bit_transformer.inference.predictor import Predictor
 from bit_transformer.model.transformer import BitTransformer
 
 _WINDOWS_AT_ONCE = 32
+ReadWindows = Callable[[np.ndarray], np.ndarray]
+"""From the bytes of windows (B, n) to numbers for each byte (B, n, width)."""
 
 
 @dataclass(frozen=True)
@@ -74,40 +76,61 @@ def stream_likelihood(
 ) -> Iterator[Float[np.ndarray, "_ width"]]:
     """Yield log2 of the probability of every bit, in rows of one byte, in stretches and in constant
     memory. `width` is 8, or 9 with parity."""
+    return in_windows(pieces, window, overlap, lambda rows: _row_likelihoods(network, rows))
+
+
+def in_windows(
+    pieces: Iterable[UInt8[np.ndarray, " _"]], window: int, overlap: int, read: ReadWindows
+) -> Iterator[Float[np.ndarray, "_ width"]]:
+    """Yield what `read` returns for every byte of data that comes in pieces, in stretches and in
+    constant memory. Each window but the first begins with `overlap` bytes that are only context."""
     stride = _WINDOWS_AT_ONCE * (window - overlap)
     held, first = np.zeros(0, np.uint8), True
     for piece in pieces:
         held = np.concatenate((held, piece)) if len(held) else np.asarray(piece)
         while len(held) >= stride + overlap:
-            yield _likelihood(network, held[: stride + overlap], window, overlap, cold=first)
+            rows = _stretch(held[: stride + overlap], window, overlap, read)
+            yield rows[0 if first else overlap :]
             held, first = held[stride:], False
     if len(held) > (0 if first else overlap):
-        yield _likelihood(network, held, window, overlap, cold=first)
+        yield _stretch(held, window, overlap, read)[0 if first else overlap :]
 
 
-def _likelihood(
-    network: BitTransformer,
-    values: UInt8[np.ndarray, " bytes"],
-    window: int,
-    overlap: int,
-    *,
-    cold: bool,
-) -> Float[np.ndarray, "counted width"]:
-    """Return the rows of all bytes but the overlap at the start, or of all when `cold`."""
-    found = np.empty((len(values), network.config.bits_per_byte), dtype=np.float32)
+def _stretch(
+    values: UInt8[np.ndarray, " bytes"], window: int, overlap: int, read: ReadWindows
+) -> Float[np.ndarray, "bytes width"]:
+    """Return the rows of all bytes, those of the overlap at the start included."""
     starts = np.arange(0, max(1, len(values) - overlap), window - overlap)
     whole = starts[starts + window <= len(values)]
+    parts: list[np.ndarray] = []
     for group in np.split(whole, range(_WINDOWS_AT_ONCE, len(whole), _WINDOWS_AT_ONCE)):
         if len(group):
-            rows = values[group[:, None] + np.arange(window)]
-            for start, row in zip(group, _row_likelihoods(network, rows), strict=True):
-                skip = overlap if start else 0
-                found[start + skip : start + window] = row[skip:]
+            rows = read(values[group[:, None] + np.arange(window)])
+            parts += [
+                row[overlap if start else 0 :] for start, row in zip(group, rows, strict=True)
+            ]
     for start in starts[len(whole) :]:
-        skip = overlap if start else 0
-        (row,) = _row_likelihoods(network, values[None, start:])
-        found[start + skip :] = row[skip:]
-    return found if cold else found[overlap:]
+        parts.append(read(values[None, start:])[0, overlap if start else 0 :])
+    return np.concatenate(parts)
+
+
+class Waiting:
+    """Data in pieces that one reader has taken and another has not read yet."""
+
+    def __init__(self) -> None:
+        self._held: list[np.ndarray] = []
+
+    def remember(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the pieces to the first reader."""
+        for piece in pieces:
+            self._held.append(piece)
+            yield piece
+
+    def take(self, count: int) -> UInt8[np.ndarray, " count"]:
+        """Return the next bytes for the second reader. The first must have taken them."""
+        held = np.concatenate(self._held)
+        self._held = [held[count:]]
+        return held[:count]
 
 
 def scoring_window(

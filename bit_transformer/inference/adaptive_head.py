@@ -1,0 +1,153 @@
+"""Dynamic evaluation of the head: it takes a gradient step after each patch that it has predicted.
+
+Dynamic evaluation (Krause et al. 2018, arXiv:1709.07432) lets a model learn from what it scores.
+Here only the head's nodes learn. The trunk stays static, so its states are computed in batches, and
+the step of a patch touches only the nodes on the patch's path.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from bit_transformer.bits.codec import unpack_bytes
+from bit_transformer.errors import UnsupportedCombination, require
+from bit_transformer.inference.predictor import log2_likelihood
+from bit_transformer.inference.score import Waiting, in_windows
+from bit_transformer.model.bit_tree import patch_values, path_logits
+from bit_transformer.model.norm import rms_norm
+from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.native.functions import reassociated
+
+DEFAULT_RATE = 0.1
+"""Learning rate of `AdaptiveHead`, chosen on files that the results do not report."""
+MAX_RATE = 2.0
+_BYTE_BITS = 8
+
+
+class AdaptiveHead:
+    """A copy of a network's head that learns from each patch after it has predicted it.
+
+    A step moves the logit of a bit towards the bit by at most `rate`. A rate of 0 is the static
+    head.
+    """
+
+    def __init__(self, network: BitTransformer, rate: float = DEFAULT_RATE) -> None:
+        """Raises `ConfigError` for a rate outside [0, 2]."""
+        require(0 <= rate <= MAX_RATE, "rate", rate, f"in [0, {MAX_RATE:g}]")
+        self._rate, self._cap = rate, network.config.logit_cap
+        self._bits = network.config.patch_size - network.config.parity
+        self._nodes = network.head.nodes.detach().float().cpu().numpy().copy()
+
+    def read(
+        self, states: Float32[np.ndarray, "N D"], patches: Int64[np.ndarray, " N"]
+    ) -> Float32[np.ndarray, "N bits"]:
+        """Read patches, one after the other; return the log-odds of a one of each of their bits.
+
+        `states` are the normalised inputs of the head. `bits` is P, or P - 1 with parity, whose bit
+        is certain.
+        """
+        log_odds = np.empty((len(patches), self._bits), np.float32)
+        _read(states, patches, self._nodes, self._rate, self._cap, log_odds)
+        return log_odds
+
+
+class Likelihoods(NamedTuple):
+    """log2 of the probability of every bit of a stretch of data, in rows of one byte."""
+
+    static: Float32[np.ndarray, "n 8"]
+    """Under the network, whose weights do not change."""
+    adaptive: Float32[np.ndarray, "n 8"]
+    """Under the network with a head that learns from each patch after it has predicted it."""
+
+
+def adaptive_likelihood(
+    network: BitTransformer,
+    pieces: Iterable[UInt8[np.ndarray, " _"]],
+    window: int,
+    overlap: int,
+    *,
+    rate: float = DEFAULT_RATE,
+) -> Iterator[Likelihoods]:
+    """Yield the likelihoods of data that comes in pieces, in windows as in `stream_likelihood`.
+
+    Raises `UnsupportedCombination` for patches that cross bytes, and `ConfigError` for a rate
+    outside [0, 2].
+    """
+    patch = network.config.patch_size
+    if _BYTE_BITS % patch and not network.config.parity:
+        raise UnsupportedCombination(
+            f"the adaptive head learns from whole patches, but patches of {patch} bits cross "
+            "bytes; use a model with a patch_size of 1, 2, 4 or 8, or score without it"
+        )
+    head, data = AdaptiveHead(network, rate), Waiting()
+    stretches = in_windows(
+        data.remember(pieces), window, overlap, lambda rows: _logits_and_states(network, rows)
+    )
+    for rows in stretches:
+        bits = np.unpackbits(data.take(len(rows)))
+        # Without the parity bit, which is certain.
+        grouped = bits.reshape(-1, min(patch, _BYTE_BITS))
+        patches = grouped @ (1 << np.arange(grouped.shape[1])[::-1])
+        static, states = np.split(rows, [_BYTE_BITS], axis=1)
+        adaptive = head.read(states.reshape(len(patches), -1), patches)
+        yield Likelihoods(_likelihood(static, bits), _likelihood(adaptive, bits))
+
+
+def _likelihood(
+    log_odds: Float32[np.ndarray, "..."], bits: UInt8[np.ndarray, " T"]
+) -> Float32[np.ndarray, "n 8"]:
+    found = log2_likelihood(torch.from_numpy(log_odds.reshape(1, -1)), torch.from_numpy(bits)[None])
+    return np.asarray(found.numpy().reshape(-1, _BYTE_BITS))
+
+
+@torch.inference_mode()
+def _logits_and_states(
+    network: BitTransformer, rows: UInt8[np.ndarray, "B n"]
+) -> Float32[np.ndarray, "B n width"]:
+    """Return for each byte the logits of its 8 bits, and the normalised inputs of the head for all
+    of its patches."""
+    config, found = network.config, list[Tensor]()
+    bits = torch.from_numpy(unpack_bytes(rows, parity=config.parity)).to(network.device)
+    patches = patch_values(bits, config.patch_size)
+    hook = network.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        nodes = network(patches[:, :-1])
+    finally:
+        hook.remove()
+    logits = path_logits(nodes, patches, config.patch_size)
+    logits = logits.reshape(*rows.shape, config.bits_per_byte)[:, :, :_BYTE_BITS]
+    states = rms_norm(found[0]).reshape(*rows.shape, -1)
+    return np.asarray(torch.cat((logits, states), dim=-1).float().cpu().numpy())
+
+
+@reassociated
+def _read(
+    states: np.ndarray,
+    patches: np.ndarray,
+    nodes: np.ndarray,
+    rate: float,
+    cap: float,
+    log_odds: np.ndarray,
+) -> None:
+    count, width = states.shape
+    bits = log_odds.shape[1]
+    step = rate / width
+    for n in range(count):
+        path = patches[n] + (1 << bits)
+        for depth in range(bits):
+            node, total = path >> (bits - depth), np.float32(0)
+            for i in range(width):
+                total += nodes[node, i] * states[n, i]
+            log_odds[n, depth] = cap * np.tanh(total / cap) if cap > 0 else total
+        for depth in range(bits):
+            node, logit = path >> (bits - depth), log_odds[n, depth]
+            bit = (path >> (bits - 1 - depth)) & 1
+            # The state's squared norm is the width, so the logit moves by `rate` times the error.
+            slope = 1 - (logit / cap) ** 2 if cap > 0 else 1.0
+            scale = np.float32(step * slope * (bit - 1 / (1 + np.exp(-logit))))
+            for i in range(width):
+                nodes[node, i] += scale * states[n, i]
