@@ -186,7 +186,7 @@ def _remember(tables: Tables, lanes: Lanes, length: int, places: np.ndarray, pro
 
 
 class Byte(NamedTuple):
-    """What is kept of the current byte until all its bits are known and can be learned from."""
+    """The values of the current byte that are kept until all its bits can be learned from."""
 
     log_odds: np.ndarray  # (8,) a network's log-odds for each bit that was read
     match_length: np.ndarray  # (2,) the match lengths at the beginning of the byte
