@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from bit_transformer.compression.mixer import Mixer
 
-DEFAULT_TABLE_BITS = 20
-
 
 @dataclass(frozen=True)
 class WarmArguments:
@@ -127,23 +125,13 @@ def _mixer(
 ) -> "tuple[Mixer, int]":
     """Return the mixer of --append, or a new one, after it has learned all pieces, and their
     number of bytes."""
-    from bit_transformer.compression.mixer import new_mixer
-    from bit_transformer.compression.mixer_file import load_mixer
+    from bit_transformer.compression.mixer_file import mixer_to_warm
 
     first = next(pieces, None)
     if first is None:
         names = ", ".join(map(shown_name, arguments.files))
         raise SourceError(f"{names}: 0 bytes; there is nothing to learn")
-    bits = arguments.table_bits
-    mixer = load_mixer(path) if arguments.append and path.exists() else None
-    if mixer is not None and bits not in (None, mixer.table_bits):
-        raise ConfigError(
-            f"--table-bits {bits} is not that of the saved mixer, {mixer.table_bits}; leave out "
-            "--table-bits, or leave out --append to begin a new mixer"
-        )
-    if mixer is None:
-        bits = DEFAULT_TABLE_BITS if bits is None else bits
-        mixer = new_mixer(first, table_bits=bits, network=True)
+    mixer = mixer_to_warm(path, first, append=arguments.append, table_bits=arguments.table_bits)
     _check_memory(arguments, mixer, data_bytes)
     before = mixer.bits_read
     mixer.learn_pieces(chain([first], pieces))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialized
 
@@ -19,11 +20,13 @@ from bit_transformer.atomic import atomic_write_bytes
 from bit_transformer.compression.bit_history import BUCKET, COUNTS, SLOTS
 from bit_transformer.compression.config import MAX_TABLE_BITS, MIN_TABLE_BITS
 from bit_transformer.compression.contexts import CONTEXTS
-from bit_transformer.compression.mixer import MAX_HISTORY_BYTES, Mixer
-from bit_transformer.errors import MixerFileError, SourceError
+from bit_transformer.compression.mixer import MAX_HISTORY_BYTES, Mixer, new_mixer
+from bit_transformer.errors import ConfigError, MixerFileError, SourceError
 
 MIXER = "mixer.safetensors"
 """Name of the mixer's file in the folder of a run or of a model."""
+DEFAULT_TABLE_BITS = 20
+"""The table of a mixer that is saved takes 64 MiB, in memory and in the file."""
 FORMAT, VERSION = "bit-transformer mixer", 1
 _TABLES = (
     *("buckets", "count_maps", "run_maps", "order_0", "match_maps", "weights", "final_weights"),
@@ -36,7 +39,7 @@ _HEADER = ("format", "version", "profile", "table_bits", "network", "sha256")
 
 def mixer_path(folder: Path) -> Path:
     """Return where the mixer of a run folder, of a checkpoint in it, or of an exported model is."""
-    inside_run = folder.parent.name == "checkpoints"
+    inside_run = folder.parent.name == "checkpoints" and folder.name.startswith("step-")
     return (folder.parent.parent if inside_run else folder) / MIXER
 
 
@@ -89,6 +92,26 @@ def load_mixer(path: str | Path) -> Mixer:
     _check_values(path, tensors, header)
     history = tensors.pop("history")
     mixer.restore(tensors, history)
+    return mixer
+
+
+def mixer_to_warm(
+    path: Path, first: UInt8[np.ndarray, " n"], *, append: bool, table_bits: int | None
+) -> Mixer:
+    """Return the mixer that is to learn data which begins with `first`: the saved one if it is to
+    `append` and there is one, otherwise an untrained one.
+
+    Raises `ConfigError` if the saved one has another table, and the errors of `load_mixer`.
+    """
+    if not (append and path.exists()):
+        bits = DEFAULT_TABLE_BITS if table_bits is None else table_bits
+        return new_mixer(first, table_bits=bits, network=True)
+    mixer = load_mixer(path)
+    if table_bits not in (None, mixer.table_bits):
+        raise ConfigError(
+            f"table_bits of the saved mixer is {mixer.table_bits}, got {table_bits}; leave it out, "
+            "or begin a new mixer without append"
+        )
     return mixer
 
 

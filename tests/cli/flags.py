@@ -200,6 +200,7 @@ FLAGS: dict[str, set[str]] = {
         "--help",
         "--host",
         "--jobs-kept",
+        "--mixer-bytes",
         "--model-bytes",
         "--models",
         "--output-bytes",

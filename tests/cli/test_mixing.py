@@ -206,7 +206,7 @@ def test_mistakes_are_one_line_and_change_nothing(model, file, given, tmp_path, 
     _warm(model, given)
     capsys.readouterr()
     words = ["warm", model, given, "--append", "--table-bits", "13"]
-    _fails(capsys, words, 2, "is not that of the saved mixer, 12")
+    _fails(capsys, words, 2, "table_bits of the saved mixer is 12, got 13")
 
 
 def test_a_damaged_mixer_is_named_and_only_where_it_is_used(model, file, given, capsys):
