@@ -306,7 +306,7 @@ def _patch(
     done: int,
     total: int,
     count: int,
-    figures: Figures,
+    figures: Figures = "static",
 ) -> GlassPatch:
     bits = "".join(map(str, stretch.bits))
     value = int(bits, 2) if len(bits) == patch_size else None
