@@ -74,8 +74,8 @@ class Mixer:
     def copy(self) -> "Mixer":
         """Return an independent mixer in the same state."""
         twin = Mixer(profile=self.profile, table_bits=self.table_bits, network=self.network)
-        if not self.bits_read:
-            return twin
+        if self.tables.clock[0] == 0 and not self.bits_read:
+            return twin  # Nothing is learned yet, and copying would touch the whole empty table.
         twin._make_room(self.tables.history.size - 1)
         for own, other in zip(
             (*self.tables, *self.lanes, *self._byte),
