@@ -48,6 +48,7 @@ __all__ = [
     "DriftDetector",
     "EvaluationConfig",
     "MetricDriftWarning",
+    "MixedNetwork",
     "MixingPredictor",
     "ModelConfig",
     "ObjectiveConfig",
@@ -88,6 +89,8 @@ __all__ = [
     "hil_safe_inference",
     "infer_long_sequence",
     "infer_text",
+    "load_mixer",
+    "mixed",
     "model_output_decompress",
     "pack_bits",
     "plot_telemetry",
@@ -96,6 +99,7 @@ __all__ = [
     "quantize_dynamic",
     "safe_sample_with_retry",
     "save_checkpoint",
+    "save_mixer",
     "score",
     "set_dropout",
     "text_to_bits",
@@ -121,6 +125,8 @@ if TYPE_CHECKING:
     from bit_transformer.compression.config import CodecConfig
     from bit_transformer.compression.decoding import decode
     from bit_transformer.compression.encoding import encode
+    from bit_transformer.compression.mixed_network import MixedNetwork, mixed
+    from bit_transformer.compression.mixer_file import load_mixer, save_mixer
     from bit_transformer.compression.mixing_predictor import MixingPredictor
     from bit_transformer.data.config import DataConfig
     from bit_transformer.distributed.config import ParallelConfig
@@ -176,6 +182,8 @@ _HOMES = {
         "compression.config": "CodecConfig",
         "compression.decoding": "decode",
         "compression.encoding": "encode",
+        "compression.mixed_network": "MixedNetwork mixed",
+        "compression.mixer_file": "load_mixer save_mixer",
         "compression.mixing_predictor": "MixingPredictor",
         "data.config": "DataConfig",
         "errors": "BitTransformerError",

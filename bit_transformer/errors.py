@@ -21,6 +21,7 @@
     │   ├── ContainerVersionError  the format is newer than this version
     │   ├── ModelMismatchError     another model or dictionary is needed to decompress
     │   ├── VerificationError      compressed data does not decode to the original
+    │   ├── MixerFileError         a saved mixer is damaged, or of another version
     │   ├── MemoryLimitError       the work needs more memory than the limit allows
     │   └── ForeignArithmeticError this machine's arithmetic differs from the format's
     ├── HubError                   a request to the hub failed: exit code 1
@@ -194,6 +195,10 @@ class ContainerVersionError(CodecError):
 
 class ModelMismatchError(CodecError):
     """Decompressing needs the model or dictionary that the file was compressed with."""
+
+
+class MixerFileError(CodecError):
+    """A file is not a saved mixer, is damaged, or was written by another version."""
 
 
 class VerificationError(CodecError):

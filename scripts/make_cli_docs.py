@@ -22,7 +22,7 @@ COLUMNS = 100
 
 PURPOSES = {
     "Train": ("train", "memory", "runs"),
-    "Use a model": ("generate", "score", "eval", "quantize"),
+    "Use a model": ("generate", "score", "eval", "warm", "quantize"),
     "Compress": ("compress", "decompress"),
     "Watch and guard": ("telemetry", "gate", "review"),
     "Share": ("push", "pull"),

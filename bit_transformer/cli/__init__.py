@@ -18,6 +18,7 @@ generate_arguments flags of `generate`
 help_page          the text of --help and --help-all
 main               finds the command; turns errors into one line and an exit code
 memory             command `memory`: estimate the memory of a training run
+mixing_arguments   --mix and --given, for commands that may mix a model with a context mixer
 model_arguments    RUN and --device, for every command that loads a model
 output             JSON and tables on standard output
 parsing            turns a command's words into its arguments
@@ -33,6 +34,7 @@ serve              command `serve`: the management server
 streams            bytes of files and standard streams, text that is safe to print
 telemetry          command `telemetry`: metrics of a run or along a file
 train              command `train`
+warm               command `warm`: the mixer of a run learns files
 
 Modules import only light libraries at their top, so that --help and usage errors are fast. Torch,
 numba and everything that needs them are imported inside the functions that use them. The exception

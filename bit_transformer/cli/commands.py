@@ -6,6 +6,7 @@ from types import ModuleType
 COMMANDS = {
     "train": "train a model on any bytes, compare it with general compressors, print a sample",
     "generate": "continue a prompt",
+    "warm": "let a run's context mixer learn files, for --mix",
     "score": "print the bits per byte of a file; --html colours it by surprisal",
     "eval": "compare a model with gzip, bzip2, xz, zstd and brotli on the same bytes",
     "compress": "compress any file without loss; with RUN, a model helps",
@@ -47,9 +48,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("bit-transformer generate runs/first --prompt 'def '", "Continue a text."),
         ("bit-transformer generate runs/first --temperature 0.8 --samples 3", "Draw 3 samples."),
     ),
+    "warm": (
+        ("bit-transformer warm runs/first books/*.txt", "Save a mixer that knows these files."),
+        ("bit-transformer warm runs/first notes.txt --append", "Let it learn one file more."),
+    ),
     "score": (
         ("bit-transformer score runs/first notes.txt", "Print the bits per byte of a file."),
         ("bit-transformer score runs/first notes.txt --html notes.html", "Also write the page."),
+        (
+            "bit-transformer score runs/first notes.txt --given old.txt",
+            "Also print the bits per byte with a mixer that has learned old.txt.",
+        ),
     ),
     "eval": (
         ("bit-transformer eval runs/first", "Compare on the run's held-out data."),

@@ -12,15 +12,17 @@ from jaxtyping import UInt8
 from bit_transformer.bits.codec import patch_text
 from bit_transformer.bits.tensor import bits_of
 from bit_transformer.cli.generate_arguments import GenerateArguments
+from bit_transformer.cli.mixing_arguments import mixed_source
 from bit_transformer.cli.model_arguments import load_model
 from bit_transformer.cli.output import print_json
 from bit_transformer.cli.streams import ByteOutput, shown_name
 from bit_transformer.errors import GateError
 from bit_transformer.inference.generate import stream_bits
+from bit_transformer.inference.painting import ADAPTIVE
+from bit_transformer.inference.predictor import Source
 from bit_transformer.inference.samples import Sample, draw_samples, in_bytes
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.watch import WatchedStretch, watch
-from bit_transformer.lm import BitTransformerLM
 from bit_transformer.safety.gate import UNCALIBRATED, SafetyGate
 from bit_transformer.safety.guard import GuardedStream, guarded_stream
 from bit_transformer.safety.review import ReviewQueue
@@ -34,32 +36,40 @@ _BAR_WIDTH = 12
 
 def continue_prompt(arguments: GenerateArguments, prompt: bytes) -> None:
     """Load the model, continue the prompt and print the result."""
-    model = load_model(arguments.run, arguments.device)
+    source = _source(arguments, prompt)
     if arguments.watch:
-        _watch(model, arguments, prompt)
+        _watch(source, arguments, prompt)
     elif arguments.gate:
-        _guarded(model, arguments, prompt)
+        _guarded(source, arguments, prompt)
     elif arguments.json:
-        _print_document(prompt, list(_samples(model, arguments, prompt)))
+        mix = arguments.mixing.on
+        _print_document(prompt, list(_samples(source, arguments, prompt)), mix=mix)
     elif arguments.samples == 1:
-        _stream(model, arguments, prompt)
+        _stream(source, arguments, prompt)
     else:
-        _print_samples(model, arguments, prompt)
+        _print_samples(source, arguments, prompt)
 
 
-def _bits(model: BitTransformerLM, prompt: bytes) -> torch.Tensor:
-    return bits_of(prompt, parity=model.config.parity)
+def _source(arguments: GenerateArguments, prompt: bytes) -> Source:
+    """Return the model, mixed with a context mixer if the arguments ask for it."""
+    model = load_model(arguments.run, arguments.device)
+    if not arguments.mixing.on:
+        return model.network
+    length = len(prompt) + arguments.new_bytes
+    return mixed_source(model, arguments.run, arguments.mixing, sample=prompt, data_bytes=length)
 
 
-def _new_bits(model: BitTransformerLM, arguments: GenerateArguments) -> int:
-    return arguments.new_bytes * model.config.bits_per_byte
+def _bits(source: Source, prompt: bytes) -> torch.Tensor:
+    return bits_of(prompt, parity=source.config.parity)
 
 
-def _samples(
-    model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes
-) -> Iterable[Sample]:
+def _new_bits(source: Source, arguments: GenerateArguments) -> int:
+    return arguments.new_bytes * source.config.bits_per_byte
+
+
+def _samples(source: Source, arguments: GenerateArguments, prompt: bytes) -> Iterable[Sample]:
     return draw_samples(
-        model.network,
+        source,
         prompt,
         arguments.new_bytes,
         arguments.sampling,
@@ -69,56 +79,57 @@ def _samples(
     )
 
 
-def _stream(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+def _stream(source: Source, arguments: GenerateArguments, prompt: bytes) -> None:
     stream = stream_bits(
-        model.network,
-        _bits(model, prompt),
-        _new_bits(model, arguments),
+        source,
+        _bits(source, prompt),
+        _new_bits(source, arguments),
         arguments.sampling,
         seeded(arguments.seed),
         stop=arguments.stops(),
     )
-    _print_stream(model, arguments, prompt, (bits[0].cpu().numpy() for bits in stream))
+    _print_stream(source, arguments, prompt, (bits[0].cpu().numpy() for bits in stream))
 
 
-def _guarded(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+def _guarded(source: Source, arguments: GenerateArguments, prompt: bytes) -> None:
     gate = SafetyGate.from_pretrained(arguments.run)
     if gate is None:
         print(f"bit-transformer: {shown_name(arguments.run)}: {UNCALIBRATED}", file=sys.stderr)
         gate = SafetyGate()
     stream = guarded_stream(
-        model.network,
-        _bits(model, prompt),
-        _new_bits(model, arguments),
+        source,
+        _bits(source, prompt),
+        _new_bits(source, arguments),
         arguments.sampling,
         gate,
         seeded(arguments.seed),
         stop=arguments.stops(),
     )
     if arguments.json:
-        content = b"".join(in_bytes(stream, parity=model.config.parity))
+        content = b"".join(in_bytes(stream, parity=source.config.parity))
         assert stream.ended is not None
-        _print_document(prompt, [Sample(content, stream.ended)], reasons=stream.verdict.reasons)
+        samples, reasons = [Sample(content, stream.ended)], stream.verdict.reasons
+        _print_document(prompt, samples, reasons=reasons, mix=arguments.mixing.on)
     else:
-        _print_stream(model, arguments, prompt, stream)
+        _print_stream(source, arguments, prompt, stream)
     if not stream.verdict.passed:
-        raise GateError(refusal(stream.verdict) + _queued(model, arguments, prompt, stream))
+        raise GateError(refusal(stream.verdict) + _queued(source, arguments, prompt, stream))
 
 
 def _queued(
-    model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes, stream: GuardedStream
+    source: Source, arguments: GenerateArguments, prompt: bytes, stream: GuardedStream
 ) -> str:
     """Put refused output into the review queue; return the end of the message that says where."""
     if arguments.queue is None:
         return ""
     withheld = torch.from_numpy(stream.withheld)
-    parity = model.config.parity
-    item = held_back(_bits(model, prompt)[0], withheld, stream.verdict, parity=parity)
+    parity = source.config.parity
+    item = held_back(_bits(source, prompt)[0], withheld, stream.verdict, parity=parity)
     return f"; {ReviewQueue(arguments.queue).put(item)} waits in {shown_name(arguments.queue)}"
 
 
 def _print_stream(
-    model: BitTransformerLM,
+    source: Source,
     arguments: GenerateArguments,
     prompt: bytes,
     stream: Iterable[UInt8[np.ndarray, " n"]],
@@ -126,14 +137,14 @@ def _print_stream(
     output = ByteOutput(raw=arguments.raw)
     if not arguments.raw:
         output.write(prompt)
-    for content in in_bytes(stream, parity=model.config.parity):
+    for content in in_bytes(stream, parity=source.config.parity):
         output.write(content)
     output.end()
 
 
-def _print_samples(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+def _print_samples(source: Source, arguments: GenerateArguments, prompt: bytes) -> None:
     output = ByteOutput(raw=arguments.raw)
-    for index, sample in enumerate(_samples(model, arguments, prompt)):
+    for index, sample in enumerate(_samples(source, arguments, prompt)):
         if arguments.raw:
             output.write(sample.content)
         else:
@@ -155,15 +166,17 @@ def _print_document(prompt: bytes, samples: list[Sample], **facts: Any) -> None:
     )
 
 
-def _watch(model: BitTransformerLM, arguments: GenerateArguments, prompt: bytes) -> None:
+def _watch(source: Source, arguments: GenerateArguments, prompt: bytes) -> None:
     """Print a line for each patch as it is drawn."""
-    patch_size = model.config.patch_size
+    patch_size = source.config.patch_size
     columns = f"{'new':>5}  {'bits':<{patch_size}}  {'surprisal':<{_BAR_WIDTH + 5}}"
+    if arguments.mixing.on:
+        print(f"All figures are {ADAPTIVE}.")
     print(f"{columns}    K     C     S     T   instead of")
     stretches = watch(
-        model.network,
-        _bits(model, prompt),
-        _new_bits(model, arguments),
+        source,
+        _bits(source, prompt),
+        _new_bits(source, arguments),
         arguments.sampling,
         seeded(arguments.seed),
         stop=arguments.stops(),

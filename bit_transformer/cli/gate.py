@@ -1,11 +1,13 @@
 """Print the share of windows that a model's safety gate lets pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from bit_transformer.cli.arguments import Shown
+from bit_transformer.cli.mixing_arguments import SHOWN, MixingArguments, mixed_source
 from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
 from bit_transformer.cli.output import print_json, print_table
 from bit_transformer.cli.parsing import parse
@@ -15,6 +17,7 @@ from bit_transformer.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
+    from bit_transformer.inference.predictor import Source
     from bit_transformer.lm import BitTransformerLM
 
 
@@ -26,6 +29,10 @@ class GateArguments:
 
     Without FILE, the windows are held-out windows of the run that the calibration did not use. The
     gate takes the first half of each window as a prompt and judges the second half.
+
+    With --mix, the metrics are those of the model and a context mixer, which begins anew in each
+    window. The floors stay those of the model alone. The share then says how well they fit what
+    `generate` draws when it mixes too.
     """
 
     run: RunName
@@ -36,6 +43,7 @@ class GateArguments:
     device: DeviceName = DEFAULT_DEVICE
     json: bool = False
     """Print the result as JSON."""
+    mixing: Annotated[MixingArguments, Shown(*SHOWN)] = field(default_factory=MixingArguments)
 
 
 def run(words: Sequence[str]) -> None:
@@ -43,6 +51,8 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(GateArguments, words, command="gate")
     if arguments.limit < 1:
         raise ConfigError(f"limit must be at least 1 window, got {arguments.limit}")
+    arguments.mixing.check(*arguments.files)
+    from bit_transformer.inference.painting import ADAPTIVE, STATIC
     from bit_transformer.safety.calibration import passing_shares
     from bit_transformer.safety.gate import SafetyGate
 
@@ -52,12 +62,14 @@ def run(words: Sequence[str]) -> None:
     calibrated = SafetyGate.from_pretrained(arguments.run)
     if calibrated is not None:
         gates = {"calibrated with the model": calibrated} | gates
-    shares = passing_shares(model.network, windows, list(gates.values()))
+    source = _source(model, arguments, windows)
+    shares = passing_shares(source, windows, list(gates.values()))
     report: list[dict[str, Any]] = [
         {
             "gate": name,
             "floors": dict(gate.policy.floors),
             "windows": len(windows),
+            "mix": arguments.mixing.on,
             "passing_share": share,
         }
         for (name, gate), share in zip(gates.items(), shares, strict=True)
@@ -73,7 +85,19 @@ def run(words: Sequence[str]) -> None:
         )
         for row in report
     ]
-    print_table(f"Share of {len(windows):,} windows that pass", ("gate", "floors", "passing"), rows)
+    figures = ADAPTIVE if arguments.mixing.on else STATIC
+    title = f"Share of {len(windows):,} windows that pass, by metrics that are {figures}"
+    print_table(title, ("gate", "floors", "passing"), rows)
+
+
+def _source(model: "BitTransformerLM", arguments: GateArguments, windows: "np.ndarray") -> "Source":
+    """Return the model, mixed with a context mixer if the arguments ask for it."""
+    if not arguments.mixing.on:
+        return model.network
+    sample = windows[:1].tobytes()
+    return mixed_source(
+        model, arguments.run, arguments.mixing, sample=sample, data_bytes=len(sample)
+    )
 
 
 def _windows(model: "BitTransformerLM", arguments: GateArguments) -> "np.ndarray":

@@ -28,6 +28,7 @@ def _check(arguments: GenerateArguments) -> None:
         )
     require_seed(arguments.seed)
     arguments.stops()
+    arguments.mixing.check(arguments.prompt_file)
     if arguments.queue is not None and not arguments.gate:
         raise ConfigError("--queue receives what --gate refuses; give --gate as well")
     if arguments.watch and (arguments.gate or arguments.json or arguments.raw):

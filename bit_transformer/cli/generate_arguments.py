@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from bit_transformer.cli.arguments import Shown
+from bit_transformer.cli.mixing_arguments import SHOWN, MixingArguments
 from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName
 from bit_transformer.cli.streams import argument_bytes
 from bit_transformer.inference.sampling_config import SamplingConfig
@@ -40,12 +42,15 @@ class GenerateArguments:
     json: bool = False
     """Print prompt and samples as JSON, and why each sample ended: length, stop or gate."""
     gate: bool = False
-    """Cut the output before the first stretch that the model's safety gate refuses."""
+    """Cut the output before the first stretch that the model's safety gate refuses. With --mix, the
+    metrics are those of the mixture, and the floors those of the model alone."""
     queue: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """With --gate: folder of the review queue that receives refused output."""
     watch: bool = False
-    """Print a line for each byte: surprisal, K, C, S, T and the most likely alternatives."""
+    """Print a line for each byte: surprisal, K, C, S, T and the most likely alternatives. With
+    --mix, all of them are adaptive: the mixer learns from each byte after the byte is drawn."""
     device: DeviceName = DEFAULT_DEVICE
+    mixing: Annotated[MixingArguments, Shown(*SHOWN)] = field(default_factory=MixingArguments)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def stops(self) -> tuple[bytes, ...]:

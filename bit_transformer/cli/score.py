@@ -1,94 +1,156 @@
 """Print the bits per byte of a file, and colour it by surprisal with --html."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from bit_transformer.cli.arguments import Shown
+from bit_transformer.cli.mixing_arguments import SHOWN, MixingArguments, mixed_source
 from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
 from bit_transformer.cli.output import print_json
 from bit_transformer.cli.parsing import parse
-from bit_transformer.cli.streams import file_bytes, file_pieces, shown_name
+from bit_transformer.cli.streams import PIECE_BYTES, file_bytes, file_pieces, shown_name
 from bit_transformer.errors import SourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bit_transformer.inference.score import Score
+    from bit_transformer.lm import BitTransformerLM
 
 
 @dataclass(frozen=True)
 class ScoreArguments:
-    """Print the bits per byte of a file under a trained model. Every byte counts."""
+    """Print the bits per byte of a file under a trained model. Every byte counts.
+
+    The figure of the model alone is static: the model does not change while it reads. With --mix
+    there is a second figure, which is adaptive: a context mixer joins the model, and learns from
+    each byte after the byte is scored.
+    """
 
     run: RunName
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """File of any size. - is standard input, ./- a file called -."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write an HTML page that shows the file coloured by surprisal."""
+    """Also write an HTML page that shows the file coloured by surprisal. With --mix, the page shows
+    the adaptive surprisal."""
     window_bytes: int | None = None
     """Bytes per window. By default the whole context."""
     overlap_bytes: int | None = None
     """Bytes of the previous window that a window repeats as context. By default half a window."""
     device: DeviceName = DEFAULT_DEVICE
     json: bool = False
-    """Print the result as JSON."""
+    """Print the result as JSON. bits_per_byte is the static figure; with --mix,
+    adaptive_bits_per_byte is the adaptive one."""
+    mixing: Annotated[MixingArguments, Shown(*SHOWN)] = field(default_factory=MixingArguments)
 
 
 def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(ScoreArguments, words, command="score")
-    found = (_paint if arguments.html else _sum)(arguments)
+    arguments.mixing.check(arguments.file)
+    model = load_model(arguments.run, arguments.device)
+    found = (_paint if arguments.html else _sum)(model, arguments)
     report = {"file": shown_name(arguments.file)} | found
     if arguments.json:
         print_json(report)
         return
-    print(
-        f"{report['bits_per_byte']:.4f} bits per byte over {report['bytes']:,} bytes of "
-        f"{report['file']}"
-    )
+    _print(report)
     if arguments.html is not None:
         print(f"Coloured by surprisal: {shown_name(arguments.html)}")
 
 
-def _sum(arguments: ScoreArguments) -> dict[str, Any]:
-    """Return the report; reads the file in constant memory."""
+def _print(report: dict[str, Any]) -> None:
+    from bit_transformer.inference.painting import ADAPTIVE, STATIC
+
+    over = f"over {report['bytes']:,} bytes of {report['file']}"
+    print(f"{report['bits_per_byte']:.4f} bits per byte, {STATIC}, {over}")
+    if "adaptive_bits_per_byte" in report:
+        print(f"{report['adaptive_bits_per_byte']:.4f} bits per byte, {ADAPTIVE}")
+
+
+def _sum(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, Any]:
+    """Return the report. The file is read in constant memory, except that a mixer remembers it."""
     import numpy as np
 
-    from bit_transformer.inference.score import scoring_window, stream_surprisal
+    from bit_transformer.inference.score import scoring_window
 
-    network = load_model(arguments.run, arguments.device).network
-    window, overlap = scoring_window(network, arguments.window_bytes, arguments.overlap_bytes)
-    pieces = (np.frombuffer(piece, np.uint8) for piece in file_pieces(arguments.file))
-    bits = counted = 0.0
-    for surprisal in stream_surprisal(network, pieces, window_bytes=window, overlap_bytes=overlap):
-        bits += float(surprisal.sum(dtype=np.float64))
-        counted += len(surprisal)
+    window, overlap = scoring_window(model.network, arguments.window_bytes, arguments.overlap_bytes)
+    sums, counted = np.zeros(2 if arguments.mixing.on else 1), 0
+    for surprisals in _surprisals(model, arguments, window, overlap):
+        sums += [surprisal.sum(dtype=np.float64) for surprisal in surprisals]
+        counted += len(surprisals[0])
     if not counted:
-        raise SourceError(f"{shown_name(arguments.file)} is empty; there is nothing to score")
-    return {
-        "bytes": int(counted),
-        "bits_per_byte": bits / counted,
-        "window_bytes": window,
-        "overlap_bytes": overlap,
-    }
+        raise SourceError(_nothing(arguments))
+    return _report(counted, *(sums / counted).tolist(), window=window, overlap=overlap)
 
 
-def _paint(arguments: ScoreArguments) -> dict[str, Any]:
+def _report(count: int, *figures: float, window: int, overlap: int) -> dict[str, Any]:
+    """Return the report of a static figure and, with a mixer, of an adaptive one."""
+    named = dict(zip(("bits_per_byte", "adaptive_bits_per_byte"), figures, strict=False))
+    return {"bytes": count, **named, "window_bytes": window, "overlap_bytes": overlap}
+
+
+def _surprisals(
+    model: "BitTransformerLM", arguments: ScoreArguments, window: int, overlap: int
+) -> "Iterator[tuple[np.ndarray, ...]]":
+    """Yield the surprisal of each byte stretch by stretch: static and, with a mixer, adaptive."""
+    import numpy as np
+
+    from bit_transformer.inference.score import stream_surprisal
+
+    pieces = (np.frombuffer(piece, np.uint8) for piece in file_pieces(arguments.file))
+    if not arguments.mixing.on:
+        static = stream_surprisal(model.network, pieces, window_bytes=window, overlap_bytes=overlap)
+        yield from ((surprisal,) for surprisal in static)
+        return
+    first = next(pieces, np.zeros(0, np.uint8))
+    source = mixed_source(
+        model,
+        arguments.run,
+        arguments.mixing,
+        sample=first.tobytes(),
+        # A piece that is not full is the whole file.
+        data_bytes=len(first) if len(first) < PIECE_BYTES else None,
+    )
+    yield from source.surprisal(chain([first], pieces), window_bytes=window, overlap_bytes=overlap)
+
+
+def _paint(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, Any]:
     """Return the report and write the page; the whole file is held in memory."""
     from bit_transformer.atomic import write_output
-    from bit_transformer.inference.painting import paint
+    from bit_transformer.inference.painting import ADAPTIVE, STATIC, paint
 
     assert arguments.html is not None
-    model = load_model(arguments.run, arguments.device)
     data = file_bytes(arguments.file)
     if not data:
-        raise SourceError(f"{shown_name(arguments.file)} is empty; there is nothing to score")
-    score = model.score(
-        data, window_bytes=arguments.window_bytes, overlap_bytes=arguments.overlap_bytes
+        raise SourceError(_nothing(arguments))
+    scores = _scores(model, arguments, data)
+    figures = ADAPTIVE if arguments.mixing.on else STATIC
+    page = paint(data, scores[-1], name=shown_name(Path(arguments.file).name), figures=figures)
+    write_output(arguments.html, page.encode())
+    return _report(
+        len(data),
+        *(score.bits_per_byte for score in scores),
+        window=scores[0].window_bytes,
+        overlap=scores[0].overlap_bytes,
     )
-    name = shown_name(Path(arguments.file).name)
-    write_output(arguments.html, paint(data, score, name=name).encode())
-    return {
-        "bytes": len(data),
-        "bits_per_byte": score.bits_per_byte,
-        "window_bytes": score.window_bytes,
-        "overlap_bytes": score.overlap_bytes,
-    }
+
+
+def _scores(
+    model: "BitTransformerLM", arguments: ScoreArguments, data: bytes
+) -> "tuple[Score, ...]":
+    """Return the static score and, with a mixer, the adaptive one."""
+    window, overlap = arguments.window_bytes, arguments.overlap_bytes
+    if not arguments.mixing.on:
+        return (model.score(data, window_bytes=window, overlap_bytes=overlap),)
+    source = mixed_source(model, arguments.run, arguments.mixing, sample=data, data_bytes=len(data))
+    return source.score(data, window_bytes=window, overlap_bytes=overlap)
+
+
+def _nothing(arguments: ScoreArguments) -> str:
+    return f"{shown_name(arguments.file)} is empty; there is nothing to score"

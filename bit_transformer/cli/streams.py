@@ -15,7 +15,8 @@ from bit_transformer.errors import SourceError, StorageError
 
 STANDARD_INPUT = "-"
 """The name for standard input; `./-` is a file of that name."""
-_READ_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
+"""Size of the pieces in which a file is read."""
 _KEPT = "\n\t"
 """Control characters that are printed as they are."""
 
@@ -45,7 +46,7 @@ def shown_text(content: bytes, *, lines: bool = False) -> str:
 def file_pieces(name: str) -> Iterator[bytes]:
     """Yield the bytes of a file, or of standard input for `-`, piece by piece."""
     with _reading(name) as file:
-        while piece := file.read(_READ_BYTES):
+        while piece := file.read(PIECE_BYTES):
             yield piece
 
 

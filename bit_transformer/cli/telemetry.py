@@ -1,12 +1,14 @@
 """Plot the metrics of a training run, or of a model along a file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from bit_transformer.cli.arguments import Shown
+from bit_transformer.cli.mixing_arguments import SHOWN, MixingArguments, mixed_source
 from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunName, load_model
 from bit_transformer.cli.output import print_json, print_table
 from bit_transformer.cli.parsing import parse
@@ -21,7 +23,8 @@ class TelemetryArguments:
     """Plot the metrics of a training run over its steps. With FILE, plot them along the file.
 
     The metrics of a training run are K, C, S and attention entropy; those of a file are K, C, S, T,
-    U and surprisal.
+    U and surprisal. With FILE and --mix, they are adaptive: a context mixer joins the model, and
+    learns from each byte after it has predicted the byte.
     """
 
     run: RunName
@@ -34,6 +37,7 @@ class TelemetryArguments:
     device: DeviceName = DEFAULT_DEVICE
     json: bool = False
     """Print the first, last, lowest and highest value of each metric as JSON."""
+    mixing: Annotated[MixingArguments, Shown(*SHOWN)] = field(default_factory=MixingArguments)
 
 
 def run(words: Sequence[str]) -> None:
@@ -41,6 +45,9 @@ def run(words: Sequence[str]) -> None:
     arguments = parse(TelemetryArguments, words, command="telemetry")
     if arguments.limit < 1:
         raise ConfigError(f"limit must be at least 1 byte, got {arguments.limit}")
+    if arguments.mixing.on and arguments.file is None:
+        raise ConfigError("--mix and --given read a file with the model; name FILE as well")
+    arguments.mixing.check(arguments.file)
     columns, out = _columns(arguments)
     if out is not None:
         _draw(arguments, columns, out)
@@ -50,11 +57,20 @@ def run(words: Sequence[str]) -> None:
         if name != "step"
     }
     if arguments.json:
-        print_json({"picture": None if out is None else str(out), "readings": summary})
+        picture = None if out is None else str(out)
+        print_json({"picture": picture, "mix": arguments.mixing.on, "readings": summary})
         return
     rows = [(name, *(f"{value:.3f}" for value in row.values())) for name, row in summary.items()]
-    print_table("Metrics", ("metric", "first", "last", "lowest", "highest"), rows)
+    print_table(_title(arguments), ("metric", "first", "last", "lowest", "highest"), rows)
     print(f"Picture: {shown_name(out)}" if out else "Name a picture with --out to plot them.")
+
+
+def _title(arguments: TelemetryArguments) -> str:
+    from bit_transformer.inference.painting import ADAPTIVE, STATIC
+
+    if arguments.file is None:
+        return "Metrics"
+    return f"Metrics, {ADAPTIVE if arguments.mixing.on else STATIC}"
 
 
 def _columns(arguments: TelemetryArguments) -> tuple[Columns, Path | None]:
@@ -101,12 +117,18 @@ def _along(arguments: TelemetryArguments, file: str) -> Columns:
     import numpy as np
 
     from bit_transformer.bits.tensor import bits_of
+    from bit_transformer.inference.predictor import Source
     from bit_transformer.inference.watch import bit_metrics
     from bit_transformer.telemetry.stream import METRIC_FIELDS
 
     model = load_model(arguments.run, arguments.device)
     bits = bits_of(data, parity=model.config.parity)
-    (found,) = bit_metrics(model.network, bits)
+    source: Source = model.network
+    if arguments.mixing.on:
+        source = mixed_source(
+            model, arguments.run, arguments.mixing, sample=data, data_bytes=len(data)
+        )
+    (found,) = bit_metrics(source, bits)
     patches = np.arange(1, len(found) + 1)
     return {
         "step": (patches * model.config.patch_size).tolist(),

@@ -10,6 +10,7 @@ tables             everything the mixer learns, shared by the lanes
 mixing             mixes all predictions into one probability
 mixing_predictor   the mixer as a predictor of single bits
 mixer              the mixer along one sequence, where a network's log-odds may join
+mixer_file         a mixer in a file
 mixed_network      a network and the mixer as one source of predictions
 network            the interface of a network in the codec
 lane_arithmetic    one step of a network, in one fixed order of operations

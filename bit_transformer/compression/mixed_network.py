@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float, Float32, Integer, UInt8
 from torch import Tensor
 
+from bit_transformer.bits.codec import as_bytes
+from bit_transformer.compression.block import table_bits_for
 from bit_transformer.compression.config import DEFAULT_CONFIG
 from bit_transformer.compression.mixer import BYTE_BITS, Mixer, new_mixer
-from bit_transformer.errors import ConfigError, UnsupportedCombination
+from bit_transformer.errors import ConfigError, SourceError, UnsupportedCombination
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
-from bit_transformer.inference.score import Waiting, scoring_window, stream_likelihood
+from bit_transformer.inference.score import Score, Waiting, scoring_window, stream_likelihood
 from bit_transformer.inference.watch import likelihood_logits
 from bit_transformer.model.bit_tree import patch_bits
 from bit_transformer.model.transformer import BitTransformer
@@ -31,6 +33,16 @@ class MixedSurprisal(NamedTuple):
     """Under the network alone, whose weights do not change."""
     adaptive: Float[np.ndarray, " n"]
     """Under the network and the mixer, which learns from each byte after it is scored."""
+
+
+class MixedScore(NamedTuple):
+    """The scores of the same bytes. They are different things and are not to be compared unnamed:
+    what an adaptive score gains may have been learned from the beginning of the very data."""
+
+    static: Score
+    """Under the network alone."""
+    adaptive: Score
+    """Under the network and the mixer."""
 
 
 class MixedNetwork:
@@ -62,6 +74,23 @@ class MixedNetwork:
                 "bits cross bytes; use a model with a patch_size of 1, 2, 4 or 8, or no mixer"
             )
         return MixedPredictor(self.network, self.mixer.copy())
+
+    def score(
+        self,
+        data: bytes | bytearray | memoryview | UInt8[np.ndarray, " n"],
+        *,
+        window_bytes: int | None = None,
+        overlap_bytes: int | None = None,
+    ) -> MixedScore:
+        """Return the static and the adaptive score of the same bytes. Arguments and errors are
+        those of `score_bytes`."""
+        values = as_bytes(data)
+        window, overlap = scoring_window(self.network, window_bytes, overlap_bytes)
+        if not len(values):
+            raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
+        found = self.surprisal([values], window_bytes=window, overlap_bytes=overlap)
+        static, adaptive = map(np.concatenate, zip(*found, strict=True))
+        return MixedScore(Score(static, window, overlap), Score(adaptive, window, overlap))
 
     def surprisal(
         self,
@@ -146,17 +175,30 @@ def mixed(
     given: bytes = b"",
     sample: bytes = b"",
     table_bits: int = DEFAULT_CONFIG.table_bits,
+    mixer: Mixer | None = None,
 ) -> MixedNetwork:
     """Return the network with a mixer that has learned the bytes `given`.
 
-    `sample` is the beginning of the data, which decides between contexts for text and for other
-    data where nothing is given. The mixer's table has 2**table_bits entries of 64 bytes.
+    The mixer begins as a copy of `mixer`, such as a saved one, or else untrained. `sample` is the
+    beginning of the data, which decides between contexts for text and for other data where nothing
+    is given. The table of an untrained mixer has 2**table_bits entries of 64 bytes.
     """
     dictionary = np.frombuffer(given, np.uint8)
-    like = dictionary if len(dictionary) else np.frombuffer(sample, np.uint8)
-    mixer = new_mixer(like, table_bits=table_bits, network=True)
-    mixer.learn(dictionary)
+    if mixer is None:
+        like = dictionary if len(dictionary) else np.frombuffer(sample, np.uint8)
+        mixer = new_mixer(like, table_bits=table_bits, network=True)
+    elif len(dictionary):
+        mixer = mixer.copy()
+    if len(dictionary):
+        mixer.learn(dictionary)
     return MixedNetwork(network, mixer)
+
+
+def table_bits_of(data_bytes: int | None) -> int:
+    """Return the size of the table for a mixer that will read this much, None for any amount."""
+    if data_bytes is None:
+        return DEFAULT_CONFIG.table_bits
+    return min(table_bits_for(data_bytes), DEFAULT_CONFIG.table_bits)
 
 
 def _subtree(root: int, depth: int) -> Integer[np.ndarray, " nodes"]:

@@ -4,6 +4,7 @@ The codec runs the same functions over whole blocks; see `lockstep`. Here one bi
 and a network's log-odds may join each of them.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,14 @@ from jaxtyping import Float32, Int32, UInt8
 
 from bit_transformer.compression.bit_history import BUCKET, PROBES, SLOTS, home_of
 from bit_transformer.compression.block import MAX_CLOCK_AFTER_DICTIONARY
-from bit_transformer.compression.contexts import CONTEXTS, RICH_TEXT, TEXT, profile_of
+from bit_transformer.compression.contexts import (
+    CONTEXTS,
+    RICH_TEXT,
+    TEXT,
+    make_contexts,
+    note_byte,
+    profile_of,
+)
 from bit_transformer.compression.fixed_point import (
     MIN_PROBABILITY,
     ONE,
@@ -20,7 +28,7 @@ from bit_transformer.compression.fixed_point import (
     hashed,
 )
 from bit_transformer.compression.lanes import Lanes, new_lanes
-from bit_transformer.compression.matches import MATCHES
+from bit_transformer.compression.matches import MATCHES, find_matches
 from bit_transformer.compression.mixing import (
     begin_byte,
     end_byte,
@@ -29,9 +37,12 @@ from bit_transformer.compression.mixing import (
     update,
 )
 from bit_transformer.compression.tables import Tables, new_tables
+from bit_transformer.errors import CodecError
 from bit_transformer.native.functions import compiled, compiled_lean, inlined
 
 BYTE_BITS = 8
+MAX_HISTORY_BYTES = (1 << 31) - 2
+"""The mixer stores positions in its history as int32."""
 _FIRST_ROOM = 1 << 16
 """Bytes of history that a new mixer has room for. The room doubles whenever it is used up."""
 _NO_NETWORK = np.zeros(0, np.int32)
@@ -63,6 +74,8 @@ class Mixer:
     def copy(self) -> "Mixer":
         """Return an independent mixer in the same state."""
         twin = Mixer(profile=self.profile, table_bits=self.table_bits, network=self.network)
+        if self.tables.clock[0] == 0 and not self.bits_read:
+            return twin  # Nothing is learned yet, and copying would touch the whole empty table.
         twin._make_room(self.tables.history.size - 1)
         for own, other in zip(
             (*self.tables, *self.lanes, *self._byte),
@@ -75,12 +88,30 @@ class Mixer:
     def learn(self, data: UInt8[np.ndarray, " n"]) -> None:
         """Read bytes that a network has no say about, such as a dictionary. Afterwards the weights
         learn faster again, because that of the network has learned nothing yet."""
+        self.learn_pieces([data])
+
+    def learn_pieces(self, pieces: Iterable[UInt8[np.ndarray, " _"]]) -> None:
+        """Do what `learn` does with all pieces as one. Each is taken when the last is learned."""
         assert self.lanes.bit_index[0] == 0, "a dictionary is read between bytes"
-        self._make_room(data.size + 1)
-        _learn(self.tables, self.lanes, np.unpackbits(data), self.profile)
+        for data in pieces:
+            self._make_room(data.size + 1)
+            _learn(self.tables, self.lanes, np.unpackbits(data), self.profile)
         if self.network:
             clock = min(int(self.tables.clock[0]), MAX_CLOCK_AFTER_DICTIONARY)
             self.tables.clock[0] = clock
+
+    def restore(self, learned: Mapping[str, np.ndarray], history: UInt8[np.ndarray, " n"]) -> None:
+        """Take over the state of another mixer of these settings, which had begun a byte.
+
+        `learned` has its tables by name, and as `places` the buckets of the byte. All other state
+        follows from the bytes of its history, which are read again without predicting them.
+        """
+        self._make_room(history.size + 1)
+        self.tables.history[: history.size] = history
+        for name, values in learned.items():
+            if name != "places":
+                getattr(self.tables, name)[...] = values
+        _remember(self.tables, self.lanes, history.size, learned["places"], self.profile)
 
     def read(
         self, bits: UInt8[np.ndarray, " T"], log_odds: Float32[np.ndarray, " T"] | None = None
@@ -111,6 +142,11 @@ class Mixer:
         needed, room = int(self.lanes.position[0]) + new_bytes, self.tables.history.size
         if needed < room:
             return
+        if needed > MAX_HISTORY_BYTES:
+            raise CodecError(
+                f"a mixer remembers at most {MAX_HISTORY_BYTES:,} bytes, got {needed:,}; give it "
+                "less data, or leave out the mixer"
+            )
         history = np.zeros(max(2 * room, needed + 1), np.uint8)
         history[:room] = self.tables.history
         self.tables = self.tables._replace(history=history)
@@ -134,6 +170,21 @@ def scaled_log_odds(log_odds: Float32[np.ndarray, " T"]) -> Int32[np.ndarray, " 
 @compiled_lean
 def _begin(tables: Tables, lanes: Lanes, profile: int) -> None:
     begin_byte(tables, lanes, 0, profile)
+
+
+@compiled_lean
+def _remember(tables: Tables, lanes: Lanes, length: int, places: np.ndarray, profile: int) -> None:
+    """Read the history in lane 0 without predicting it, and begin the byte after it with buckets
+    that are known. Looking them up again could replace others."""
+    for position in range(1, length + 1):
+        lanes.position[0] = position
+        note_byte(lanes, 0, tables.history)
+        find_matches(lanes, 0, tables.history, tables.heads)
+    make_contexts(lanes, 0, tables.history, profile)
+    lanes.node[0], lanes.bit_index[0] = 1, 0
+    for index in range(tables.counts.size):
+        lanes.buckets[0, index] = places[index]
+        lanes.runs[0, index] = places[index] + SLOTS
 
 
 class Byte(NamedTuple):

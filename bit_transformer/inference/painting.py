@@ -23,7 +23,7 @@ i {{ font-style: normal; opacity: .55; }}
 {shades}
 </style></head><body>
 <h1>{name}</h1>
-<p><strong>{bits_per_byte:.3f} bits per byte</strong> over {count:,} bytes,
+<p><strong>{bits_per_byte:.3f} bits per byte</strong>, {figures}, over {count:,} bytes,
 read in windows of {window:,} bytes, of which {overlap:,} are context.
 The most surprising byte has {most:.1f} bits.</p>
 <p class="scale" aria-label="Colour scale in bits per byte">{scale}</p>
@@ -32,9 +32,17 @@ The most surprising byte has {most:.1f} bits.</p>
 """
 
 
-def paint(data: bytes, score: Score, *, name: str) -> str:
-    """Return the HTML page. The colour of a character is its mean surprisal per byte, and its title
-    gives its bits. Bytes that are not valid UTF-8 are shown in hexadecimal."""
+STATIC = "static (the network alone)"
+ADAPTIVE = "adaptive (network and context mixer, which learns from each byte after it is scored)"
+"""The two kinds of figures. A page or a line that shows figures says which they are."""
+
+
+def paint(data: bytes, score: Score, *, name: str, figures: str = STATIC) -> str:
+    """Return the HTML page, which says that its figures are `figures`.
+
+    The colour of a character is its mean surprisal per byte, and its title gives its bits. Bytes
+    that are not valid UTF-8 are shown in hexadecimal.
+    """
     edges = np.linspace(0, _TOP_BITS, _BINS + 1)
     shades = "\n".join(
         f".s{i} {{ background: hsl(var(--hot) / {i / _BINS * 0.9:.2f}); }}" for i in range(_BINS)
@@ -45,6 +53,7 @@ def paint(data: bytes, score: Score, *, name: str) -> str:
         shades=shades,
         scale=scale,
         bits_per_byte=score.bits_per_byte,
+        figures=html.escape(figures),
         count=len(data),
         window=score.window_bytes,
         overlap=score.overlap_bytes,

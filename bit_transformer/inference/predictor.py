@@ -37,8 +37,10 @@ class PatchPredictor(Protocol):
     """Patch size and parity are those of the bits."""
     device: torch.device
     """Device of the predictions."""
-    prefix: Integer[Tensor, "B r"]
-    """The bits read so far of the current patch, r < P."""
+
+    @property
+    def prefix(self) -> Integer[Tensor, "B r"]:
+        """The bits read so far of the current patch, r < P."""
 
     @property
     def node_logits(self) -> Float[Tensor, "B nodes"]:

@@ -16,6 +16,7 @@ from bit_transformer.inference.predictor import Source, begin
 from bit_transformer.inference.sampling import patch_log_probabilities
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import Ended, Stop
+from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.native.functions import compiled
 from bit_transformer.telemetry.stream import WINDOW_BITS, StreamMetrics, StreamTelemetry
 from bit_transformer.telemetry.universal_code import code_lengths
@@ -123,10 +124,12 @@ def bit_metrics(
 def byte_metrics(
     source: Source, rows: UInt8[np.ndarray, "B n"], *, window_bits: int = WINDOW_BITS
 ) -> list[StreamMetrics]:
-    """Return the metrics of sequences of n bytes, computed a few sequences at a time."""
+    """Return the metrics of sequences of n bytes, computed a few sequences at a time. A source
+    other than a network reads them one by one."""
+    at_once = _ROWS_AT_ONCE if isinstance(source, BitTransformer) else 1
     found: list[StreamMetrics] = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = rows[start : start + _ROWS_AT_ONCE]
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
         bits = torch.from_numpy(unpack_bytes(part, parity=source.config.parity))
         found += bit_metrics(source, bits, window_bits=window_bits)
     return found

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bit_transformer.errors import ConfigError, MissingExtraError
+from bit_transformer.inference.predictor import Source
 from bit_transformer.inference.watch import byte_metrics
 from bit_transformer.model.transformer import BitTransformer
 from bit_transformer.safety.gate import SafetyGate
@@ -59,17 +60,18 @@ def gate_from_metrics(
 
 
 def passing_shares(
-    network: BitTransformer,
+    source: Source,
     windows: UInt8[np.ndarray, "count window"],
     gates: Sequence[SafetyGate],
 ) -> list[float]:
-    """Return the share of windows that each gate passes, judging only their second halves."""
+    """Return the share of windows that each gate passes, judging only their second halves. Their
+    metrics are those under `source`."""
     if not len(windows):
         raise ConfigError("the data is shorter than one window; give more data")
-    prompt = prompt_patches(network, windows)
+    prompt = prompt_patches(source, windows)
     # Metrics are slow to compute, so gates with the same window length share them.
     metrics = {
-        bits: byte_metrics(network, windows, window_bits=bits)
+        bits: byte_metrics(source, windows, window_bits=bits)
         for bits in {gate.window_bits for gate in gates}
     }
     passed = [
@@ -79,7 +81,7 @@ def passing_shares(
     return [float(np.mean(row)) for row in passed]
 
 
-def prompt_patches(network: BitTransformer, windows: UInt8[np.ndarray, "count window"]) -> int:
+def prompt_patches(source: Source, windows: UInt8[np.ndarray, "count window"]) -> int:
     """Return the number of patches in the half of a window that counts as its prompt."""
-    bits = windows.shape[1] // 2 * network.config.bits_per_byte
-    return bits // network.config.patch_size
+    bits = windows.shape[1] // 2 * source.config.bits_per_byte
+    return bits // source.config.patch_size

@@ -6,6 +6,7 @@ schemas           request and response types that several operations share
 data_request      bytes in a request: text, base64 or an uploaded file
 training_request  settings of a run in a request
 models            loaded models, and slots to compute with them
+mixing            a context mixer in a request, and saved mixers in memory
 jobs/             work in child processes that outlive the server
 operations/       everything that the server can do, without a web framework
 worker            runs one job in a process of its own

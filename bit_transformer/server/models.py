@@ -17,6 +17,7 @@ from bit_transformer.errors import CheckpointNotFoundError, ConfigError, QueueFu
 from bit_transformer.lm import BitTransformerLM
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.network_spec import NetworkSpec
+from bit_transformer.server.mixing import MixerStore
 from bit_transformer.server.settings import Limits
 from bit_transformer.training.memory_estimate import estimate_inference
 from bit_transformer.training.run_folder import RunFolder
@@ -30,6 +31,8 @@ class ModelStore:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.mixers = MixerStore(limits)
+        """The saved context mixers of the runs used last."""
         self._loaded: OrderedDict[tuple[Path, int], BitTransformerLM] = OrderedDict()
         self._guard = threading.Lock()
         self._compute_slots = threading.BoundedSemaphore(limits.computing)

@@ -36,6 +36,9 @@ class Limits:
     """Loaded models kept in memory."""
     model_bytes: int = 4 << 30
     """Bytes of weights of the largest model that may be made or loaded."""
+    mixer_bytes: int = 1 << 30
+    """Bytes of the largest saved context mixer that may be made or loaded. Each request that mixes
+    copies the mixer of its run."""
     body_bytes: int = 1 << 20
     """Bytes of a request body that is not an upload."""
     upload_bytes: int = 1 << 30

@@ -40,6 +40,17 @@ def test_generated_bytes_can_be_inspected(open_page: Open) -> None:
     assert page.locator(".bt-byte").count() >= len("to be or ") + 40
 
 
+def test_the_figures_of_a_mixture_are_called_adaptive(open_page: Open) -> None:
+    page = open_page()
+    tab(page, "Ask")
+    shown(page).get_by_text("Context mixer", exact=True).click()
+    page.get_by_role("switch", name="Mix with a context mixer").click()
+    fill(page, "Text that the mixer learns first", "to be or not to be, that is the question")
+    fill(page, "New bytes", "9")
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_text("bits of surprisal each, adaptive").wait_for()
+
+
 def test_generate_under_the_gate(open_page: Open) -> None:
     page = open_page()
     tab(page, "Ask")

@@ -87,7 +87,7 @@ def test_raw_output_is_the_bytes(run, capfdbinary):
 def test_scoring_prints_bits_per_byte_and_paints(run, corpus, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["score", str(run), str(corpus), "--html", str(page)]) == 0
-    assert "bits per byte over 12,300 bytes" in capsys.readouterr().out
+    assert "bits per byte, static (the network alone), over 12,300 bytes" in capsys.readouterr().out
     assert page.read_text().startswith("<!doctype html>")
     assert main(["score", str(run), str(corpus), "--window-bytes", "16", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["window_bytes"] == 16

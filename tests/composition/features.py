@@ -10,15 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from bit_transformer import BitTransformerLM, prepare_qat_fx, quantize_dynamic, set_dropout
-from bit_transformer.compression.fixed_point import STRETCH_SCALE
+from bit_transformer.bits.codec import bits_to_bytes
+from bit_transformer.compression.contexts import BINARY
+from bit_transformer.compression.fixed_point import ONE, STRETCH_SCALE
 from bit_transformer.compression.lane_network import LaneNetwork
+from bit_transformer.compression.mixed_network import MixedNetwork
+from bit_transformer.compression.mixer import Mixer
+from bit_transformer.compression.tables import NETWORK
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
+from bit_transformer.inference.sampling import patch_log_probabilities
 from bit_transformer.model.bit_tree import patch_values, path_logits
 from bit_transformer.model.stack import ReversibleStack
 from bit_transformer.model.transformer import bit_logits
@@ -125,6 +132,40 @@ def _in_lanes(read: Likelihood) -> Likelihood:
     return by_the_codec
 
 
+def _bytes_of(bits: torch.Tensor, parity: bool) -> np.ndarray:
+    return np.frombuffer(bits_to_bytes(bits.numpy().astype(np.uint8), parity=parity), np.uint8)
+
+
+def _trusting_mixer() -> Mixer:
+    """Return a mixer that begins with the network's opinion alone and hardly learns another."""
+    mixer = Mixer(profile=BINARY, table_bits=10, network=True)
+    mixer.tables.weights[:] = 0
+    mixer.tables.weights[:, :, NETWORK] = ONE
+    mixer.tables.clock[0] = 1 << 40
+    return mixer
+
+
+def _beside_a_mixer(read: Likelihood) -> Likelihood:
+    """Read with a network and a context mixer, whose predictions are then close to the network's.
+
+    What the mixture predicts for the following patch must add up to one.
+    """
+
+    def mixed(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        source, rows = MixedNetwork(model.network, _trusting_mixer()), []
+        for row in bits:
+            predictor = source.predictor()
+            rows.append(torch.cat([predictor.read(part) for part in row[None].split(13, dim=1)], 1))
+            log_p = patch_log_probabilities(predictor.node_logits)
+            assert abs(float(log_p.exp().sum()) - 1) < 1e-4
+        static = next(source.surprisal([_bytes_of(bits[0], model.config.parity)])).static
+        plain = _in_one_pass(model, bits[:1], causal=True).detach().reshape(len(static), -1)
+        assert np.allclose(-plain.sum(-1), static, rtol=0.01, atol=0.01)
+        return torch.cat(rows)
+
+    return mixed
+
+
 FEATURES = [
     Feature("flat bits", {"patch_size": 1}),
     Feature("parity", {"patch_size": 9, "parity": True}),
@@ -146,6 +187,7 @@ FEATURES = [
     Feature("probe", wrap=_probed),
     Feature("checkpoint", wrap=_saved_and_loaded),
     Feature("codec", wrap=_in_lanes, tolerance=0.02),
+    Feature("context mixer", wrap=_beside_a_mixer, tolerance=0.1),
 ]
 
 REFUSED: dict[frozenset[str], str] = {
@@ -165,6 +207,10 @@ EXCLUSIVE = {
     frozenset({"codec", "adaptive computation"}),
     # These are two ways to read, and only one of them would be used.
     frozenset({"codec", "KV cache"}),
+    frozenset({"context mixer", "codec"}),
+    frozenset({"context mixer", "KV cache"}),
+    # The mixer learns forwards.
+    frozenset({"context mixer", "bidirectional"}),
 }
 
 

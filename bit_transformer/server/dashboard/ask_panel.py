@@ -70,6 +70,9 @@ class Generation:
         with collapsed("Sampling"):
             for name in _SAMPLING:
                 form.field(f"sampling.{name}")
+        with collapsed("Context mixer"):
+            form.field("mix")
+            form.field("given", lines=3)
         form.field("gate")
         form.field("queue")
         form.error_area()
@@ -142,9 +145,11 @@ class Generation:
     async def _generate_inspected(self, fields: dict[str, Any]) -> None:
         request = {name: value for name, value in fields.items() if name not in ("gate", "queue")}
         start, last_drawn, batch, total = time.monotonic(), 0.0, [], 0.0
+        figures = "static"
         async for patch in self._page.backend.stream("generate", {**request, "alternatives": 6}):
             batch.append(patch)
             total += patch["surprisal"]
+            figures = patch["figures"]
             if time.monotonic() - last_drawn >= _DRAW_SECONDS:
                 last_drawn = time.monotonic()
                 self._show_progress(patch, last_drawn - start)
@@ -159,7 +164,7 @@ class Generation:
         count = len(self._inspector)
         self._look_button.set_visibility(count > 0)
         seconds = duration(time.monotonic() - start)
-        mean = f", {total / count:.2f} bits of surprisal each" if count else ""
+        mean = f", {total / count:.2f} bits of surprisal each, {figures}" if count else ""
         self._status.set_text(f"{count} bytes in {seconds}{mean}. Select a byte to see its bits.")
 
     def _show_progress(self, patch: dict[str, Any], seconds: float) -> None:

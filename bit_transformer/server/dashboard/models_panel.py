@@ -1,4 +1,4 @@
-"""Tab "Models": quantize a model, upload it to the hub, download one from it."""
+"""Tab "Models": quantize a model, warm its mixer, upload it to the hub, download one from it."""
 
 from functools import partial
 
@@ -18,6 +18,8 @@ def draw_models(page: PageContext) -> None:
     with ui.element("div").classes("bt-split bt-halves"):
         with card("Quantize", "Stores the weights in 8 or 4 bits instead of 32, for inference."):
             quantize = _draw_quantization(page)
+        with card("Warm the context mixer", "The mixer learns files, for prompts that mix."):
+            warm = _draw_warming(page)
         with card("Upload to the hub", "The upload includes a model card with results.") as upload:
             push = _draw_hub(page, "push", _UPLOADS, "cloud_upload", "Upload")
         with card("Download from the hub", "Use the model, or continue its training.") as download:
@@ -28,6 +30,8 @@ def draw_models(page: PageContext) -> None:
     def show(now: Snapshot) -> None:
         quantize.set_options("run", now.run_names())
         quantize.set_options("file", now.file_names())
+        warm.set_options("run", now.run_names())
+        warm.set_options("files", now.file_names())
         schemes = quantize.fields["to"].options
         if now.status is not None:
             quantize.set_options("to", [one for one in schemes if now.features.get(one, True)])
@@ -38,7 +42,7 @@ def draw_models(page: PageContext) -> None:
         no_hub.set_visibility(not has_hub)
 
     page.on_snapshot.append(show)
-    for form in (quantize, push):
+    for form in (quantize, warm, push):
         page.on_run.append(partial(form.set, "run"))
 
 
@@ -56,6 +60,23 @@ def _draw_quantization(page: PageContext) -> Form:
     form.error_area()
     with ui.row().classes("bt-actions"):
         button("Quantize", "compress", start, main=True)
+    return form
+
+
+def _draw_warming(page: PageContext) -> Form:
+    form = page.form("warm")
+
+    async def start() -> None:
+        if await page.submit("warm", form):
+            form.set("files", [])
+
+    form.field("run", choices=())
+    form.field("files", choices=())
+    form.field("append")
+    form.field("table_bits")
+    form.error_area()
+    with ui.row().classes("bt-actions"):
+        button("Warm", "school", start, main=True)
     return form
 
 

@@ -11,6 +11,7 @@ generation    infer and generate: continue a prompt, at once or patch by patch
 inspection    infer_long, score and look: read given data with a model
 compression   compress, decompress
 quantization  make models with smaller weights
+warming       let the context mixer of a run learn files
 files         list, upload and remove files
 review        output that the safety gate held back
 hub           push, pull, save_checkpoint, download_checkpoint
@@ -31,13 +32,14 @@ from bit_transformer.server.operations import (
     runs,
     status,
     training,
+    warming,
 )
 from bit_transformer.server.operations.registry import Operation
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
     for module in (
-        *(status, runs, training, generation, inspection, compression, quantization),
+        *(status, runs, training, generation, inspection, compression, quantization, warming),
         *(files, review, hub, jobs),
     )
     for operation in module.OPERATIONS

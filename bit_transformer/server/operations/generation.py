@@ -4,7 +4,7 @@ with everything that is known about each patch."""
 import math
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from bit_transformer.bits.codec import bits_to_bytes, patch_text
 from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import ConfigError
-from bit_transformer.inference.samples import Sample
+from bit_transformer.inference.predictor import Source
+from bit_transformer.inference.samples import Sample, draw_samples
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.sampling_config import SamplingConfig
 from bit_transformer.inference.stop import MAX_STOP_BYTES, MAX_STOP_STRINGS, Ended, stop_strings
@@ -24,6 +25,7 @@ from bit_transformer.safety.guard import guarded_stream
 from bit_transformer.safety.review import ReviewQueue
 from bit_transformer.safety.sampling import held_back
 from bit_transformer.server.data_request import decode, encode, to_base64
+from bit_transformer.server.mixing import MixRequest
 from bit_transformer.server.models import trained_steps
 from bit_transformer.server.operations.registry import Engine, direct, stream
 from bit_transformer.server.schemas import NewestRun, Response, Seed, Text
@@ -31,11 +33,12 @@ from bit_transformer.server.settings import MAX_NEW_BYTES
 from bit_transformer.training.run_folder import RunFolder
 
 _MAX_SAMPLES = 64
+Figures = Literal["static", "adaptive"]
 StopText = Annotated[str, Field(min_length=1, max_length=2 * MAX_STOP_BYTES)]
 """A stop string as text or in base64, which is longer than its bytes."""
 
 
-class PromptRequest(NewestRun):
+class PromptRequest(NewestRun, MixRequest):
     """A prompt and how to go on."""
 
     prompt: Text = ""
@@ -82,7 +85,8 @@ class InferRequest(PromptRequest):
     """A prompt to continue."""
 
     gate: bool = False
-    """Cut the output where the gate that was calibrated with the model first refuses it."""
+    """Cut the output where the gate that was calibrated with the model first refuses it. With
+    `mix`, the metrics are those of the mixture, and the floors those of the model alone."""
     queue: bool = True
     """Put refused output into the review queue."""
     samples: Annotated[int, Field(ge=1, le=_MAX_SAMPLES)] = 1
@@ -135,6 +139,8 @@ class Inferred(Response):
     """Why the gate refused the output."""
     queued: str | None
     """Item in the review queue that holds the refused output."""
+    mix: bool
+    """Whether a context mixer was mixed with the model."""
     seconds: float
 
 
@@ -177,6 +183,9 @@ class GlassPatch(Response):
     """K, C, S, T and U of the latest output. Empty for a part of a patch."""
     alternatives: list[Alternative]
     """The likeliest values of the patch, best first. The drawn value may be among them."""
+    figures: Figures
+    """Whether all figures are static, those of the model alone, or adaptive, those of the model and
+    a mixer that learns from each byte after it is drawn."""
 
 
 @direct("POST", "/infer", lane="compute")
@@ -185,16 +194,20 @@ def infer(engine: Engine, request: InferRequest) -> Inferred:
     run, began = engine.run_or_newest(request.run), time.monotonic()
     with engine.models.computing(run) as model:
         facts: dict[str, Any] = {"passed": None, "reasons": [], "queued": None}
+        source = _source(engine, run, model, request)
         if request.gate:
-            made, facts = _guarded(engine, run, model, request)
+            made, facts = _guarded(engine, run, source, request)
         else:
-            made = model.sample(
-                request.prompt_bytes(),
-                request.new_bytes,
-                sampling=request.sampling,
-                seed=request.seed,
-                samples=request.samples,
-                stop=request.stops(),
+            made = list(
+                draw_samples(
+                    source,
+                    request.prompt_bytes(),
+                    request.new_bytes,
+                    request.sampling,
+                    seed=request.seed,
+                    samples=request.samples,
+                    stop=request.stops(),
+                )
             )
     samples = [
         Continuation(
@@ -209,17 +222,29 @@ def infer(engine: Engine, request: InferRequest) -> Inferred:
         run=run.path.name,
         step=trained_steps(run),
         samples=samples,
+        mix=request.mixes,
         seconds=time.monotonic() - began,
         **samples[0].model_dump(),
         **facts,
     )
 
 
+def _source(
+    engine: Engine, run: RunFolder, model: BitTransformerLM, request: PromptRequest
+) -> Source:
+    """Return the model, mixed with a context mixer if the request asks for it."""
+    if not request.mixes:
+        return model.network
+    prompt = request.prompt_bytes()
+    length = len(prompt) + request.new_bytes
+    return engine.models.mixers.mixed(run, model, request, sample=prompt, data_bytes=length)
+
+
 def _guarded(
-    engine: Engine, run: RunFolder, model: BitTransformerLM, request: InferRequest
+    engine: Engine, run: RunFolder, source: Source, request: InferRequest
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Return the sample that the gate passed, and the fields of the answer about the gate."""
-    prompt = bits_of(request.prompt_bytes(), parity=model.config.parity)
+    prompt = bits_of(request.prompt_bytes(), parity=source.config.parity)
     gate = SafetyGate.from_pretrained(run.path)
     if gate is None:
         raise ConfigError(
@@ -227,9 +252,9 @@ def _guarded(
             "request without gate"
         )
     stream = guarded_stream(
-        model.network,
+        source,
         prompt,
-        request.new_bytes * model.config.bits_per_byte,
+        request.new_bytes * source.config.bits_per_byte,
         request.sampling,
         gate,
         seeded(request.seed),
@@ -239,17 +264,17 @@ def _guarded(
     verdict, queued = stream.verdict, None
     if not verdict.passed and request.queue:
         withheld = torch.from_numpy(stream.withheld)
-        item = held_back(prompt[0], withheld, verdict, parity=model.config.parity)
+        item = held_back(prompt[0], withheld, verdict, parity=source.config.parity)
         queued = ReviewQueue(engine.workspace.review).put(item)
     facts = {"passed": verdict.passed, "reasons": list(verdict.reasons), "queued": queued}
     assert stream.ended is not None
-    return [Sample(_whole_bytes(model, new), stream.ended)], facts
+    return [Sample(_whole_bytes(source, new), stream.ended)], facts
 
 
-def _whole_bytes(model: BitTransformerLM, bits: np.ndarray) -> bytes:
+def _whole_bytes(source: Source, bits: np.ndarray) -> bytes:
     """Return the complete bytes at the beginning of some bits."""
-    width = model.config.bits_per_byte
-    return bits_to_bytes(bits[: len(bits) // width * width], parity=model.config.parity)
+    width = source.config.bits_per_byte
+    return bits_to_bytes(bits[: len(bits) // width * width], parity=source.config.parity)
 
 
 @stream("/generate")
@@ -259,7 +284,7 @@ def generate(engine: Engine, request: GenerateRequest) -> Iterator[GlassPatch]:
     with engine.models.computing(run) as model:
         total = request.new_bytes * model.config.bits_per_byte
         stretches = watch(
-            model.network,
+            _source(engine, run, model, request),
             bits_of(request.prompt_bytes(), parity=model.config.parity),
             total,
             request.sampling,
@@ -267,13 +292,21 @@ def generate(engine: Engine, request: GenerateRequest) -> Iterator[GlassPatch]:
             stop=request.stops(),
         )
         done = 0
+        figures: Figures = "adaptive" if request.mixes else "static"
         for stretch in stretches:
             done += len(stretch.bits)
-            yield _patch(stretch, model.config.patch_size, done, total, request.alternatives)
+            yield _patch(
+                stretch, model.config.patch_size, done, total, request.alternatives, figures
+            )
 
 
 def _patch(
-    stretch: WatchedStretch, patch_size: int, done: int, total: int, count: int
+    stretch: WatchedStretch,
+    patch_size: int,
+    done: int,
+    total: int,
+    count: int,
+    figures: Figures = "static",
 ) -> GlassPatch:
     bits = "".join(map(str, stretch.bits))
     value = int(bits, 2) if len(bits) == patch_size else None
@@ -297,6 +330,7 @@ def _patch(
             Alternative(value=other, shown=patch_text(other, patch_size), probability=p)
             for other, p in others
         ],
+        figures=figures,
     )
 
 

@@ -8,13 +8,16 @@ from torch.nn import functional
 
 from bit_transformer.bits.tensor import bits_of
 from bit_transformer.errors import ConfigError, TooLargeError
+from bit_transformer.inference.score import Score
 from bit_transformer.lm import BitTransformerLM, infer_long_sequence
 from bit_transformer.model.transformer import bit_logits
 from bit_transformer.server.data_request import DataRequest, to_base64
+from bit_transformer.server.mixing import MixRequest
 from bit_transformer.server.operations.registry import Engine, direct
 from bit_transformer.server.schemas import NewestRun, Response
 from bit_transformer.telemetry.forward_pass import pass_metrics
 from bit_transformer.telemetry.probe import Probe
+from bit_transformer.training.run_folder import RunFolder
 
 _MAX_SCORED_BYTES = 4 << 20
 _MAX_LONG_BYTES = 1 << 18
@@ -51,7 +54,7 @@ class LongInferred(Response):
     windows: list[Window]
 
 
-class ScoreRequest(DataRequest, NewestRun):
+class ScoreRequest(DataRequest, NewestRun, MixRequest):
     """Data to score."""
 
     window_bytes: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
@@ -68,11 +71,16 @@ class Scored(Response):
     run: str
     bytes: int
     bits_per_byte: float
-    """Mean surprisal over all bytes."""
+    """Mean surprisal over all bytes. It is static: the figure of the model alone."""
+    adaptive_bits_per_byte: float | None
+    """Mean surprisal under the model and a mixer, which learns from each byte after the byte is
+    scored. None without `mix`. It is not to be compared with static figures."""
     window_bytes: int
     overlap_bytes: int
     surprisals: list[float] | None
-    """Surprisal in bits of each of the first 65,536 bytes."""
+    """Static surprisal in bits of each of the first 65,536 bytes."""
+    adaptive_surprisals: list[float] | None
+    """The same under the model and the mixer. None without `mix`."""
 
 
 class LookRequest(DataRequest, NewestRun):
@@ -135,22 +143,38 @@ def _require_few_windows(model: BitTransformerLM, bits: int, request: LongReques
 
 @direct("POST", "/score", lane="compute")
 def score(engine: Engine, request: ScoreRequest) -> Scored:
-    """Compute the bits per byte of some data under a model, over all bytes."""
+    """Compute the bits per byte of some data under a model, over all bytes. With `mix`, also those
+    under the model and a context mixer, which are adaptive."""
     run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MAX_SCORED_BYTES)
     with engine.models.computing(run) as model:
-        found = model.score(
-            data, window_bytes=request.window_bytes, overlap_bytes=request.overlap_bytes
-        )
-    surprisals = found.surprisal[:_MAX_SURPRISALS].tolist() if request.surprisals else None
+        found, adaptive = _scores(engine, run, model, request, data)
     return Scored(
         run=run.path.name,
         bytes=len(data),
         bits_per_byte=found.bits_per_byte,
         window_bytes=found.window_bytes,
         overlap_bytes=found.overlap_bytes,
-        surprisals=surprisals,
+        surprisals=_listed(found) if request.surprisals else None,
+        adaptive_bits_per_byte=None if adaptive is None else adaptive.bits_per_byte,
+        adaptive_surprisals=_listed(adaptive) if adaptive and request.surprisals else None,
     )
+
+
+def _scores(
+    engine: Engine, run: RunFolder, model: BitTransformerLM, request: ScoreRequest, data: bytes
+) -> tuple[Score, Score | None]:
+    """Return the static score and, if the request asks for a mixer, the adaptive one."""
+    window, overlap = request.window_bytes, request.overlap_bytes
+    if not request.mixes:
+        return model.score(data, window_bytes=window, overlap_bytes=overlap), None
+    mixers = engine.models.mixers
+    source = mixers.mixed(run, model, request, sample=data, data_bytes=len(data))
+    return source.score(data, window_bytes=window, overlap_bytes=overlap)
+
+
+def _listed(score: Score) -> list[float]:
+    return score.surprisal[:_MAX_SURPRISALS].tolist()
 
 
 @direct("POST", "/look", lane="compute")
