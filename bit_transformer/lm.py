@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ from bit_transformer.checkpoint.format import load_checkpoint, save_checkpoint
 from bit_transformer.checkpoint.locate import locate_checkpoint
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.errors import ConfigError, ContextLengthError, InvalidBitsError
+from bit_transformer.inference.dynamic_evaluation import Learns, adaptive_surprisal
 from bit_transformer.inference.generate import BitStream, generate_bits, stream_bits
 from bit_transformer.inference.predictor import log2_likelihood
 from bit_transformer.inference.samples import Sample, draw_samples
 from bit_transformer.inference.sampling_config import SamplingConfig
-from bit_transformer.inference.score import Score, score_bytes
+from bit_transformer.inference.score import (
+    AdaptiveScore,
+    Score,
+    adaptive_score,
+    score_bytes,
+)
 from bit_transformer.inference.stop import Stop
 from bit_transformer.model.config import ModelConfig
 from bit_transformer.model.transformer import BitTransformer, bit_logits, evaluating
@@ -272,6 +279,21 @@ class BitTransformerLM(nn.Module):
             return score_bytes(
                 self.network, data, window_bytes=window_bytes, overlap_bytes=overlap_bytes
             )
+
+    def adaptive_score(
+        self,
+        data: bytes | bytearray | memoryview | UInt8[np.ndarray, " n"],
+        *,
+        learns: Learns = "head",
+        window_bytes: int | None = None,
+        overlap_bytes: int | None = None,
+    ) -> AdaptiveScore:
+        """The score of this model, and that of a copy whose head, or head and context memory, learn
+        from what they have scored. See `dynamic_evaluation`, also for the errors."""
+        with evaluating(self):
+            read = partial(adaptive_surprisal, self.network, learns=learns)
+            windows = {"window_bytes": window_bytes, "overlap_bytes": overlap_bytes}
+            return adaptive_score(self.network, data, read, **windows)
 
     def save_pretrained(self, folder: str | Path, **metadata: Any) -> Path:
         """Write weights, config and `metadata` (JSON) to a new folder, atomically."""

@@ -18,7 +18,7 @@ from bit_transformer.cli.output import print_json
 from bit_transformer.cli.streams import ByteOutput, shown_name
 from bit_transformer.errors import GateError
 from bit_transformer.inference.generate import stream_bits
-from bit_transformer.inference.painting import ADAPTIVE
+from bit_transformer.inference.painting import MIXED
 from bit_transformer.inference.predictor import Source
 from bit_transformer.inference.samples import Sample, draw_samples, in_bytes
 from bit_transformer.inference.sampling import seeded
@@ -171,7 +171,7 @@ def _watch(source: Source, arguments: GenerateArguments, prompt: bytes) -> None:
     patch_size = source.config.patch_size
     columns = f"{'new':>5}  {'bits':<{patch_size}}  {'surprisal':<{_BAR_WIDTH + 5}}"
     if arguments.mixing.on:
-        print(f"All figures are {ADAPTIVE}.")
+        print(f"All figures are {MIXED}.")
     print(f"{columns}    K     C     S     T   instead of")
     stretches = watch(
         source,

@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> None:
     if arguments.limit < 1:
         raise ConfigError(f"limit must be at least 1 window, got {arguments.limit}")
     arguments.mixing.check(*arguments.files)
-    from bit_transformer.inference.painting import ADAPTIVE, STATIC
+    from bit_transformer.inference.painting import MIXED, STATIC
     from bit_transformer.safety.calibration import passing_shares
     from bit_transformer.safety.gate import SafetyGate
 
@@ -85,7 +85,7 @@ def run(words: Sequence[str]) -> None:
         )
         for row in report
     ]
-    figures = ADAPTIVE if arguments.mixing.on else STATIC
+    figures = MIXED if arguments.mixing.on else STATIC
     title = f"Share of {len(windows):,} windows that pass, by metrics that are {figures}"
     print_table(title, ("gate", "floors", "passing"), rows)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,7 +14,7 @@ from bit_transformer.cli.model_arguments import DEFAULT_DEVICE, DeviceName, RunN
 from bit_transformer.cli.output import print_json
 from bit_transformer.cli.parsing import parse
 from bit_transformer.cli.streams import PIECE_BYTES, file_bytes, file_pieces, shown_name
-from bit_transformer.errors import SourceError
+from bit_transformer.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,25 +27,29 @@ if TYPE_CHECKING:
 class ScoreArguments:
     """Print the bits per byte of a file under a trained model. Every byte counts.
 
-    The figure of the model alone is static: the model does not change while it reads. With --mix
-    there is a second figure, which is adaptive: a context mixer joins the model, and learns from
-    each byte after the byte is scored.
+    The figure of the model alone is static: the model does not change while it reads. With --mix or
+    --adapt there is a second figure, which is adaptive: something learns from each byte after the
+    byte is scored. With --mix it is a context mixer that joins the model, with --adapt it is a part
+    of the model itself.
     """
 
     run: RunName
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """File of any size. - is standard input, ./- a file called -."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write an HTML page that shows the file coloured by surprisal. With --mix, the page shows
-    the adaptive surprisal."""
+    """Also write an HTML page that shows the file coloured by surprisal. With --mix or --adapt, the
+    page shows the adaptive surprisal."""
     window_bytes: int | None = None
     """Bytes per window. By default the whole context."""
     overlap_bytes: int | None = None
     """Bytes of the previous window that a window repeats as context. By default half a window."""
     device: DeviceName = DEFAULT_DEVICE
     json: bool = False
-    """Print the result as JSON. bits_per_byte is the static figure; with --mix,
+    """Print the result as JSON. bits_per_byte is the static figure; with --mix or --adapt,
     adaptive_bits_per_byte is the adaptive one."""
+    adapt: Annotated[Literal["head", "memory"] | None, tyro.conf.arg(metavar="PART")] = None
+    """Part of a copy of the model that learns while it reads: head, which costs hardly any time, or
+    memory, the head and the context memory, which takes several times as long."""
     mixing: Annotated[MixingArguments, Shown(*SHOWN)] = field(default_factory=MixingArguments)
 
 
@@ -53,24 +57,38 @@ def run(words: Sequence[str]) -> None:
     """Run the command."""
     arguments = parse(ScoreArguments, words, command="score")
     arguments.mixing.check(arguments.file)
+    if arguments.adapt and arguments.mixing.on:
+        raise ConfigError(
+            "--adapt and --mix are two ways to learn while reading, and both together gain next to "
+            "nothing over --mix alone; leave one out"
+        )
     model = load_model(arguments.run, arguments.device)
     found = (_paint if arguments.html else _sum)(model, arguments)
     report = {"file": shown_name(arguments.file)} | found
     if arguments.json:
         print_json(report)
         return
-    _print(report)
+    _print(report, arguments)
     if arguments.html is not None:
         print(f"Coloured by surprisal: {shown_name(arguments.html)}")
 
 
-def _print(report: dict[str, Any]) -> None:
-    from bit_transformer.inference.painting import ADAPTIVE, STATIC
+def _adaptive(arguments: ScoreArguments) -> str | None:
+    """Return what the adaptive figure is called, or None without one."""
+    from bit_transformer.inference.painting import ADAPTED, MIXED
+
+    if arguments.adapt is not None:
+        return ADAPTED[arguments.adapt]
+    return MIXED if arguments.mixing.on else None
+
+
+def _print(report: dict[str, Any], arguments: ScoreArguments) -> None:
+    from bit_transformer.inference.painting import STATIC
 
     over = f"over {report['bytes']:,} bytes of {report['file']}"
     print(f"{report['bits_per_byte']:.4f} bits per byte, {STATIC}, {over}")
     if "adaptive_bits_per_byte" in report:
-        print(f"{report['adaptive_bits_per_byte']:.4f} bits per byte, {ADAPTIVE}")
+        print(f"{report['adaptive_bits_per_byte']:.4f} bits per byte, {_adaptive(arguments)}")
 
 
 def _sum(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, Any]:
@@ -80,7 +98,7 @@ def _sum(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, Any]
     from bit_transformer.inference.score import scoring_window
 
     window, overlap = scoring_window(model.network, arguments.window_bytes, arguments.overlap_bytes)
-    sums, counted = np.zeros(2 if arguments.mixing.on else 1), 0
+    sums, counted = np.zeros(2 if _adaptive(arguments) else 1), 0
     for surprisals in _surprisals(model, arguments, window, overlap):
         sums += [surprisal.sum(dtype=np.float64) for surprisal in surprisals]
         counted += len(surprisals[0])
@@ -101,9 +119,19 @@ def _surprisals(
     """Yield the surprisal of each byte stretch by stretch: static and, with a mixer, adaptive."""
     import numpy as np
 
+    from bit_transformer.inference.dynamic_evaluation import adaptive_surprisal
     from bit_transformer.inference.score import stream_surprisal
 
     pieces = (np.frombuffer(piece, np.uint8) for piece in file_pieces(arguments.file))
+    if arguments.adapt is not None:
+        yield from adaptive_surprisal(
+            model.network,
+            pieces,
+            learns=arguments.adapt,
+            window_bytes=window,
+            overlap_bytes=overlap,
+        )
+        return
     if not arguments.mixing.on:
         static = stream_surprisal(model.network, pieces, window_bytes=window, overlap_bytes=overlap)
         yield from ((surprisal,) for surprisal in static)
@@ -123,14 +151,14 @@ def _surprisals(
 def _paint(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, Any]:
     """Return the report and write the page; the whole file is held in memory."""
     from bit_transformer.atomic import write_output
-    from bit_transformer.inference.painting import ADAPTIVE, STATIC, paint
+    from bit_transformer.inference.painting import STATIC, paint
 
     assert arguments.html is not None
     data = file_bytes(arguments.file)
     if not data:
         raise SourceError(_nothing(arguments))
     scores = _scores(model, arguments, data)
-    figures = ADAPTIVE if arguments.mixing.on else STATIC
+    figures = _adaptive(arguments) or STATIC
     page = paint(data, scores[-1], name=shown_name(Path(arguments.file).name), figures=figures)
     write_output(arguments.html, page.encode())
     return _report(
@@ -146,6 +174,10 @@ def _scores(
 ) -> "tuple[Score, ...]":
     """Return the static score and, with a mixer, the adaptive one."""
     window, overlap = arguments.window_bytes, arguments.overlap_bytes
+    if arguments.adapt is not None:
+        return model.adaptive_score(
+            data, learns=arguments.adapt, window_bytes=window, overlap_bytes=overlap
+        )
     if not arguments.mixing.on:
         return (model.score(data, window_bytes=window, overlap_bytes=overlap),)
     source = mixed_source(model, arguments.run, arguments.mixing, sample=data, data_bytes=len(data))

@@ -66,11 +66,11 @@ def run(words: Sequence[str]) -> None:
 
 
 def _title(arguments: TelemetryArguments) -> str:
-    from bit_transformer.inference.painting import ADAPTIVE, STATIC
+    from bit_transformer.inference.painting import MIXED, STATIC
 
     if arguments.file is None:
         return "Metrics"
-    return f"Metrics, {ADAPTIVE if arguments.mixing.on else STATIC}"
+    return f"Metrics, {MIXED if arguments.mixing.on else STATIC}"
 
 
 def _columns(arguments: TelemetryArguments) -> tuple[Columns, Path | None]:

@@ -7,42 +7,28 @@ static figure of the network.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Integer, UInt8
 from torch import Tensor
 
-from bit_transformer.bits.codec import as_bytes
 from bit_transformer.compression.block import table_bits_for
 from bit_transformer.compression.config import DEFAULT_CONFIG
 from bit_transformer.compression.mixer import BYTE_BITS, Mixer, new_mixer
-from bit_transformer.errors import ConfigError, SourceError, UnsupportedCombination
+from bit_transformer.errors import ConfigError, UnsupportedCombination
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
-from bit_transformer.inference.score import Score, Waiting, scoring_window, stream_likelihood
+from bit_transformer.inference.score import (
+    AdaptiveScore,
+    Surprisals,
+    Waiting,
+    adaptive_score,
+    scoring_window,
+    stream_likelihood,
+)
 from bit_transformer.inference.watch import likelihood_logits
 from bit_transformer.model.bit_tree import patch_bits
 from bit_transformer.model.transformer import BitTransformer
-
-
-class MixedSurprisal(NamedTuple):
-    """The surprisal of a stretch of bytes, in bits per byte."""
-
-    static: Float[np.ndarray, " n"]
-    """Under the network alone, whose weights do not change."""
-    adaptive: Float[np.ndarray, " n"]
-    """Under the network and the mixer, which learns from each byte after it is scored."""
-
-
-class MixedScore(NamedTuple):
-    """The scores of the same bytes. They are different things and are not to be compared unnamed:
-    what an adaptive score gains may have been learned from the beginning of the very data."""
-
-    static: Score
-    """Under the network alone."""
-    adaptive: Score
-    """Under the network and the mixer."""
 
 
 class MixedNetwork:
@@ -81,16 +67,16 @@ class MixedNetwork:
         *,
         window_bytes: int | None = None,
         overlap_bytes: int | None = None,
-    ) -> MixedScore:
+    ) -> AdaptiveScore:
         """Return the static and the adaptive score of the same bytes. Arguments and errors are
         those of `score_bytes`."""
-        values = as_bytes(data)
-        window, overlap = scoring_window(self.network, window_bytes, overlap_bytes)
-        if not len(values):
-            raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
-        found = self.surprisal([values], window_bytes=window, overlap_bytes=overlap)
-        static, adaptive = map(np.concatenate, zip(*found, strict=True))
-        return MixedScore(Score(static, window, overlap), Score(adaptive, window, overlap))
+        return adaptive_score(
+            self.network,
+            data,
+            self.surprisal,
+            window_bytes=window_bytes,
+            overlap_bytes=overlap_bytes,
+        )
 
     def surprisal(
         self,
@@ -98,7 +84,7 @@ class MixedNetwork:
         *,
         window_bytes: int | None = None,
         overlap_bytes: int | None = None,
-    ) -> Iterator[MixedSurprisal]:
+    ) -> Iterator[Surprisals]:
         """Yield the surprisal of every byte of data that comes in pieces of any size.
 
         The network reads windows as in `stream_surprisal`; the mixer reads the whole sequence.
@@ -113,7 +99,7 @@ class MixedNetwork:
             known = np.ascontiguousarray(likelihood[:, :BYTE_BITS]).ravel()
             log_odds = likelihood_logits(bits, known).astype(np.float32)
             mixed = _surprisal(mixer.read(bits, log_odds), bits)
-            yield MixedSurprisal(-likelihood.sum(-1), mixed.reshape(len(values), BYTE_BITS).sum(-1))
+            yield Surprisals(-likelihood.sum(-1), mixed.reshape(len(values), BYTE_BITS).sum(-1))
 
 
 class MixedPredictor:

@@ -10,7 +10,7 @@ generate         sampled bits after a prompt, as a whole or as a stream
 samples          the same in bytes; sample i does not depend on the number of samples
 watch            generation with the probabilities and metrics of every stretch
 score            bits per byte and surprisal per byte of any data
-adaptive_head    the same with a head that learns from what it has scored
+dynamic_evaluation  the same with weights that learn from what is scored
 baselines        general compressors on the same bytes
 painting         a file coloured by surprisal, as one HTML page
 """

@@ -33,8 +33,12 @@ The most surprising byte has {most:.1f} bits.</p>
 
 
 STATIC = "static (the network alone)"
-ADAPTIVE = "adaptive (network and context mixer, which learns from each byte after it is scored)"
-"""The two kinds of figures. A page or a line that shows figures says which they are."""
+MIXED = "adaptive (network and context mixer, which learns from each byte after it is scored)"
+ADAPTED = {
+    "head": "adaptive (the network, whose head learns from each byte after it is scored)",
+    "memory": "adaptive (the network, whose head and context memory learn from what was scored)",
+}
+"""The kinds of figures. A page or a line that shows figures says which they are."""
 
 
 def paint(data: bytes, score: Score, *, name: str, figures: str = STATIC) -> str:

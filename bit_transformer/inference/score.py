@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,45 @@ class Score:
         return float(self.surprisal.mean(dtype=np.float64))
 
 
+class Surprisals(NamedTuple):
+    """The surprisal of each byte of a stretch, in bits."""
+
+    static: Float[np.ndarray, " n"]
+    """Under the network, whose weights do not change."""
+    adaptive: Float[np.ndarray, " n"]
+    """Under something that learns from each byte after the byte is scored."""
+
+
+class AdaptiveScore(NamedTuple):
+    """Two scores of the same bytes. They are different things and are not to be compared unnamed:
+    what an adaptive score gains may have been learned from the beginning of the very data."""
+
+    static: Score
+    """Under the network alone."""
+    adaptive: Score
+    """Under something that learns from each byte after the byte is scored."""
+
+
+def adaptive_score(
+    network: BitTransformer,
+    data: bytes | bytearray | memoryview | UInt8[np.ndarray, " bytes"],
+    surprisals: Callable[..., Iterable[Surprisals]],
+    *,
+    window_bytes: int | None = None,
+    overlap_bytes: int | None = None,
+) -> AdaptiveScore:
+    """Score each byte of `data` both ways, as `surprisals` yields them for pieces and windows.
+
+    Other arguments and errors are those of `score_bytes`.
+    """
+    values = as_bytes(data)
+    window, overlap = scoring_window(network, window_bytes, overlap_bytes)
+    _require_bytes(values)
+    found = surprisals([values], window_bytes=window, overlap_bytes=overlap)
+    static, adaptive = map(np.concatenate, zip(*found, strict=True))
+    return AdaptiveScore(Score(static, window, overlap), Score(adaptive, window, overlap))
+
+
 def score_bytes(
     network: BitTransformer,
     data: bytes | bytearray | memoryview | UInt8[np.ndarray, " bytes"],
@@ -51,10 +91,14 @@ def score_bytes(
     """
     values = as_bytes(data)
     window, overlap = scoring_window(network, window_bytes, overlap_bytes)
-    if not len(values):
-        raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
+    _require_bytes(values)
     found = stream_surprisal(network, [values], window_bytes=window, overlap_bytes=overlap)
     return Score(np.concatenate(list(found)), window, overlap)
+
+
+def _require_bytes(values: UInt8[np.ndarray, " bytes"]) -> None:
+    if not len(values):
+        raise SourceError("there is nothing to score: 0 bytes given, at least 1 is needed")
 
 
 def stream_surprisal(

@@ -67,6 +67,21 @@ def test_a_score_names_what_is_static_and_what_is_adaptive(model, file, given, c
     assert "bits per byte, adaptive (network and context mixer, which learns" in adaptive
 
 
+@pytest.mark.parametrize("part", ["head", "memory"])
+def test_a_part_of_the_model_learns_while_it_reads(part, model, file, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    plain = _json(capsys, "score", model, file)
+    report = _json(capsys, "score", model, file, "--adapt", part)
+    painted = _json(capsys, "score", model, file, "--adapt", part, "--html", page)
+    assert report["bits_per_byte"] == pytest.approx(plain["bits_per_byte"])
+    assert report["adaptive_bits_per_byte"] < 0.9 * report["bits_per_byte"]
+    assert painted == report
+    assert "adaptive (the network, whose head" in page.read_text()
+    assert main(["score", str(model), str(file), "--adapt", part]) == 0
+    _, adaptive = capsys.readouterr().out.splitlines()
+    assert "bits per byte, adaptive (the network, whose head" in adaptive
+
+
 def test_what_is_given_and_warmed_adds_up(model, file, given, tmp_path, capsys):
     def adaptive(*words):
         return _json(capsys, "score", model, file, *words)["adaptive_bits_per_byte"]
@@ -186,6 +201,8 @@ def test_the_mixer_of_a_checkpoint_is_that_of_its_run(given, tmp_path):
 
 
 def test_mistakes_are_one_line_and_change_nothing(model, file, given, tmp_path, capsys):
+    both = ["score", model, file, "--mix", "--adapt", "head"]
+    _fails(capsys, both, 2, "--adapt and --mix are two ways to learn while reading")
     empty = tmp_path / "empty"
     empty.touch()
     for words, code, message in [

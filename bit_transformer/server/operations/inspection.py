@@ -1,9 +1,9 @@
 """Read given data with a model: predictions and telemetry by window, bits per byte, one pass."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn import functional
 
 from bit_transformer.bits.tensor import bits_of
@@ -63,6 +63,15 @@ class ScoreRequest(DataRequest, NewestRun, MixRequest):
     """Bytes at the beginning of a window that are context only; by default half a window."""
     surprisals: bool = False
     """Also return the surprisal of each byte."""
+    adapt: Literal["head", "memory"] | None = None
+    """Part of a copy of the model that learns while it reads: the head, or the head and the context
+    memory, which takes several times as long."""
+
+    @model_validator(mode="after")
+    def _one_way_to_learn(self) -> "ScoreRequest":
+        if self.adapt and self.mixes:
+            raise ConfigError("adapt and mix are two ways to learn while reading; leave one out")
+        return self
 
 
 class Scored(Response):
@@ -73,14 +82,15 @@ class Scored(Response):
     bits_per_byte: float
     """Mean surprisal over all bytes. It is static: the figure of the model alone."""
     adaptive_bits_per_byte: float | None
-    """Mean surprisal under the model and a mixer, which learns from each byte after the byte is
-    scored. None without `mix`. It is not to be compared with static figures."""
+    """Mean surprisal under something that learns from each byte after the byte is scored: a mixer
+    beside the model, or a part of the model. None without `mix` and `adapt`. It is not to be
+    compared with static figures."""
     window_bytes: int
     overlap_bytes: int
     surprisals: list[float] | None
     """Static surprisal in bits of each of the first 65,536 bytes."""
     adaptive_surprisals: list[float] | None
-    """The same under the model and the mixer. None without `mix`."""
+    """The same for the adaptive figure. None without `mix` and `adapt`."""
 
 
 class LookRequest(DataRequest, NewestRun):
@@ -143,8 +153,8 @@ def _require_few_windows(model: BitTransformerLM, bits: int, request: LongReques
 
 @direct("POST", "/score", lane="compute")
 def score(engine: Engine, request: ScoreRequest) -> Scored:
-    """Compute the bits per byte of some data under a model, over all bytes. With `mix`, also those
-    under the model and a context mixer, which are adaptive."""
+    """Compute the bits per byte of some data under a model, over all bytes. With `mix` or `adapt`,
+    also an adaptive figure: a context mixer, or a part of the model, learns while it reads."""
     run = engine.run_or_newest(request.run)
     data = request.read(engine.workspace, _MAX_SCORED_BYTES)
     with engine.models.computing(run) as model:
@@ -164,8 +174,12 @@ def score(engine: Engine, request: ScoreRequest) -> Scored:
 def _scores(
     engine: Engine, run: RunFolder, model: BitTransformerLM, request: ScoreRequest, data: bytes
 ) -> tuple[Score, Score | None]:
-    """Return the static score and, if the request asks for a mixer, the adaptive one."""
+    """Return the static score and, if the request asks for one, the adaptive score."""
     window, overlap = request.window_bytes, request.overlap_bytes
+    if request.adapt is not None:
+        return model.adaptive_score(
+            data, learns=request.adapt, window_bytes=window, overlap_bytes=overlap
+        )
     if not request.mixes:
         return model.score(data, window_bytes=window, overlap_bytes=overlap), None
     mixers = engine.models.mixers

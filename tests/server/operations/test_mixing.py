@@ -40,6 +40,15 @@ def _warm(engine, work, **fields):
     return OPERATIONS["warm"].run(work, request)
 
 
+@pytest.mark.parametrize("part", ["head", "memory"])
+def test_a_part_of_the_model_learns_while_it_reads(engine, part):
+    found = _ask(engine, "score", text=_DATA, surprisals=True, adapt=part)
+    assert found.adaptive_bits_per_byte < found.bits_per_byte
+    assert found.adaptive_bits_per_byte == pytest.approx(np.mean(found.adaptive_surprisals))
+    with pytest.raises(ValidationError, match="adapt and mix are two ways"):
+        _ask(engine, "score", text=_DATA, adapt=part, mix=True)
+
+
 def test_a_score_has_a_static_and_an_adaptive_figure(engine):
     plain = _ask(engine, "score", text=_DATA, surprisals=True)
     mix = _ask(engine, "score", text=_DATA, surprisals=True, mix=True)

@@ -1,31 +1,43 @@
-"""Dynamic evaluation of the head: it takes a gradient step after each patch that it has predicted.
+"""Dynamic evaluation: weights take a gradient step on what they have just predicted.
 
-Dynamic evaluation (Krause et al. 2018, arXiv:1709.07432) lets a model learn from what it scores.
-Here only the head's nodes learn. The trunk stays static, so its states are computed in batches, and
-the step of a patch touches only the nodes on the patch's path.
+Krause et al. 2018, arXiv:1709.07432. Two sets of weights may learn, on a copy of them:
+
+head    The head's nodes learn after every patch. The trunk stays static, so its states are computed
+        in batches, and a step touches only the nodes on the patch's path.
+memory  The looked-up rows of the context memory learn too, by a backward pass through the trunk
+        after every 64 bytes. This takes several times as long as scoring without it.
 """
 
+import copy
+import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from bit_transformer.bits.codec import unpack_bytes
 from bit_transformer.errors import UnsupportedCombination, require
 from bit_transformer.inference.predictor import log2_likelihood
-from bit_transformer.inference.score import Waiting, in_windows
+from bit_transformer.inference.score import (
+    Surprisals,
+    Waiting,
+    in_windows,
+    scoring_window,
+    stream_likelihood,
+)
 from bit_transformer.model.bit_tree import patch_values, path_logits
 from bit_transformer.model.norm import rms_norm
-from bit_transformer.model.transformer import BitTransformer
+from bit_transformer.model.transformer import BitTransformer, bit_logits
 from bit_transformer.native.functions import reassociated
 
-DEFAULT_RATE = 0.1
-"""Learning rate of `AdaptiveHead`, chosen on files that the results do not report."""
+Learns = Literal["head", "memory"]
+DEFAULT_RATE, MEMORY_RATE = 0.1, 1.0
+"""Learning rates of the head and of the memory, chosen on files that the results do not report."""
 MAX_RATE = 2.0
-_BYTE_BITS = 8
+_BYTE_BITS, _STRIDE_BYTES = 8, 64
 
 
 class AdaptiveHead:
@@ -61,7 +73,7 @@ class Likelihoods(NamedTuple):
     static: Float32[np.ndarray, "n 8"]
     """Under the network, whose weights do not change."""
     adaptive: Float32[np.ndarray, "n 8"]
-    """Under the network with a head that learns from each patch after it has predicted it."""
+    """Under weights that learn from the data after they have predicted it."""
 
 
 def adaptive_likelihood(
@@ -70,13 +82,44 @@ def adaptive_likelihood(
     window: int,
     overlap: int,
     *,
+    learns: Learns = "head",
     rate: float = DEFAULT_RATE,
 ) -> Iterator[Likelihoods]:
     """Yield the likelihoods of data that comes in pieces, in windows as in `stream_likelihood`.
 
-    Raises `UnsupportedCombination` for patches that cross bytes, and `ConfigError` for a rate
-    outside [0, 2].
+    `rate` is that of the head. When the memory learns, the adaptive likelihood has windows of its
+    own: as long, and with 64 new bytes or half a window each.
+
+    Raises `UnsupportedCombination` for a network without a memory that should learn or, when only
+    the head learns, for patches that cross bytes. Raises `ConfigError` for a rate outside [0, 2].
     """
+    if learns == "head":
+        return _with_head(network, pieces, window, overlap, rate)
+    require(0 <= rate <= MAX_RATE, "rate", rate, f"in [0, {MAX_RATE:g}]")
+    return _with_memory(network, pieces, window, overlap, rate)
+
+
+def adaptive_surprisal(
+    network: BitTransformer,
+    pieces: Iterable[UInt8[np.ndarray, " _"]],
+    *,
+    learns: Learns = "head",
+    window_bytes: int | None = None,
+    overlap_bytes: int | None = None,
+) -> Iterator[Surprisals]:
+    """Yield the surprisal of every byte of data that comes in pieces, static and adaptive."""
+    window, overlap = scoring_window(network, window_bytes, overlap_bytes)
+    for static, adaptive in adaptive_likelihood(network, pieces, window, overlap, learns=learns):
+        yield Surprisals(-static.sum(-1), -adaptive.sum(-1))
+
+
+def _with_head(
+    network: BitTransformer,
+    pieces: Iterable[UInt8[np.ndarray, " _"]],
+    window: int,
+    overlap: int,
+    rate: float,
+) -> Iterator[Likelihoods]:
     patch = network.config.patch_size
     if _BYTE_BITS % patch and not network.config.parity:
         raise UnsupportedCombination(
@@ -95,6 +138,62 @@ def adaptive_likelihood(
         static, states = np.split(rows, [_BYTE_BITS], axis=1)
         adaptive = head.read(states.reshape(len(patches), -1), patches)
         yield Likelihoods(_likelihood(static, bits), _likelihood(adaptive, bits))
+
+
+def _with_memory(
+    network: BitTransformer,
+    pieces: Iterable[UInt8[np.ndarray, " _"]],
+    window: int,
+    overlap: int,
+    rate: float,
+) -> Iterator[Likelihoods]:
+    if network.memory is None or not isinstance(network.memory.rows, nn.Embedding):
+        raise UnsupportedCombination(
+            "the memory can only learn in a network that has a context memory in float32; let the "
+            "head learn, or score a model with memory_bits that is not quantized"
+        )
+    # Two readers follow the data in step: the static one in batches, and the learning copy.
+    learner, data = _Learner(network, window, rate), Waiting()
+    for static in stream_likelihood(network, data.remember(pieces), window, overlap):
+        values = data.take(len(static))
+        adaptive = np.concatenate([learner.read(part) for part in learner.steps(values)])
+        yield Likelihoods(static[:, :_BYTE_BITS], adaptive)
+
+
+class _Learner:
+    """A copy of a network whose head and memory rows learn while it reads."""
+
+    def __init__(self, network: BitTransformer, window: int, rate: float) -> None:
+        self._network = copy.deepcopy(network).requires_grad_(False).eval()
+        assert self._network.memory is not None
+        self._rows = self._network.memory.rows.weight.requires_grad_(True)
+        self._nodes = self._network.head.nodes.requires_grad_(True)
+        self._window, self._rate = window, rate
+        self._stride = max(1, min(_STRIDE_BYTES, window // 2))
+        self._recent = np.zeros(0, np.uint8)
+
+    def steps(self, values: UInt8[np.ndarray, " n"]) -> list[np.ndarray]:
+        """Split data into the bytes of one step each."""
+        return np.split(values, range(self._stride, len(values), self._stride))
+
+    def read(self, values: UInt8[np.ndarray, " n"]) -> Float32[np.ndarray, "n 8"]:
+        """Return log2 of the probability of every bit, then learn from them."""
+        config = self._network.config
+        held = np.concatenate((self._recent, values))[-self._window :]
+        self._recent = held
+        bits = torch.from_numpy(unpack_bytes(held[None], parity=config.parity))
+        bits = bits.to(self._network.device)
+        new = len(values) * config.bits_per_byte
+        with torch.enable_grad():
+            found = log2_likelihood(bit_logits(self._network, bits)[:, -new:], bits[:, -new:])
+            nats = -math.log(2) * found.sum()
+            rows, nodes = torch.autograd.grad(nats, (self._rows, self._nodes))
+        with torch.no_grad():
+            rows = rows.coalesce() if rows.is_sparse else rows.to_sparse(1).coalesce()
+            self._rows.index_add_(0, rows.indices()[0], rows.values(), alpha=-MEMORY_RATE)
+            self._nodes -= self._rate / config.d_model * nodes
+        per_byte = found.detach().float().cpu().numpy().reshape(len(values), -1)
+        return np.asarray(per_byte[:, :_BYTE_BITS])
 
 
 def _likelihood(

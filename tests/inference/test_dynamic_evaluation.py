@@ -1,4 +1,4 @@
-"""Tests of dynamic evaluation of the head: gradient descent on the past, and no later bit."""
+"""Tests of dynamic evaluation: gradient descent on what was predicted, and no later bit."""
 
 import math
 
@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional
 
 from bit_transformer.errors import ConfigError, UnsupportedCombination
-from bit_transformer.inference.adaptive_head import AdaptiveHead, adaptive_likelihood
+from bit_transformer.inference.dynamic_evaluation import AdaptiveHead, adaptive_likelihood
 from bit_transformer.inference.score import stream_likelihood
 from bit_transformer.model.norm import rms_norm
+from bit_transformer.quantization import quantized
 from tests.builders import tiny_model
 
 _TEXT = np.frombuffer(b"hello there again, and again, hello there. " * 12, np.uint8)
@@ -38,13 +39,25 @@ def test_a_rate_of_zero_is_the_static_head(settings):
     np.testing.assert_allclose(static, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("learns", ["head", "memory"])
 @pytest.mark.parametrize("settings", _SETTINGS.values(), ids=_SETTINGS)
-def test_it_learns_and_leaves_the_network_as_it_is(settings):
+def test_it_learns_and_leaves_the_network_as_it_is(settings, learns):
     model = tiny_model(**settings)
-    before = model.network.head.nodes.detach().clone()
-    static, adaptive = _read(model)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    static, adaptive = _read(model, learns=learns)
     assert -adaptive[100:].sum() < -0.8 * static[100:].sum()
-    assert torch.equal(model.network.head.nodes, before)
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_rows_of_the_memory_learn_too():
+    model = tiny_model()
+    _, head = _read(model)
+    _, both = _read(model, learns="memory", rate=0.0)
+    static, _ = _read(model, rate=0.0)
+    assert -both[200:].sum() < -0.95 * static[200:].sum()
+    assert not np.array_equal(both, head)
 
 
 @pytest.mark.parametrize("cap", [0.0, 4.0])
@@ -70,22 +83,25 @@ def test_a_step_is_gradient_descent_on_the_code_length(cap):
     np.testing.assert_allclose(found[1], expected.detach().numpy(), atol=1e-4)
 
 
-def test_no_prediction_depends_on_a_later_bit():
+@pytest.mark.parametrize("learns", ["head", "memory"])
+def test_no_prediction_depends_on_a_later_bit(learns):
     model, at = tiny_model(), 301
     changed = _TEXT.copy()
     changed[at] ^= 1
-    (_, first), (_, second) = _read(model), _read(model, changed)
+    (_, first), (_, second) = _read(model, learns=learns), _read(model, changed, learns=learns)
     assert np.array_equal(first[:at], second[:at])
     assert np.array_equal(first[at, :7], second[at, :7])
     assert 2.0 ** first[at, 7] + 2.0 ** second[at, 7] == pytest.approx(1, abs=1e-5)
     assert not np.array_equal(first[at + 1 :], second[at + 1 :])
 
 
-def test_how_data_is_cut_into_pieces_changes_nothing():
+@pytest.mark.parametrize("learns", ["head", "memory"])
+def test_how_data_is_cut_into_pieces_changes_nothing(learns):
     model = tiny_model()
-    _, whole = _read(model)
+    _, whole = _read(model, learns=learns)
     pieces = np.split(_TEXT, [1, 2, 33, 300])
-    parts = [part.adaptive for part in adaptive_likelihood(model.network, pieces, 32, 16)]
+    found = adaptive_likelihood(model.network, pieces, 32, 16, learns=learns)
+    parts = [part.adaptive for part in found]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-4)
 
 
@@ -96,3 +112,11 @@ def test_its_limits_are_errors():
             AdaptiveHead(model.network, rate)
     with pytest.raises(UnsupportedCombination, match="patches of 3 bits cross bytes"):
         _read(tiny_model(patch_size=3))
+    with pytest.raises(ConfigError, match="rate must be"):
+        _read(model, learns="memory", rate=3.0)
+    for without in (tiny_model(memory_bits=()), quantized(model, "int8")):
+        with pytest.raises(UnsupportedCombination, match="context memory in float32"):
+            _read(without, learns="memory")
+    # The memory learns from whatever it has read, so patches of any size will do.
+    _, adaptive = _read(tiny_model(patch_size=3), learns="memory")
+    assert adaptive.shape == (len(_TEXT), 8)
