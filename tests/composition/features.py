@@ -24,6 +24,7 @@ from bit_transformer.compression.mixer import Mixer
 from bit_transformer.compression.tables import NETWORK
 from bit_transformer.distributed.activation_checkpoint import checkpoint_blocks
 from bit_transformer.distributed.compile import compile_branches
+from bit_transformer.inference.dynamic_evaluation import adaptive_likelihood
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
 from bit_transformer.inference.sampling import patch_log_probabilities
 from bit_transformer.model.bit_tree import patch_values, path_logits
@@ -166,6 +167,22 @@ def _beside_a_mixer(read: Likelihood) -> Likelihood:
     return mixed
 
 
+def _with_a_learning_head(read: Likelihood) -> Likelihood:
+    """Read with a head that may learn, at a rate of 0: it is then the network's own head."""
+
+    def learning(model: BitTransformerLM, bits: torch.Tensor, causal: bool) -> torch.Tensor:
+        parity, rows = model.config.parity, []
+        for row in bits:
+            data = [_bytes_of(row, parity)]
+            (found,) = adaptive_likelihood(model.network, data, len(data[0]), 0, rate=0.0)
+            known = torch.from_numpy(found.adaptive)
+            # A parity bit is certain: its log-probability is 0.
+            rows.append(functional.pad(known, (0, parity)).flatten())
+        return torch.stack(rows)
+
+    return learning
+
+
 FEATURES = [
     Feature("flat bits", {"patch_size": 1}),
     Feature("parity", {"patch_size": 9, "parity": True}),
@@ -188,6 +205,7 @@ FEATURES = [
     Feature("checkpoint", wrap=_saved_and_loaded),
     Feature("codec", wrap=_in_lanes, tolerance=0.02),
     Feature("context mixer", wrap=_beside_a_mixer, tolerance=0.1),
+    Feature("dynamic evaluation", wrap=_with_a_learning_head),
 ]
 
 REFUSED: dict[frozenset[str], str] = {
@@ -209,8 +227,10 @@ EXCLUSIVE = {
     frozenset({"codec", "KV cache"}),
     frozenset({"context mixer", "codec"}),
     frozenset({"context mixer", "KV cache"}),
-    # The mixer learns forwards.
+    *(frozenset({"dynamic evaluation", name}) for name in ("codec", "KV cache", "context mixer")),
+    # The mixer and the head learn forwards.
     frozenset({"context mixer", "bidirectional"}),
+    frozenset({"dynamic evaluation", "bidirectional"}),
 }
 
 
