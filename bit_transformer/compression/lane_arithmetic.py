@@ -41,6 +41,7 @@ class Weights(NamedTuple):
     up_proj: np.ndarray  # (N, D, F)
     down_proj: np.ndarray  # (N, F, D)
     head: np.ndarray  # (D, nodes)
+    leaf_head: np.ndarray  # (D, nodes) the head's leaves, (D, 0) without them
     rotation: np.ndarray  # (2, K / 2) cosine and sine of one position's rotation, in float64
 
 
@@ -63,7 +64,8 @@ class LaneState(NamedTuple):
     exponents: np.ndarray  # (max(S, nodes),) bit patterns of powers of two, as int32
     powers: np.ndarray  # the same memory as float32
     logits: np.ndarray  # (L, nodes) logits of the next patch
-    cap_terms: np.ndarray  # (nodes,) exponentials that the logit cap needs
+    cap_terms: np.ndarray  # (nodes,) exponentials that the logit cap and the leaves need
+    masses: np.ndarray  # (L, nodes) logits of the leaves, then log-masses of subtrees
 
 
 # Assigning a slice would make numba allocate memory, in case the two arrays overlap.
@@ -340,7 +342,35 @@ def step(
                 first[lane, channel] = (first[lane, channel] + second[lane, channel]) * _HALF
     _normalize_lanes(first, state.branch)
     _multiply(weights.head, state.branch, state.logits)
+    if weights.leaf_head.shape[1]:
+        _multiply(weights.leaf_head, state.branch, state.masses)
+        for lane in range(first.shape[0]):
+            _add_leaves(state, state.masses[lane], state.logits[lane])
     _advance(weights, state)
+
+
+# With e = e**-|odds| in (0, 1], log(1 + e) = 2 artanh(e / (2 + e)), whose argument is at most 1/3.
+@callee
+def _add_leaves(state: LaneState, masses: np.ndarray, logits: np.ndarray) -> None:
+    """Add to each node the log-odds of its two subtrees, as `model.bit_tree.subtree_log_odds`."""
+    width = masses.size // 2
+    while width >= 1:
+        terms = state.cap_terms[:width]
+        for i in range(width):
+            odds = masses[2 * i + 1] - masses[2 * i]
+            logits[width + i] += odds
+            terms[i] = -abs(odds)
+            masses[i] = max(masses[2 * i], masses[2 * i + 1])
+        _exp(terms, state)
+        for i in range(width):
+            ratio = terms[i] / (_TWO + terms[i])
+            square = ratio * ratio
+            series = square * np.float32(1 / 11) + np.float32(1 / 9)
+            series = series * square + np.float32(1 / 7)
+            series = series * square + np.float32(1 / 5)
+            series = series * square + np.float32(1 / 3)
+            masses[i] += _TWO * ratio * (series * square + _ONE)
+        width //= 2
 
 
 @callee

@@ -167,6 +167,11 @@ def _weights_of(network: BitTransformer) -> Weights:
         up_proj=stacked(block.feed_forward.up_proj for block in blocks),
         down_proj=stacked(block.feed_forward.down_proj for block in blocks),
         head=np.ascontiguousarray(_array(network.head.nodes).T),
+        leaf_head=(
+            np.zeros((width, 0), np.float32)
+            if network.head.leaves is None
+            else np.ascontiguousarray(_array(network.head.leaves).T)
+        ),
         rotation=_rotation_of_one_position(network.config.head_width, network.config.rotary_base),
     )
 
@@ -244,4 +249,5 @@ def _new_state(config: ModelConfig, weights: Weights, lanes: int) -> LaneState:
         powers=exponents.view(np.float32),
         logits=floats(lanes, nodes),
         cap_terms=floats(nodes),
+        masses=floats(lanes, nodes),
     )

@@ -2,8 +2,8 @@
 
 Krause et al. 2018, arXiv:1709.07432. Two sets of weights may learn, on a copy of them:
 
-head    The head's nodes learn after every patch. The trunk stays static, so its states are computed
-        in batches, and a step touches only the nodes on the patch's path.
+head    The head's nodes learn after every patch; its leaves do not. The trunk stays static, so its
+        states are computed in batches, and a step touches only the nodes on the patch's path.
 memory  The looked-up rows of the context memory learn too, by a backward pass through the trunk
         after every 64 bytes. This takes several times as long as scoring without it.
 """
@@ -55,15 +55,20 @@ class AdaptiveHead:
         self._nodes = network.head.nodes.detach().float().cpu().numpy().copy()
 
     def read(
-        self, states: Float32[np.ndarray, "N D"], patches: Int64[np.ndarray, " N"]
+        self,
+        states: Float32[np.ndarray, "N D"],
+        patches: Int64[np.ndarray, " N"],
+        leaves: Float32[np.ndarray, "N bits"] | None = None,
     ) -> Float32[np.ndarray, "N bits"]:
         """Read patches, one after the other; return the log-odds of a one of each of their bits.
 
         `states` are the normalised inputs of the head. `bits` is P, or P - 1 with parity, whose bit
-        is certain.
+        is certain. `leaves` is what the head's leaves add to each logit, before the cap.
         """
-        log_odds = np.empty((len(patches), self._bits), np.float32)
-        _read(states, patches, self._nodes, self._rate, self._cap, log_odds)
+        shape = len(patches), self._bits
+        log_odds = np.empty(shape, np.float32)
+        added = np.zeros(shape, np.float32) if leaves is None else leaves
+        _read(states, patches, self._nodes, added, self._rate, self._cap, log_odds)
         return log_odds
 
 
@@ -135,8 +140,9 @@ def _with_head(
         # Without the parity bit, which is certain.
         grouped = bits.reshape(-1, min(patch, _BYTE_BITS))
         patches = grouped @ (1 << np.arange(grouped.shape[1])[::-1])
-        static, states = np.split(rows, [_BYTE_BITS], axis=1)
-        adaptive = head.read(states.reshape(len(patches), -1), patches)
+        static, leaves, states = np.split(rows, [_BYTE_BITS, 2 * _BYTE_BITS], axis=1)
+        shape = len(patches), -1
+        adaptive = head.read(states.reshape(shape), patches, leaves.reshape(shape))
         yield Likelihoods(_likelihood(static, bits), _likelihood(adaptive, bits))
 
 
@@ -207,8 +213,8 @@ def _likelihood(
 def _logits_and_states(
     network: BitTransformer, rows: UInt8[np.ndarray, "B n"]
 ) -> Float32[np.ndarray, "B n width"]:
-    """Return for each byte the logits of its 8 bits, and the normalised inputs of the head for all
-    of its patches."""
+    """Return for each byte the logits of its 8 bits, what the head's leaves add to them, and the
+    normalised inputs of the head for all of its patches."""
     config, found = network.config, list[Tensor]()
     bits = torch.from_numpy(unpack_bytes(rows, parity=config.parity)).to(network.device)
     patches = patch_values(bits, config.patch_size)
@@ -219,8 +225,14 @@ def _logits_and_states(
         hook.remove()
     logits = path_logits(nodes, patches, config.patch_size)
     logits = logits.reshape(*rows.shape, config.bits_per_byte)[:, :, :_BYTE_BITS]
-    states = rms_norm(found[0]).reshape(*rows.shape, -1)
-    return np.asarray(torch.cat((logits, states), dim=-1).float().cpu().numpy())
+    states = rms_norm(found[0])
+    leaves = torch.zeros_like(logits)
+    if network.head.leaves is not None:
+        odds, parity = network.head.leaf_log_odds(states), int(config.parity)
+        leaves = path_logits(odds, patches >> parity, config.patch_size - parity)
+        leaves = leaves.reshape(*rows.shape, _BYTE_BITS)
+    joined = torch.cat((logits, leaves, states.reshape(*rows.shape, -1)), dim=-1)
+    return np.asarray(joined.float().cpu().numpy())
 
 
 @reassociated
@@ -228,6 +240,7 @@ def _read(
     states: np.ndarray,
     patches: np.ndarray,
     nodes: np.ndarray,
+    leaves: np.ndarray,
     rate: float,
     cap: float,
     log_odds: np.ndarray,
@@ -238,7 +251,7 @@ def _read(
     for n in range(count):
         path = patches[n] + (1 << bits)
         for depth in range(bits):
-            node, total = path >> (bits - depth), np.float32(0)
+            node, total = path >> (bits - depth), leaves[n, depth]
             for i in range(width):
                 total += nodes[node, i] * states[n, i]
             log_odds[n, depth] = cap * np.tanh(total / cap) if cap > 0 else total

@@ -190,6 +190,26 @@ def _feed_forward_step(x: Vector, up_proj: Weight, down_proj: Weight) -> Vector:
     return _apply(down_proj, hidden * hidden)
 
 
+@reassociated
+def _head_step(x: Vector, nodes: Matrix, leaves: Matrix, cap: float) -> Vector:
+    """Return the node logits of a head with leaves at `x` (D,). Composed operators take as long as
+    the rest of the step for it: they are five for each level of the tree."""
+    x = _normalized(x)
+    logits, masses = _multiply(nodes, x), _multiply(leaves, x)
+    width = masses.size // 2
+    while width >= 1:
+        for i in range(width):
+            odds = masses[2 * i + 1] - masses[2 * i]
+            logits[width + i] += odds
+            larger = max(masses[2 * i], masses[2 * i + 1])
+            masses[i] = larger + np.log1p(np.exp(-abs(odds)))
+        width //= 2
+    if cap > 0:
+        for node in range(logits.size):
+            logits[node] = np.float32(cap * np.tanh(logits[node] / cap))
+    return logits
+
+
 @dataclass(frozen=True)
 class _Position:
     """The position of a step, with the cosines and sines of its rotary embedding."""
@@ -225,12 +245,19 @@ _Steps = Callable[[Vector, KVCache, _Position], Vector]
 class NativeStep:
     """Reads one more patch of a single sequence. Equals a forward pass up to rounding."""
 
+    _leaves: tuple[Matrix, Matrix, float] | None
+    """Nodes, leaves and cap of a head that has leaves."""
+
     def __init__(self, network: BitTransformer) -> None:
         self._network = network
         self._blocks = [_NativeBlock(block) for block in network.stack]
         self._cosine, self._sine = (
             table.numpy() for table in (network.rotary.cosine, network.rotary.sine)
         )
+        head, self._leaves = network.head, None
+        if head.leaves is not None and not head.parity:
+            matrices = head.nodes.detach().numpy(), head.leaves.detach().numpy()
+            self._leaves = (*matrices, float(head.logit_cap))
         stack = network.stack
         self._run: _Steps = self._run_plain
         if isinstance(stack, ReversibleStack):
@@ -262,6 +289,8 @@ class NativeStep:
         x = self._run(x, cache, _Position(index, (self._cosine[index], self._sine[index])))
         for layer in cache.layers:
             layer.length += 1
+        if self._leaves is not None:
+            return torch.from_numpy(_head_step(x, *self._leaves))[None, None]
         logits: Tensor = self._network.head(torch.from_numpy(x)[None, None])
         return logits
 

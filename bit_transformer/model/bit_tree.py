@@ -9,9 +9,15 @@ similar ones. The head has one logit for every inner node: bit i of the next pat
 node of the prefix seen so far. The product along the path is an exact chain rule. The 2**P - 1
 inner nodes have the degrees of freedom of a softmax over 2**P values. Any prefix of a patch is a
 valid prompt.
+
+A node's logit is linear in the trunk's output. The log-odds that a softmax over the values gives a
+bit are not: each side of the node is the log of a sum of exponentials. With `leaf_logits` the head
+has both, and a node's logit is its own plus that of the softmax. Nodes share early what similar
+values have in common, and leaves tell apart later what the nodes' planes cannot.
 """
 
 import functools
+from typing import Any
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -20,6 +26,8 @@ from torch.nn import functional
 
 from bit_transformer.model.norm import rms_norm
 
+_SOFTPLUS_LIMIT = 50.0
+"""From this value on, softplus(x) is x, to the last bit of float64."""
 PARITY_LOGIT = 60.0
 """Logit of a known parity bit. Its code length, log2(1 + e**-60), is below float32's resolution."""
 
@@ -58,6 +66,11 @@ def path_logits(
     return node_logits.gather(-1, path_nodes(patches, patch_size))
 
 
+def _wide(x: Tensor) -> Tensor:
+    """Convert 16-bit numbers to float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class BitTreeEmbedding(nn.Module):
     """Embeds patch values. `nodes` is (2**(P + 1), D); row 0 is unused, row 1 is the root."""
 
@@ -88,28 +101,84 @@ class BitTreeEmbedding(nn.Module):
         )
 
 
+class _SubtreeLogOdds(torch.autograd.Function):
+    """Autograd of composed operators keeps several tensors a level; this keeps one for all."""
+
+    @staticmethod
+    def forward(ctx: Any, leaves: Tensor) -> Tensor:
+        log_odds, mass = torch.zeros_like(leaves), leaves
+        width = leaves.shape[-1]
+        while width > 1:
+            width //= 2
+            left = mass[..., 0::2]
+            odds = mass[..., 1::2] - left
+            log_odds[..., width : 2 * width] = odds
+            mass = left + functional.softplus(odds, threshold=_SOFTPLUS_LIMIT)
+        ctx.save_for_backward(log_odds)
+        return log_odds
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """The gradient by the log-mass of a subtree, passed from the root to the leaves."""
+        (log_odds,) = ctx.saved_tensors
+        (grad,) = grads
+        mass = grad.new_zeros(*grad.shape[:-1], 1)
+        ones, width = torch.sigmoid(log_odds), 1
+        while width < grad.shape[-1]:
+            level = slice(width, 2 * width)
+            right = mass * ones[..., level] + grad[..., level]
+            mass = torch.stack((mass - right, right), dim=-1).flatten(-2)
+            width *= 2
+        return mass
+
+
+def subtree_log_odds(leaves: Float[Tensor, "*B values"]) -> Float[Tensor, "*B values"]:
+    """Log-odds of a one at each inner node under a softmax with these logits of all values.
+
+    Entry n is that of node n: the log of the sum of exponentials over the values on its right side
+    minus that on its left side. Entry 0 has no meaning.
+    """
+    found: Tensor = _SubtreeLogOdds.apply(leaves)  # type: ignore[no-untyped-call]
+    return found
+
+
 class BitTreeHead(nn.Module):
-    """Logits of a one at each inner node. `nodes` is (inner nodes + 1, D); row 0 is unused.
+    """Logits of a one at each inner node. `nodes` is (inner nodes + 1, D); row 0 is unused. With
+    `leaf_logits`, `leaves` (values, D) has a row for each patch value.
 
     With parity, the last bit of a patch follows from the others. Its nodes are constants, so a
     parity bit costs no model bits.
     """
 
     def __init__(
-        self, patch_size: int, d_model: int, *, parity: bool, logit_cap: float = 0.0
+        self,
+        patch_size: int,
+        d_model: int,
+        *,
+        parity: bool,
+        logit_cap: float = 0.0,
+        leaf_logits: bool = False,
     ) -> None:
         super().__init__()
         self.parity, self.logit_cap = parity, logit_cap
         self.nodes = nn.Parameter(torch.zeros(2 ** (patch_size - parity), d_model))
+        self.leaves = nn.Parameter(torch.zeros_like(self.nodes)) if leaf_logits else None
         if parity:
             ones = torch.tensor([value.bit_count() % 2 for value in range(2 ** (patch_size - 1))])
             known = torch.where(ones == 1, PARITY_LOGIT, -PARITY_LOGIT)
             self.register_buffer("parity_logits", known, persistent=False)
 
+    def leaf_log_odds(self, x: Float[Tensor, "*E B S D"]) -> Float[Tensor, "*E B S nodes"]:
+        """What the leaves add to the logit of each node, for the normalised input `x`."""
+        assert self.leaves is not None, "the head of this network has no leaves"
+        return subtree_log_odds(_wide(functional.linear(x, self.leaves)))
+
     def forward(self, x: Float[Tensor, "*E B S D"]) -> Float[Tensor, "*E B S nodes"]:
         """Logits of all inner nodes of the next patch. There are 2**P; entry 0 has no meaning."""
-        logits = functional.linear(rms_norm(x), self.nodes)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        x = rms_norm(x)
+        logits = _wide(functional.linear(x, self.nodes))
+        if self.leaves is not None:
+            logits = logits + self.leaf_log_odds(x)
         if self.logit_cap:
             # Soft capping: Gemma 2, arXiv:2408.00118, section 2.
             logits = self.logit_cap * torch.tanh(logits / self.logit_cap)

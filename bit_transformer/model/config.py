@@ -61,6 +61,10 @@ class ModelConfig(Settings):
     memory_dropout: float = 0.0
     """Rate at which channels of looked-up rows are dropped in training; needed when training goes
     over the same data more than once."""
+    leaf_logits: bool = False
+    """The head also has a logit for each patch value, as a softmax has. A node adds the log-odds of
+    the values on its two sides to its own logit. This predicts better and costs a second product of
+    the head's size."""
     logit_cap: float = 0.0
     """Soft cap c of the logits: c * tanh(logit / c). It limits overconfidence on small data: no bit
     costs less than log2(1 + e**-c) bits. 0: no cap."""

@@ -12,7 +12,7 @@ from bit_transformer.model.config import ModelConfig
 def matrix_parameters(config: ModelConfig) -> int:
     """Number of weights that are multiplied at every position."""
     block = 4 * config.d_model**2 + 2 * config.d_model * config.dim_feedforward
-    head = 2 ** (config.patch_size - config.parity) * config.d_model
+    head = 2 ** (config.patch_size - config.parity) * config.d_model * (1 + config.leaf_logits)
     memory = len(config.memory_orders) * config.memory_width * config.d_model
     return config.num_layers * block + head + memory
 

@@ -68,7 +68,11 @@ class BitTransformer(nn.Module):
         self.rotary = Rotary(config.head_width, config.context_patches + 1, config.rotary_base)
         self.stack = _build_stack(config, layers)
         self.head = BitTreeHead(
-            config.patch_size, config.d_model, parity=config.parity, logit_cap=config.logit_cap
+            config.patch_size,
+            config.d_model,
+            parity=config.parity,
+            logit_cap=config.logit_cap,
+            leaf_logits=config.leaf_logits,
         )
 
     @property

@@ -189,6 +189,7 @@ FEATURES = [
     Feature("no memory", {"memory_bits": ()}),
     Feature("long memory", {"memory_bits": (8, 64, 128)}),
     Feature("capped logits", {"logit_cap": 3.0}),
+    Feature("leaf logits", {"leaf_logits": True}),
     Feature("reversible", {"reversible": True}),
     Feature("chunked attention", {"chunk_size": 144, "overlap": 72}),
     Feature("adaptive computation", {"use_act": True, "act_threshold": 0.6}),

@@ -48,6 +48,8 @@ def _log_odds(network: LaneNetwork, patches: np.ndarray) -> np.ndarray:
         {"patch_size": 9, "parity": True},
         {"patch_size": 5},
         {"patch_size": 1},
+        {"leaf_logits": True},
+        {"leaf_logits": True, "logit_cap": 3.0, "patch_size": 9, "parity": True},
         {"use_act": True, "act_threshold": 1.0},
         {"d_model": 36, "nhead": 3},
     ],

@@ -21,6 +21,8 @@ _SETTINGS = {
     "half bytes": {"patch_size": 4},
     "parity": {"patch_size": 9, "parity": True},
     "halting": {"stack": "halting"},
+    "leaves": {"leaf_logits": True, "logit_cap": 4.0},
+    "leaves and parity": {"leaf_logits": True, "patch_size": 9, "parity": True},
     "chunks": {"attention": "overlapping chunks", "patch_size": 2},
 }
 
