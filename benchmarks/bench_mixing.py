@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_twins import ARMS, WINDOW, Cell, finished, opened
+from bench_twins import LEAVES, SOFTMAX, WINDOW, Cell, finished, opened
 from report import write_result
 from training import LossAlone, train
 from twins import byte_softmax_network, next_byte_loss
@@ -97,7 +97,8 @@ def _write_samples(rows: list[list[Any]], steps: int) -> None:
 
 
 def _scored(kind: str, path: Path, width: int, steps: int) -> list[list[Any]]:
-    tree, softmax = (_trained(_chosen(kind, arm, width, steps), path) for arm in ARMS)
+    arms = LEAVES, SOFTMAX
+    tree, softmax = (_trained(_chosen(kind, arm, width, steps), path) for arm in arms)
     _, held_out, given = _bytes_of(path)
     sample = held_out.tobytes()
     rate = _softmax_bits(softmax, held_out)
@@ -121,7 +122,7 @@ def _scored(kind: str, path: Path, width: int, steps: int) -> list[list[Any]]:
         if len(rows) == 1:
             rows.append(
                 [
-                    f"{kind}: bit tree",
+                    f"{kind}: bit tree with leaves",
                     "static",
                     static,
                     static / rate,
@@ -164,7 +165,7 @@ def _chosen(kind: str, arm: str, width: int, steps: int) -> Cell:
 
 
 def _trained(cell: Cell, path: Path) -> BitTransformer:
-    softmax = cell.arm == "byte softmax"
+    softmax = cell.arm == SOFTMAX
     torch.manual_seed(cell.seed)
     config = cell.config()
     network = byte_softmax_network(config) if softmax else BitTransformer(config)
@@ -221,7 +222,7 @@ def _code_length(log_odds: np.ndarray, bits: np.ndarray) -> float:
 
 
 def _sampled(kind: str, path: Path, width: int, steps: int) -> list[list[Any]]:
-    network = _trained(_chosen(kind, ARMS[0], width, steps), path)
+    network = _trained(_chosen(kind, LEAVES, width, steps), path)
     validation, held_out, given = _bytes_of(path)
     gate = calibrate_gate(network, gate_windows(network, [validation], 400))
     judge = new_mixer(np.frombuffer(given, np.uint8), table_bits=TABLE_BITS, network=False)

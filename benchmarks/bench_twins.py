@@ -1,4 +1,4 @@
-"""Compare the bit tree with a byte softmax on the same trunk, at length and with tuned rates.
+"""Compare bit trees with a byte softmax on the same trunk, at length and with tuned rates.
 
     python benchmarks/bench_twins.py --data english=bible.txt table=kennedy.xls code=stdlib.txt
     python benchmarks/bench_twins.py --report
@@ -42,7 +42,8 @@ from bit_transformer.training.callbacks.base import Callback, RunningTrainer, St
 WINDOW, BATCH, LAYERS = 128, 16, 4
 MEMORY_BITS = (16, 24, 32, 48)
 RUNS = RESULTS / "twins-runs.jsonl"
-ARMS = ("bit tree", "byte softmax")
+SOFTMAX, LEAVES = "byte softmax", "bit tree with leaves"
+ARMS = ("bit tree", LEAVES, SOFTMAX)
 MATRIX_RATES, EMBEDDING_RATES = (0.01, 0.02, 0.04), (0.01, 0.02, 0.04)
 DEFAULT_RATE = 0.02
 TUNING_SEED = 100
@@ -63,7 +64,7 @@ class Cell:
     seed: int
 
     def config(self) -> ModelConfig:
-        """Return the configuration of the trunk, which both arms share."""
+        """Return the configuration. All arms have the same trunk."""
         return ModelConfig(
             d_model=self.width,
             nhead=max(2, self.width // 32),
@@ -72,6 +73,7 @@ class Cell:
             max_seq_len=8 * WINDOW,
             memory_bits=MEMORY_BITS if self.memory else (),
             memory_dropout=0.5 if self.memory else 0.0,
+            leaf_logits=self.arm == LEAVES,
         )
 
 
@@ -130,7 +132,7 @@ def main() -> None:
 def _compare(
     kind: str, path: Path, width: int, memory: bool, arguments: argparse.Namespace
 ) -> None:
-    """Tune both arms and run what is missing."""
+    """Tune all arms and run what is missing."""
     rates = DEFAULT_RATE, DEFAULT_RATE
     start = [
         Cell(kind, arm, width, memory, arguments.tuning_steps, *rates, TUNING_SEED) for arm in ARMS
@@ -174,7 +176,7 @@ def _run(task: tuple[Cell, Path]) -> None:
     """Train one network and append its line."""
     cell, path = task
     torch.set_num_threads(1)
-    softmax = cell.arm == "byte softmax"
+    softmax = cell.arm == SOFTMAX
     dataset, validation, test = opened(path)
     torch.manual_seed(cell.seed)
     config = cell.config()
@@ -230,22 +232,20 @@ def _report() -> None:
         if cell.seed != TUNING_SEED:
             key = (cell.kind, cell.width, cell.memory, cell.steps)
             groups.setdefault(key, {arm: [] for arm in ARMS})[cell.arm].append(cell)
-    rows = [_row(key, arms, runs) for key, arms in sorted(groups.items()) if all(arms.values())]
+    rows = [row for key, arms in sorted(groups.items()) for row in _rows(key, arms, runs)]
     write_result(
         "twins",
-        summary="Held-out bits per byte of the bit tree and of the byte softmax on the same trunk, "
-        f"{BATCH} windows of {WINDOW} bytes a step, rates tuned for each arm: mean over seeds and "
+        summary="Held-out bits per byte of bit trees and of a byte softmax on the same trunk, "
+        f"{BATCH} windows of {WINDOW} bytes a step, rates tuned for each: mean over seeds and "
         "standard error. Time is processor time of one thread.",
         columns=[
-            "kind of data, width, context memory, steps",
-            "bit tree",
+            "kind of data, width, context memory, steps: head",
+            "bits/byte",
             "error",
-            "byte softmax",
-            "error",
-            "tree / softmax",
-            "time of the tree / of the softmax",
-            "rates of the tree",
-            "rates of the softmax",
+            "seeds",
+            "relative to the softmax",
+            "time",
+            "rates of matrices and embeddings",
         ],
         rows=rows,
         details={"files": {cell.kind: runs[cell]["data_sha256"] for cell in runs}},
@@ -253,22 +253,25 @@ def _report() -> None:
     _draw(groups, runs)
 
 
-def _row(key: tuple[Any, ...], arms: dict[str, list[Cell]], runs: Runs) -> list[Any]:
+def _rows(key: tuple[Any, ...], arms: dict[str, list[Cell]], runs: Runs) -> list[list[Any]]:
+    """Return a row for each head that has finished runs, if the softmax has."""
     kind, width, memory, steps = key
-    found = {arm: [runs[cell]["test"] for cell in cells] for arm, cells in arms.items()}
-    means = {arm: float(np.mean(values)) for arm, values in found.items()}
-    seconds = {arm: np.mean([runs[cell]["seconds"] for cell in arms[arm]]) for arm in ARMS}
-    tree, softmax = ARMS
+    if not arms[SOFTMAX]:
+        return []
+    quality = {arm: [runs[cell]["test"] for cell in cells] for arm, cells in arms.items() if cells}
+    seconds = {arm: np.mean([runs[cell]["seconds"] for cell in arms[arm]]) for arm in quality}
     name = f"{kind}, {width}, {'memory' if memory else 'no memory'}, {steps:,} steps"
     return [
-        name,
-        means[tree],
-        _standard_error(found[tree]),
-        means[softmax],
-        _standard_error(found[softmax]),
-        means[tree] / means[softmax],
-        float(seconds[tree] / seconds[softmax]),
-        *(f"{arms[arm][0].lr:g}, {arms[arm][0].embedding_lr:g}" for arm in ARMS),
+        [
+            f"{name}: {arm}",
+            float(np.mean(found)),
+            _standard_error(found),
+            len(found),
+            float(np.mean(found) / np.mean(quality[SOFTMAX])),
+            float(seconds[arm] / seconds[SOFTMAX]),
+            f"{arms[arm][0].lr:g}, {arms[arm][0].embedding_lr:g}",
+        ]
+        for arm, found in quality.items()
     ]
 
 
