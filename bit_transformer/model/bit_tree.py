@@ -169,7 +169,7 @@ class BitTreeHead(nn.Module):
             self.register_buffer("parity_logits", known, persistent=False)
 
     def leaf_log_odds(self, x: Float[Tensor, "*E B S D"]) -> Float[Tensor, "*E B S nodes"]:
-        """What the leaves add to the logit of each node, for the normalised input `x`."""
+        """The term that the leaves add to the logit of each node, for the normalised input `x`."""
         assert self.leaves is not None, "the head of this network has no leaves"
         return subtree_log_odds(_wide(functional.linear(x, self.leaves)))
 
