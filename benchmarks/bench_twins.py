@@ -284,7 +284,7 @@ def _draw(groups: dict[tuple[Any, ...], dict[str, list[Cell]]], runs: Runs) -> N
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     longest = {key[:3]: key for key in sorted(groups)}
     figure, axes = pyplot.subplots(2, len(longest), figsize=(3.2 * len(longest), 6), squeeze=False)
@@ -301,6 +301,8 @@ def _draw(groups: dict[tuple[Any, ...], dict[str, list[Cell]]], runs: Runs) -> N
         axes[0, column].set_title(f"{key[0]}, width {key[1]}" + (", memory" if key[2] else ""))
         for row, label in ((0, "steps"), (1, "processor seconds")):
             axes[row, column].set(xscale="log", yscale="log", xlabel=label)
+            axes[row, column].yaxis.set_major_formatter(ticker.ScalarFormatter())
+            axes[row, column].yaxis.set_minor_formatter(ticker.ScalarFormatter())
     axes[0, 0].set_ylabel("validation bits per byte")
     axes[1, 0].set_ylabel("validation bits per byte")
     axes[0, 0].legend()
