@@ -143,8 +143,10 @@ def _problem(event: Any, command: str, options: Sequence[Option]) -> str:
             names = [_name(missing.arg, options) for missing in event.missing_arguments]
             return f"{command} needs {' and '.join(names)}{_see(command)}"
         case "InvalidChoice":
-            name, allowed = _name(event.argument, options), ", ".join(event.choices)
-            near = suggestion(event.value, event.choices)
+            # None is the default of an optional choice, and nobody types it.
+            choices = sorted(choice for choice in event.choices if choice != "None")
+            name, allowed = _name(event.argument, options), ", ".join(choices)
+            near = suggestion(event.value, choices)
             return f"{name} must be one of {allowed}, got {event.value!r}{near}"
         case "BadValue":
             return f"{_name(event.argument, options)} needs a value{_see(command)}"

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from bit_transformer.compression.mixer import Mixer
 
 
+_PART_BYTES = 1 << 17
+"""Bytes learned between two chances to stop, which is less than a second."""
+
+
 @dataclass(frozen=True)
 class WarmArguments:
     """Let the context mixer of a run learn files, and save it as mixer.safetensors in RUN.
@@ -56,13 +60,16 @@ def run(words: Sequence[str]) -> None:
     _check(arguments)
     total = _size_of(arguments.files)
     path = _path(arguments.run)
-    from bit_transformer.compression.mixer_file import save_mixer
+    from bit_transformer.compression.mixer_file import save_appended, save_mixer, stamp_of
 
-    began = time.monotonic()
+    since, began = stamp_of(path), time.monotonic()
     with codec_bar("learning", total, hidden=arguments.json) as progress:
         pieces = _pieces(arguments.files, progress)
         mixer, learned = _mixer(arguments, path, pieces, total or 0)
-    save_mixer(path, mixer)
+    if arguments.append:
+        save_appended(path, mixer, since)
+    else:
+        save_mixer(path, mixer)
     report = {"learned_bytes": learned, "seconds": time.monotonic() - began}
     _print(arguments, path, mixer, report)
 
@@ -116,8 +123,10 @@ def _pieces(names: Sequence[str], progress: Callable[[int], None]) -> "Iterator[
 
     for name in names:
         for piece in file_pieces(name):
-            yield np.frombuffer(piece, np.uint8)
-            progress(len(piece))
+            content = np.frombuffer(piece, np.uint8)
+            for part in np.split(content, range(_PART_BYTES, len(content), _PART_BYTES)):
+                yield part
+                progress(len(part))
 
 
 def _mixer(
@@ -134,15 +143,27 @@ def _mixer(
     mixer = mixer_to_warm(path, first, append=arguments.append, table_bits=arguments.table_bits)
     _check_memory(arguments, mixer, data_bytes)
     before = mixer.bits_read
-    mixer.learn_pieces(chain([first], pieces))
+    mixer.learn_pieces(_within_memory(arguments, mixer, chain([first], pieces)))
     return mixer, (mixer.bits_read - before) // 8
+
+
+def _within_memory(
+    arguments: WarmArguments, mixer: "Mixer", pieces: "Iterator[np.ndarray]"
+) -> "Iterator[np.ndarray]":
+    """Yield the pieces; raise an error at one that needs too much memory. The length of a stream is
+    not known before."""
+    for piece in pieces:
+        _check_memory(arguments, mixer, len(piece))
+        yield piece
 
 
 def _check_memory(arguments: WarmArguments, mixer: "Mixer", data_bytes: int) -> None:
     from bit_transformer.compression.contexts import CONTEXTS
+    from bit_transformer.compression.mixer import require_room
     from bit_transformer.compression.tables import table_bytes
 
     history, contexts = mixer.bits_read // 8 + data_bytes, CONTEXTS[mixer.profile]
+    require_room(history)
     tables = table_bytes(history, mixer.table_bits, contexts, network=True)
     # The content of the file is a second copy. The history doubles whenever its room is used up.
     check_memory(2 * tables + history, memory_limit_of(arguments.memory_limit), "warming the mixer")

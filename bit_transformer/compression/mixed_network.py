@@ -17,7 +17,7 @@ from bit_transformer.compression.block import table_bits_for
 from bit_transformer.compression.config import DEFAULT_CONFIG
 from bit_transformer.compression.mixer import BYTE_BITS, Mixer, new_mixer
 from bit_transformer.errors import ConfigError, UnsupportedCombination
-from bit_transformer.inference.predictor import Predictor, log2_likelihood
+from bit_transformer.inference.predictor import Predictor, log2_likelihood, require_predictions
 from bit_transformer.inference.score import (
     AdaptiveScore,
     Surprisals,
@@ -114,6 +114,11 @@ class MixedPredictor:
         self._network, self._mixer = Predictor(network), mixer
         self.config, self.device = network.config, torch.device("cpu")
         self._node_logits: Tensor | None = None
+        self._require_next()
+
+    def _require_next(self) -> None:
+        """The mixer would turn NaN into an ordinary prediction, so the network's are checked."""
+        require_predictions(self._network.node_logits[:, 1:].float().cpu().numpy())
 
     @property
     def prefix(self) -> Integer[Tensor, "1 r"]:
@@ -143,6 +148,8 @@ class MixedPredictor:
             begun = self._network.prefix.shape[1]
         places = (begun + np.arange(bits.shape[1])) % width
         network = self._network.read_logits(bits.to(self._network.device))[0].float().cpu().numpy()
+        require_predictions(network)
+        self._require_next()
         row = bits[0].cpu().numpy().astype(np.uint8)
         data = places < BYTE_BITS
         log_odds = network.copy()

@@ -142,14 +142,19 @@ class Mixer:
         needed, room = int(self.lanes.position[0]) + new_bytes, self.tables.history.size
         if needed < room:
             return
-        if needed > MAX_HISTORY_BYTES:
-            raise CodecError(
-                f"a mixer remembers at most {MAX_HISTORY_BYTES:,} bytes, got {needed:,}; give it "
-                "less data, or leave out the mixer"
-            )
+        require_room(needed)
         history = np.zeros(max(2 * room, needed + 1), np.uint8)
         history[:room] = self.tables.history
         self.tables = self.tables._replace(history=history)
+
+
+def require_room(history_bytes: int) -> None:
+    """Raise `CodecError` for more bytes than a mixer can remember."""
+    if history_bytes > MAX_HISTORY_BYTES:
+        raise CodecError(
+            f"a mixer remembers at most {MAX_HISTORY_BYTES:,} bytes, got {history_bytes:,}; give "
+            "it less data, or leave out the mixer"
+        )
 
 
 def new_mixer(sample: UInt8[np.ndarray, " n"], *, table_bits: int, network: bool) -> Mixer:

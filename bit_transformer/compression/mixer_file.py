@@ -7,6 +7,7 @@ reads the bytes again. docs/formats/mixer.md describes the file.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialized
 
-from bit_transformer.atomic import atomic_write_bytes
+from bit_transformer.atomic import atomic_write_bytes, leftovers
 from bit_transformer.compression.bit_history import BUCKET, COUNTS, SLOTS
 from bit_transformer.compression.config import MAX_TABLE_BITS, MIN_TABLE_BITS
 from bit_transformer.compression.contexts import CONTEXTS
 from bit_transformer.compression.mixer import MAX_HISTORY_BYTES, Mixer, new_mixer
-from bit_transformer.errors import ConfigError, MixerFileError, SourceError
+from bit_transformer.errors import ConfigError, MixerFileError, SourceError, StorageError
 
 MIXER = "mixer.safetensors"
 """Name of the mixer's file in the folder of a run or of a model."""
@@ -41,6 +42,37 @@ def mixer_path(folder: Path) -> Path:
     """Return where the mixer of a run folder, of a checkpoint in it, or of an exported model is."""
     inside_run = folder.parent.name == "checkpoints" and folder.name.startswith("step-")
     return (folder.parent.parent if inside_run else folder) / MIXER
+
+
+Stamp = tuple[int, int] | None
+"""Time and inode of a file, which tell it from a later one at the same path; None without one."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of a mixer's file. Raises `StorageError` if its folder cannot be written."""
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(
+            f"cannot write {path}: the folder is read-only; copy the run to a folder of yours"
+        )
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def save_appended(path: Path, mixer: Mixer, since: Stamp) -> None:
+    """Save a mixer that has gone on from the file with the stamp `since`.
+
+    Raises `MixerFileError` if another process has written the file since then, because what that
+    process has learned would be lost.
+    """
+    if stamp_of(path) != since:
+        raise MixerFileError(
+            f"{path} was written by another process while this one learned, so nothing is saved; "
+            "run the command again"
+        )
+    save_mixer(path, mixer)
 
 
 def save_mixer(path: str | Path, mixer: Mixer) -> None:
@@ -64,6 +96,10 @@ def save_mixer(path: str | Path, mixer: Mixer) -> None:
         "network": json.dumps(mixer.network),
     }
     content = serialized(tensors, header | {"sha256": _digest(header, tensors)})
+    for left in leftovers(Path(path).parent):
+        # A killed process has left its unfinished file, which is as large as a whole one.
+        if left.name.endswith(Path(path).name):
+            left.unlink(missing_ok=True)
     atomic_write_bytes(Path(path), content)
 
 
@@ -107,6 +143,8 @@ def mixer_to_warm(
         bits = DEFAULT_TABLE_BITS if table_bits is None else table_bits
         return new_mixer(first, table_bits=bits, network=True)
     mixer = load_mixer(path)
+    if not mixer.network:
+        raise _unusable(path, "has no input for a network")
     if table_bits not in (None, mixer.table_bits):
         raise ConfigError(
             f"table_bits of the saved mixer is {mixer.table_bits}, got {table_bits}; leave it out, "

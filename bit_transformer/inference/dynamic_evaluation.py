@@ -19,8 +19,8 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from bit_transformer.bits.codec import unpack_bytes
-from bit_transformer.errors import UnsupportedCombination, require
-from bit_transformer.inference.predictor import log2_likelihood
+from bit_transformer.errors import InvalidPredictionError, UnsupportedCombination, require
+from bit_transformer.inference.predictor import log2_likelihood, require_predictions
 from bit_transformer.inference.score import (
     Surprisals,
     Waiting,
@@ -192,6 +192,11 @@ class _Learner:
         new = len(values) * config.bits_per_byte
         with torch.enable_grad():
             found = log2_likelihood(bit_logits(self._network, bits)[:, -new:], bits[:, -new:])
+            if not bool(found.isfinite().all()):
+                raise InvalidPredictionError(
+                    "a prediction is NaN or infinite after the memory and the head have learned; "
+                    "score without it, or let only the head learn"
+                )
             nats = -math.log(2) * found.sum()
             rows, nodes = torch.autograd.grad(nats, (self._rows, self._nodes))
         with torch.no_grad():
@@ -224,6 +229,7 @@ def _logits_and_states(
     finally:
         hook.remove()
     logits = path_logits(nodes, patches, config.patch_size)
+    require_predictions(logits.float().cpu().numpy())
     logits = logits.reshape(*rows.shape, config.bits_per_byte)[:, :, :_BYTE_BITS]
     states = rms_norm(found[0])
     leaves = torch.zeros_like(logits)

@@ -3,11 +3,13 @@
 import math
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
+from bit_transformer.errors import InvalidPredictionError
 from bit_transformer.inference.native_step import NativeStep
 from bit_transformer.model.bit_tree import patch_values, path_logits
 from bit_transformer.model.config import ModelConfig
@@ -72,6 +74,14 @@ def begin(source: Source, batch_size: int = 1) -> PatchPredictor:
     if isinstance(source, BitTransformer):
         return Predictor(source, batch_size)
     return source.predictor(batch_size)
+
+
+def require_predictions(predictions: np.ndarray) -> None:
+    """Raise `InvalidPredictionError` if a prediction is NaN."""
+    if np.isnan(predictions).any():
+        raise InvalidPredictionError(
+            "a prediction is NaN; the model's weights are damaged: load a good checkpoint"
+        )
 
 
 class Predictor:

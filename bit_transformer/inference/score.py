@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, UInt8
 
 from bit_transformer.bits.codec import as_bytes, unpack_bytes
-from bit_transformer.errors import ConfigError, InvalidPredictionError, SourceError
-from bit_transformer.inference.predictor import Predictor
+from bit_transformer.errors import ConfigError, SourceError
+from bit_transformer.inference.predictor import Predictor, require_predictions
 from bit_transformer.model.transformer import BitTransformer
 
 _WINDOWS_AT_ONCE = 32
@@ -172,9 +172,15 @@ class Waiting:
 
     def take(self, count: int) -> UInt8[np.ndarray, " count"]:
         """Return the next bytes for the second reader. The first must have taken them."""
-        held = np.concatenate(self._held)
-        self._held = [held[count:]]
-        return held[:count]
+        taken: list[np.ndarray] = [np.zeros(0, np.uint8)]
+        while count and self._held:
+            taken.append(self._held[0][:count])
+            count -= len(taken[-1])
+            # A view and not a copy, because all data may be one piece.
+            self._held[0] = self._held[0][len(taken[-1]) :]
+            if not len(self._held[0]):
+                self._held.pop(0)
+        return np.concatenate(taken)
 
 
 def scoring_window(
@@ -199,8 +205,5 @@ def _row_likelihoods(
     bits = torch.from_numpy(unpack_bytes(rows, parity=network.config.parity))
     predictor = Predictor(network, len(rows))
     log2_likelihood = predictor.read(bits.to(predictor.device)).cpu().numpy()
-    if np.isnan(log2_likelihood).any():
-        raise InvalidPredictionError(
-            "a prediction is NaN; the model's weights are damaged: load a good checkpoint"
-        )
+    require_predictions(log2_likelihood)
     return np.asarray(log2_likelihood.reshape(*rows.shape, -1))

@@ -2,13 +2,18 @@
 one."""
 
 import base64
+import io
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bit_transformer.cli.main import main
+from bit_transformer.compression import mixer_file
 from bit_transformer.compression.contexts import BINARY, RICH_TEXT
 from bit_transformer.compression.mixed_network import mixed
+from bit_transformer.compression.mixer import Mixer
 from bit_transformer.compression.mixer_file import load_mixer
 from bit_transformer.lm import BitTransformerLM
 from tests.builders import tiny_model
@@ -236,3 +241,82 @@ def test_a_damaged_mixer_is_named_and_only_where_it_is_used(model, file, given, 
     _fails(capsys, ["score", model, file, "--mix"], 1, f"{path} has changed since")
     _fails(capsys, ["warm", model, given, "--append"], 1, "remove it, and make it again")
     assert main(["score", str(model), str(file)]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "--mix"],
+        ["generate", "--watch", "--mix"],
+        ["telemetry", "--mix"],
+        ["score", "--mix"],
+        ["score", "--adapt", "head"],
+        ["score", "--adapt", "memory"],
+    ],
+    ids=" ".join,
+)
+def test_predictions_that_are_nan_are_one_error(words, file, tmp_path, capsys):
+    overflowing = tiny_model()
+    with torch.no_grad():
+        for weight in overflowing.network.stack.parameters():
+            weight.mul_(1e37)
+    folder = overflowing.save_pretrained(tmp_path / "overflowing")
+    command, *flags = words
+    source = ["--prompt", "to be"] if command == "generate" else [file]
+    _fails_after_output(capsys, [command, folder, *source, *flags])
+
+
+def _fails_after_output(capsys, words):
+    assert main([*map(str, words)]) == 1
+    assert "NaN" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_that_learn_until_they_are_nan_are_one_error(file, tmp_path, capsys):
+    model = tiny_model()
+    with torch.no_grad():
+        model.network.head.nodes.fill_(1e30)
+    folder = model.save_pretrained(tmp_path / "steep")
+    assert main(["score", str(folder), str(file), "--adapt", "memory", "--json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "let only the head learn" in line
+
+
+def test_a_stream_is_held_to_the_memory_limit(model, given, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(bytes(3 << 20))))
+    words = ["warm", model, "-", "--table-bits", "10", "--memory-limit", "20MiB"]
+    _fails(capsys, words, 1, "warming the mixer needs")
+    assert not (model / "mixer.safetensors").exists()
+
+
+def test_what_another_process_has_warmed_is_not_lost(model, given, capsys, monkeypatch):
+    _warm(model, given)
+    capsys.readouterr()
+    load = mixer_file.load_mixer
+
+    def loads_while_another_saves(path):
+        mixer = load(path)
+        mixer_file.save_mixer(path, mixer)
+        return mixer
+
+    monkeypatch.setattr(mixer_file, "load_mixer", loads_while_another_saves)
+    before = load_mixer(model / "mixer.safetensors").bits_read
+    _fails(capsys, ["warm", model, given, "--append"], 1, "by another process while this one")
+    assert load(model / "mixer.safetensors").bits_read == before
+
+
+def test_what_a_killed_process_has_left_is_removed(model, given, capsys):
+    left = model / ".tmp-999999-0123abcd-mixer.safetensors"
+    left.write_bytes(b"half a mixer")
+    _warm(model, given)
+    assert not left.exists()
+
+
+def test_only_a_mixer_with_an_input_for_a_network_goes_on(model, given, capsys):
+    mixer_file.save_mixer(
+        model / "mixer.safetensors", Mixer(profile=BINARY, table_bits=12, network=False)
+    )
+    _fails(capsys, ["warm", model, given, "--append"], 1, "has no input for a network")
+
+
+def test_the_parts_that_can_learn_are_named(model, file, capsys):
+    _fails(capsys, ["score", model, file, "--adapt", "foo"], 2, "one of head, memory, got 'foo'")

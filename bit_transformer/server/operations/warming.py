@@ -14,7 +14,9 @@ from bit_transformer.compression.mixer_file import (
     DEFAULT_TABLE_BITS,
     MIXER,
     mixer_to_warm,
+    save_appended,
     save_mixer,
+    stamp_of,
 )
 from bit_transformer.compression.tables import table_bytes
 from bit_transformer.errors import ConfigError, TooLargeError
@@ -83,10 +85,14 @@ def warm(work: Work, request: WarmRequest) -> Warmed:
     pieces = _pieces(work, paths)
     path = work.workspace.run(request.run).path / MIXER
     first = next(pieces, np.zeros(0, np.uint8))
+    since = stamp_of(path)
     mixer = mixer_to_warm(path, first, append=request.append, table_bits=request.table_bits)
     before = mixer.bits_read
     mixer.learn_pieces(chain([first], pieces))
-    save_mixer(path, mixer)
+    if request.append:
+        save_appended(path, mixer, since)
+    else:
+        save_mixer(path, mixer)
     return Warmed(
         run=request.run,
         learned_bytes=(mixer.bits_read - before) // 8,
