@@ -143,8 +143,10 @@ def _problem(event: Any, command: str, options: Sequence[Option]) -> str:
             names = [_name(missing.arg, options) for missing in event.missing_arguments]
             return f"{command} needs {' and '.join(names)}{_see(command)}"
         case "InvalidChoice":
-            # None is the default of an optional choice, and nobody types it.
-            choices = sorted(choice for choice in event.choices if choice != "None")
+            choices = list(event.choices)
+            if "None" in choices:
+                # An optional choice, whose choices come without an order. Nobody types None.
+                choices = sorted({*choices} - {"None"})
             name, allowed = _name(event.argument, options), ", ".join(choices)
             near = suggestion(event.value, choices)
             return f"{name} must be one of {allowed}, got {event.value!r}{near}"
