@@ -49,6 +49,7 @@ FLAGS: dict[str, set[str]] = {
         "--lambda-c",
         "--lambda-k",
         "--lambda-s",
+        "--leaf-logits",
         "--logit-cap",
         "--lr",
         "--max-recoveries",
@@ -117,6 +118,7 @@ FLAGS: dict[str, set[str]] = {
     },
     "warm": {"--append", "--help", "--json", "--memory-limit", "--table-bits"},
     "score": {
+        "--adapt",
         "--device",
         "--given",
         "--help",
