@@ -34,7 +34,7 @@ from bit_transformer.compression.mixed_network import mixed
 from bit_transformer.compression.mixer import Mixer, new_mixer
 from bit_transformer.inference.dynamic_evaluation import adaptive_surprisal
 from bit_transformer.inference.generate import stream_bits
-from bit_transformer.inference.predictor import Source
+from bit_transformer.inference.predictor import Source, log2_likelihood
 from bit_transformer.inference.sampling import seeded
 from bit_transformer.inference.score import Surprisals, score_bytes
 from bit_transformer.model.transformer import BitTransformer
@@ -217,8 +217,8 @@ def _mixer_alone(held_out: np.ndarray, given: bytes) -> float:
 
 
 def _code_length(log_odds: np.ndarray, bits: np.ndarray) -> float:
-    wrong = np.where(bits == 1, -log_odds, log_odds).astype(np.float64)
-    return float(np.logaddexp2(0, wrong / np.log(2)).sum())
+    found = log2_likelihood(torch.from_numpy(log_odds)[None], torch.from_numpy(bits)[None])
+    return -float(found.double().sum())
 
 
 def _sampled(kind: str, path: Path, width: int, steps: int) -> list[list[Any]]:

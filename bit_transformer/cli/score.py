@@ -1,7 +1,8 @@
 """Print the bits per byte of a file, and colour it by surprisal with --html."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +20,7 @@ from bit_transformer.errors import ConfigError, SourceError
 if TYPE_CHECKING:
     import numpy as np
 
-    from bit_transformer.inference.score import Score
+    from bit_transformer.inference.score import Score, Surprisals
     from bit_transformer.lm import BitTransformerLM
 
 
@@ -113,39 +114,41 @@ def _report(count: int, *figures: float, window: int, overlap: int) -> dict[str,
     return {"bytes": count, **named, "window_bytes": window, "overlap_bytes": overlap}
 
 
+def _learner(
+    model: "BitTransformerLM", arguments: ScoreArguments, sample: bytes, data_bytes: int | None
+) -> "Callable[..., Iterable[Surprisals]] | None":
+    """Return the function that yields static and adaptive surprisals, or None if nothing learns.
+    The data begins with `sample`."""
+    from bit_transformer.inference.dynamic_evaluation import adaptive_surprisal
+
+    if arguments.adapt is not None:
+        return partial(adaptive_surprisal, model.network, learns=arguments.adapt)
+    if not arguments.mixing.on:
+        return None
+    mixing = arguments.mixing
+    source = mixed_source(model, arguments.run, mixing, sample=sample, data_bytes=data_bytes)
+    return source.surprisal
+
+
 def _surprisals(
     model: "BitTransformerLM", arguments: ScoreArguments, window: int, overlap: int
 ) -> "Iterator[tuple[np.ndarray, ...]]":
-    """Yield the surprisal of each byte stretch by stretch: static and, with a mixer, adaptive."""
+    """Yield the surprisal of each byte stretch by stretch: static and, if something learns,
+    adaptive."""
     import numpy as np
 
-    from bit_transformer.inference.dynamic_evaluation import adaptive_surprisal
     from bit_transformer.inference.score import stream_surprisal
 
     pieces = (np.frombuffer(piece, np.uint8) for piece in file_pieces(arguments.file))
-    if arguments.adapt is not None:
-        yield from adaptive_surprisal(
-            model.network,
-            pieces,
-            learns=arguments.adapt,
-            window_bytes=window,
-            overlap_bytes=overlap,
-        )
-        return
-    if not arguments.mixing.on:
-        static = stream_surprisal(model.network, pieces, window_bytes=window, overlap_bytes=overlap)
-        yield from ((surprisal,) for surprisal in static)
-        return
     first = next(pieces, np.zeros(0, np.uint8))
-    source = mixed_source(
-        model,
-        arguments.run,
-        arguments.mixing,
-        sample=first.tobytes(),
-        # A piece that is not full is the whole file.
-        data_bytes=len(first) if len(first) < PIECE_BYTES else None,
-    )
-    yield from source.surprisal(chain([first], pieces), window_bytes=window, overlap_bytes=overlap)
+    # A piece that is not full is the whole file.
+    whole = len(first) if len(first) < PIECE_BYTES else None
+    learner = _learner(model, arguments, first.tobytes(), whole)
+    windows, data = {"window_bytes": window, "overlap_bytes": overlap}, chain([first], pieces)
+    if learner is None:
+        yield from ((each,) for each in stream_surprisal(model.network, data, **windows))
+    else:
+        yield from learner(data, **windows)
 
 
 def _paint(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, Any]:
@@ -172,16 +175,14 @@ def _paint(model: "BitTransformerLM", arguments: ScoreArguments) -> dict[str, An
 def _scores(
     model: "BitTransformerLM", arguments: ScoreArguments, data: bytes
 ) -> "tuple[Score, ...]":
-    """Return the static score and, with a mixer, the adaptive one."""
-    window, overlap = arguments.window_bytes, arguments.overlap_bytes
-    if arguments.adapt is not None:
-        return model.adaptive_score(
-            data, learns=arguments.adapt, window_bytes=window, overlap_bytes=overlap
-        )
-    if not arguments.mixing.on:
-        return (model.score(data, window_bytes=window, overlap_bytes=overlap),)
-    source = mixed_source(model, arguments.run, arguments.mixing, sample=data, data_bytes=len(data))
-    return source.score(data, window_bytes=window, overlap_bytes=overlap)
+    """Return the static score and, if something learns, the adaptive one."""
+    from bit_transformer.inference.score import adaptive_score
+
+    windows = {"window_bytes": arguments.window_bytes, "overlap_bytes": arguments.overlap_bytes}
+    learner = _learner(model, arguments, data, len(data))
+    if learner is None:
+        return (model.score(data, **windows),)
+    return adaptive_score(model.network, data, learner, **windows)
 
 
 def _nothing(arguments: ScoreArguments) -> str:

@@ -60,16 +60,13 @@ def run(words: Sequence[str]) -> None:
     _check(arguments)
     total = _size_of(arguments.files)
     path = _path(arguments.run)
-    from bit_transformer.compression.mixer_file import save_appended, save_mixer, stamp_of
+    from bit_transformer.compression.mixer_file import save_warmed, stamp_of
 
     since, began = stamp_of(path), time.monotonic()
     with codec_bar("learning", total, hidden=arguments.json) as progress:
         pieces = _pieces(arguments.files, progress)
         mixer, learned = _mixer(arguments, path, pieces, total or 0)
-    if arguments.append:
-        save_appended(path, mixer, since)
-    else:
-        save_mixer(path, mixer)
+    save_warmed(path, mixer, since, append=arguments.append)
     report = {"learned_bytes": learned, "seconds": time.monotonic() - began}
     _print(arguments, path, mixer, report)
 

@@ -25,14 +25,12 @@ from bit_transformer.compression.lockstep import (
 )
 from bit_transformer.compression.network import Network
 from bit_transformer.compression.range_coder import finish, new_coder, new_decoder
-from bit_transformer.compression.tables import new_tables, table_bytes
+from bit_transformer.compression.tables import learn_faster_again, new_tables, table_bytes
 
 _MIN_LANE_BYTES = 4096
 """A shorter lane is not worth it, because each lane begins without context."""
 _BUCKETS_PER_BYTE = 8
 _BYTE_BITS = 8
-MAX_CLOCK_AFTER_DICTIONARY = 60_000
-"""Bits after which the mixer's weights still learn four times as fast as in the end."""
 _ROUNDS_AT_ONCE = 1024
 """Patches per lane between two reports of progress, which are also chances to interrupt."""
 _NO_BYTES = np.zeros(0, np.uint8)
@@ -140,9 +138,7 @@ class BlockCoder:
             arrays = (new_coder(), _NO_BYTES.copy(), self._tables, first, dictionary)
             code_patches(*arrays, np.zeros((1, 0), np.int32), np.zeros(1, np.int64), plan)
             if self._has_network:
-                # The weights of the network's input begin to learn only now, so learn faster again.
-                clock = min(int(self._tables.clock[0]), MAX_CLOCK_AFTER_DICTIONARY)
-                self._tables.clock[0] = clock
+                learn_faster_again(self._tables)
         lanes = first if count == 1 else new_lanes(count, CONTEXTS[self.shape.profile])
         edges = self._data_start + np.arange(count + 1) * self.shape.raw_bytes // count
         lanes.position[:], lanes.end[:] = edges[:-1], edges[1:]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from bit_transformer.compression.block import table_bits_for
@@ -98,8 +98,10 @@ class MixedNetwork:
             # A parity bit is certain, and the mixer does not read it.
             known = np.ascontiguousarray(likelihood[:, :BYTE_BITS]).ravel()
             log_odds = likelihood_logits(bits, known).astype(np.float32)
-            mixed = _surprisal(mixer.read(bits, log_odds), bits)
-            yield Surprisals(-likelihood.sum(-1), mixed.reshape(len(values), BYTE_BITS).sum(-1))
+            mixed = log2_likelihood(
+                torch.from_numpy(mixer.read(bits, log_odds))[None], torch.from_numpy(bits)[None]
+            )
+            yield Surprisals(-likelihood.sum(-1), -mixed.numpy().reshape(-1, BYTE_BITS).sum(-1))
 
 
 class MixedPredictor:
@@ -200,11 +202,3 @@ def _subtree(root: int, depth: int) -> Integer[np.ndarray, " nodes"]:
     left = depth - (root.bit_length() - 1)
     levels = [(root << level) + np.arange(1 << level) for level in range(max(left, 0))]
     return np.concatenate([np.zeros(1, np.int64), *levels])
-
-
-def _surprisal(
-    log_odds: Float32[np.ndarray, " T"], bits: UInt8[np.ndarray, " T"]
-) -> Float32[np.ndarray, " T"]:
-    """Return the surprisal of each bit, in bits."""
-    wrong = np.where(bits == 1, -log_odds, log_odds)
-    return np.asarray(np.logaddexp2(0, wrong / np.log(2)), np.float32)

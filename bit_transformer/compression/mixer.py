@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from bit_transformer.compression.bit_history import BUCKET, PROBES, SLOTS, home_of
-from bit_transformer.compression.block import MAX_CLOCK_AFTER_DICTIONARY
 from bit_transformer.compression.contexts import (
     CONTEXTS,
     RICH_TEXT,
@@ -36,7 +35,7 @@ from bit_transformer.compression.mixing import (
     predict,
     update,
 )
-from bit_transformer.compression.tables import Tables, new_tables
+from bit_transformer.compression.tables import Tables, learn_faster_again, new_tables
 from bit_transformer.errors import CodecError
 from bit_transformer.native.functions import compiled, compiled_lean, inlined
 
@@ -97,8 +96,7 @@ class Mixer:
             self._make_room(data.size + 1)
             _learn(self.tables, self.lanes, np.unpackbits(data), self.profile)
         if self.network:
-            clock = min(int(self.tables.clock[0]), MAX_CLOCK_AFTER_DICTIONARY)
-            self.tables.clock[0] = clock
+            learn_faster_again(self.tables)
 
     def restore(self, learned: Mapping[str, np.ndarray], history: UInt8[np.ndarray, " n"]) -> None:
         """Take over the state of another mixer of these settings, which had begun a byte.

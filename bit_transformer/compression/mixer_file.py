@@ -61,13 +61,14 @@ def stamp_of(path: Path) -> Stamp:
     return status.st_mtime_ns, status.st_ino
 
 
-def save_appended(path: Path, mixer: Mixer, since: Stamp) -> None:
-    """Save a mixer that has gone on from the file with the stamp `since`.
+def save_warmed(path: Path, mixer: Mixer, since: Stamp, *, append: bool) -> None:
+    """Save a mixer that has learned. With `append` it has gone on from the file with the stamp
+    `since`.
 
-    Raises `MixerFileError` if another process has written the file since then, because what that
-    process has learned would be lost.
+    Raises `MixerFileError` if it has gone on and another process has written the file since then,
+    because what that process has learned would be lost.
     """
-    if stamp_of(path) != since:
+    if append and stamp_of(path) != since:
         raise MixerFileError(
             f"{path} was written by another process while this one learned, so nothing is saved; "
             "run the command again"

@@ -28,6 +28,8 @@ ROWS = 2048
 """Rows of weights in a set, of which the set's context selects one."""
 _FIRST_WEIGHT, _FIRST_NETWORK_WEIGHT = 2700, 20000
 _RUN_MAP = 512
+_MAX_CLOCK_AFTER_DICTIONARY = 60_000
+"""Bits after which the mixer's weights still learn four times as fast as in the end."""
 _BUCKET_BYTES = 64
 _MIN_HEAD_BITS, _HEAD_BITS_BELOW_BUCKETS = 12, 4
 _FIRST_APM_COUNT = 6
@@ -89,6 +91,12 @@ def new_tables(history_bytes: int, bucket_bits: int, contexts: int, *, network: 
         probabilities=np.zeros(sets + 1, np.int32),
         apm_cells=np.zeros(4, np.int64),
     )
+
+
+def learn_faster_again(tables: Tables) -> None:
+    """Set the clock back after a dictionary. The weights of the network's input begin to learn only
+    then."""
+    tables.clock[0] = min(int(tables.clock[0]), _MAX_CLOCK_AFTER_DICTIONARY)
 
 
 def table_bytes(history_bytes: int, bucket_bits: int, contexts: int, *, network: bool) -> int:

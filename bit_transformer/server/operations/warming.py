@@ -14,8 +14,7 @@ from bit_transformer.compression.mixer_file import (
     DEFAULT_TABLE_BITS,
     MIXER,
     mixer_to_warm,
-    save_appended,
-    save_mixer,
+    save_warmed,
     stamp_of,
 )
 from bit_transformer.compression.tables import table_bytes
@@ -89,10 +88,7 @@ def warm(work: Work, request: WarmRequest) -> Warmed:
     mixer = mixer_to_warm(path, first, append=request.append, table_bits=request.table_bits)
     before = mixer.bits_read
     mixer.learn_pieces(chain([first], pieces))
-    if request.append:
-        save_appended(path, mixer, since)
-    else:
-        save_mixer(path, mixer)
+    save_warmed(path, mixer, since, append=request.append)
     return Warmed(
         run=request.run,
         learned_bytes=(mixer.bits_read - before) // 8,
