@@ -12,7 +12,7 @@ from bit_transformer.compression.contexts import BINARY, RICH_TEXT
 from bit_transformer.compression.fixed_point import MIN_PROBABILITY, ONE
 from bit_transformer.compression.mixed_network import MixedNetwork, mixed
 from bit_transformer.compression.mixer import Mixer, new_mixer
-from bit_transformer.errors import ConfigError, UnsupportedCombination
+from bit_transformer.errors import ConfigError, InvalidPredictionError, UnsupportedCombination
 from bit_transformer.inference.generate import generate_bits
 from bit_transformer.inference.predictor import Predictor, log2_likelihood
 from bit_transformer.inference.sampling import patch_log_probabilities
@@ -174,6 +174,16 @@ def test_the_data_decides_on_the_contexts():
     binary = np.arange(256, dtype=np.uint8)
     assert new_mixer(binary, table_bits=14, network=True).profile == BINARY
     assert mixed(_model().network, sample=_TEXT, table_bits=14).mixer.profile == RICH_TEXT
+
+
+def test_a_prediction_that_becomes_nan_is_not_mixed_away():
+    model = _model()
+    with torch.no_grad():
+        model.network.embedding.nodes[256 + ord("x")] = torch.inf
+    predictor = _mixed(model).predictor()
+    predictor.read(bits_of(b"abc"))
+    with pytest.raises(InvalidPredictionError, match="is NaN"):
+        predictor.read(bits_of(b"x"))
 
 
 def test_its_limits_are_errors():
